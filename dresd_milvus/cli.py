@@ -1,0 +1,249 @@
+"""`dresd`: the composition root. The packages around the core are imported here and nowhere else in the core."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from dresd_milvus.errors import DresdError, InputError
+
+if TYPE_CHECKING:
+    from dresd_milvus.choose import Chooser
+    from dresd_milvus.corpus import Template
+    from dresd_milvus.decode import FixedBudget
+    from dresd_milvus.loading import LoadedModel
+    from dresd_milvus.retrieval import Retrieval
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+QUICKSTART_DOCUMENTS = 800
+QUICKSTART_PROMPTS = 16
+QUICKSTART_TOKENS = 128
+
+
+@app.callback()
+def root() -> None:
+    """Dense retrieval for speculative decoding, on Milvus."""
+
+
+@app.command()
+def quickstart(
+    out: Annotated[Path, typer.Option(help="Folder for the database, the results and the report.")] = Path(
+        "runs/quickstart"
+    ),
+) -> None:
+    """Ingest Python's standard library with the sample model, measure on functions it held back, show one."""
+    from rich.console import Console
+
+    from dresd_milvus.choose import Greedy
+    from dresd_milvus.console import Phases
+    from dresd_milvus.corpus import Template
+    from dresd_milvus.loading import SAMPLE, load_model
+    from dresd_milvus.retrieval import open_retrieval
+    from evaluation.harness import Options
+    from evaluation.report import print_table
+    from evaluation.runner import run_evaluation
+    from evaluation.suites import load_suite
+    from ingestion.cli import print_summary
+    from ingestion.plan import Settings
+    from ingestion.runner import ingest
+
+    uri, collection, template = str(out / "store.db"), "stdlib", Template()
+    with Phases() as phases:
+        phases.phase("loading the sample model", None, "")
+        model = load_model(SAMPLE)
+        settings = Settings.of(
+            model,
+            source="stdlib",
+            collection=collection,
+            uri=uri,
+            template=template.text,
+            limit=QUICKSTART_DOCUMENTS,
+        )
+        manifest = ingest(model, settings, out / "ingestion", phases)
+        retrieval = open_retrieval(uri, collection, model, progress=phases.replica)
+        options = Options(max_new_tokens=QUICKSTART_TOKENS)
+        systems = ["vanilla", "prompt_lookup", "dense"]
+        summary = run_evaluation(
+            model, retrieval, template, "stdlib", systems, QUICKSTART_PROMPTS, options, out, phases
+        )
+    print_summary(uri, collection, manifest)
+    console = Console()
+    console.print(
+        "\n[bold]One of the prompts, with dense drafts[/bold] (green: drafted and accepted)\n",
+        highlight=False,
+    )
+    stream(
+        model,
+        retrieval,
+        "dense",
+        template,
+        load_suite("stdlib", 1)[0].text,
+        QUICKSTART_TOKENS,
+        Greedy(),
+        options.budget,
+    )
+    console.print(f"\n[bold]{QUICKSTART_PROMPTS} held-out functions, {QUICKSTART_TOKENS} tokens each, greedy[/bold]\n")
+    print_table(summary["runs"], console)
+    console.print(f"\nreport: {out}/report.html", highlight=False)
+
+
+@app.command()
+def generate(
+    prompt: Annotated[str, typer.Argument(help="What the model answers; it is put into the template.")],
+    model: Annotated[str, typer.Option(help="'sample', a model folder, or a hub name.")] = "sample",
+    uri: Annotated[str | None, typer.Option(help="The database, for dense drafts.")] = None,
+    collection: Annotated[str | None, typer.Option(help="The collection, for dense drafts.")] = None,
+    system: Annotated[str | None, typer.Option(help="Default: dense with a store, else prompt_lookup.")] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1)] = 128,
+    temperature: Annotated[float, typer.Option(min=0, help="0 is greedy.")] = 0.0,
+    top_p: Annotated[float, typer.Option(help="Nucleus of this probability.")] = 1.0,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    nodes: Annotated[int, typer.Option(min=0, help="Draft nodes a step.")] = 16,
+    depth: Annotated[int, typer.Option(min=0, help="Tokens on one path.")] = 10,
+    template: Annotated[str | None, typer.Option(help="Default: the store's.")] = None,
+    dtype: Annotated[str, typer.Option(help="auto, bfloat16, float16, float32 or float64.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    search: Annotated[Literal["auto", "server", "replica"], typer.Option(help="Where the store is searched.")] = "auto",
+    token: Annotated[str, typer.Option(envvar="MILVUS_TOKEN", help="user:password of a server.")] = "",
+) -> None:
+    """Stream one answer; drafted and accepted tokens are green in a terminal."""
+    from dresd_milvus.choose import make_chooser
+    from dresd_milvus.decode import FixedBudget
+    from dresd_milvus.loading import load_model
+    from dresd_milvus.retrieval import choose_template, open_retrieval
+
+    choose = make_chooser(temperature, top_p, seed)
+    if (uri is None) != (collection is None):
+        raise InputError("a store is named by both --uri and --collection; one of them is missing")
+    loaded = load_model(model, dtype, device)
+    retrieval = open_retrieval(uri, collection, loaded, search, token) if uri and collection else None
+    system = system or ("dense" if retrieval else "prompt_lookup")
+    prompt_template = choose_template(template, retrieval.manifest if retrieval else None)
+    stream(loaded, retrieval, system, prompt_template, prompt, max_new_tokens, choose, FixedBudget(nodes, depth))
+
+
+def stream(
+    model: LoadedModel,
+    retrieval: Retrieval | None,
+    system: str,
+    template: Template | None,
+    prompt: str,
+    max_new_tokens: int,
+    choose: Chooser,
+    budget: FixedBudget,
+) -> None:
+    """Print an answer as it is generated, and a line of figures after it."""
+    from rich.console import Console
+
+    from dresd_milvus.corpus import encode_prompt
+    from dresd_milvus.decode import generate as decode
+    from dresd_milvus.retrieval import make_drafter
+    from dresd_milvus.stream import TokenStream
+
+    console = Console(highlight=False)
+    ids = encode_prompt(model.tokenizer, template, prompt)
+    drafter = make_drafter(system, retrieval)
+    done = decode(
+        model.target,
+        drafter,
+        choose,
+        ids,
+        max_new_tokens,
+        budget,
+        watch=TokenStream(model.tokenizer, ids, console),
+    )
+    console.print()
+    console.print(
+        f"{system}: {len(done.tokens)} tokens, {done.tokens_per_second:.0f} tokens/s, MAT {done.mat:.2f}, "
+        f"hit rate {done.hit_rate:.0%}, ended by {done.reason}",
+        style="dim",
+    )
+
+
+@app.command()
+def inspect(
+    uri: Annotated[str, typer.Option(help="A folder ending in .db (embedded Milvus Lite) or http://HOST:19530.")],
+    collection: Annotated[str, typer.Option(help="The collection's name.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    token: Annotated[str, typer.Option(envvar="MILVUS_TOKEN", help="user:password of a server.")] = "",
+) -> None:
+    """Show what is in a collection: rows, checksum, index, manifest, a few readable rows."""
+    from dresd_milvus.console import Phases
+    from dresd_milvus.inspection import inspect_store
+    from dresd_milvus.milvus import MilvusStore
+
+    with MilvusStore.open(uri, collection, token) as store, Phases() as phases:
+        phases.phase("reading the rows", store.manifest.rows or None, "rows")
+        content = inspect_store(store, progress=phases.advance)
+    if as_json:
+        print(json.dumps(content, ensure_ascii=False, indent=2))
+    else:
+        _print_inspection(uri, collection, content)
+
+
+def _print_inspection(uri: str, collection: str, content: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None, pad_edge=False)
+    index = {name: content["index"].get(name) for name in ("index_type", "metric_type")}
+    for name, value in {
+        "collection": f"{collection} in {uri}",
+        "rows": f"{content['rows']:,}",
+        "checksum": content["checksum"],
+        "index": " ".join(str(value) for value in index.values()),
+        **content["manifest"],
+    }.items():
+        table.add_row(name.replace("_", " "), str(value).replace("\n", "\\n"))
+    console = Console(highlight=False)
+    console.print(table)
+    console.print("\nsome rows (context ⟶ continuation)")
+    for row in content["sample"]:
+        console.print(
+            f"{row['pk']:>12}  {' '.join(row['preview'].split())}",
+            markup=False,
+            overflow="ellipsis",
+            no_wrap=True,
+        )
+
+
+def run_app(application: typer.Typer, name: str | None = None) -> None:
+    """Run a command line; expected failures are one line on stderr and exit code 1."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    try:
+        application(prog_name=name)
+    except DresdError as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again to go on", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(141)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise
+        _fail(
+            f"cannot write {error.filename or 'a file'}: {error.strerror}; free or choose another place and run again"
+        )
+
+
+def _fail(message: str) -> None:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(1)
+
+
+def main() -> None:
+    """The console script."""
+    from evaluation.cli import app as evaluation_app
+    from ingestion.cli import app as ingestion_app
+
+    app.add_typer(ingestion_app, name="ingest")
+    app.add_typer(evaluation_app, name="eval")
+    run_app(app, "dresd")

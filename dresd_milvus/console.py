@@ -1,0 +1,99 @@
+"""Progress for people: bars in a terminal, plain lines where there is none."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from time import monotonic
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+LINE_EVERY = 10.0
+"""Seconds between lines where there is no terminal."""
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        unit = task.fields["unit"]
+        if not unit:
+            return Text("")
+        return Text(f"{task.completed:,.0f} {unit}  {task.finished_speed or task.speed or 0:,.0f} {unit}/s")
+
+
+class Phases:
+    """Shows one phase of a long work after another: what it is, how far, how fast, how long still."""
+
+    def __init__(self) -> None:
+        self.console = Console(file=sys.stderr)
+        self._bars = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            _Rate(),
+            TimeRemainingColumn(compact=True),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self._task = self._bars.add_task("", visible=False, unit="")
+        self._begun = self._told = monotonic()
+        self._from = 0.0
+
+    def __enter__(self) -> Phases:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()
+        self._bars.stop()
+
+    def phase(self, name: str, total: int | None, unit: str, done: int = 0) -> None:
+        """A new phase begins; total is an estimate or None, done is what an earlier run did."""
+        self._end()
+        self._task = self._bars.add_task(name, total=total, unit=unit, completed=done)
+        self._begun = self._told = monotonic()
+        self._from = done
+
+    def advance(self, amount: int) -> None:
+        """This much of the phase's unit has been done."""
+        self._bars.advance(self._task, amount)
+        if self._bars.disable and monotonic() - self._told > LINE_EVERY:
+            self._told = monotonic()
+            self._line()
+
+    def replica(self, rows: int) -> Callable[[int], None]:
+        """Begin the phase of copying a collection of this many rows; returns what is told of every batch."""
+        self.phase("copying the collection into memory", rows, "rows")
+        return self.advance
+
+    def _end(self) -> None:
+        task = self._bars.tasks[-1]
+        if task.description:
+            self._bars.update(self._task, total=task.completed or 1)
+            if self._bars.disable:
+                self._line(ended=True)
+
+    def _line(self, ended: bool = False) -> None:
+        task, seconds = self._bars.tasks[-1], max(monotonic() - self._begun, 1e-9)
+        parts = [task.description]
+        if task.fields["unit"]:
+            rate = (task.completed - self._from) / seconds
+            of = f" of about {task.total:,.0f}" if task.total and not ended else ""
+            parts.append(f"{task.completed:,.0f}{of} {task.fields['unit']}, {rate:,.0f}/s")
+            if task.total and rate and not ended:
+                parts.append(f"{max(task.total - task.completed, 0) / rate:.0f} s left")
+        if ended:
+            parts.append(f"{seconds:.1f} s")
+        self.console.print("  ".join(parts), highlight=False)

@@ -1,0 +1,165 @@
+"""Speculative decoding, on one screen: draft a tree, verify it in one forward pass, keep what the target says.
+
+Depends on protocols only. Lossless for every drafter and every chooser: each emitted token is the target's own
+pick at its position (see `choose`), the draft only decides how many of them one forward pass yields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import NamedTuple, Protocol
+
+from torch import Tensor
+
+from dresd_milvus.choose import Chooser
+from dresd_milvus.drafters.base import Context, Drafter, Step
+from dresd_milvus.errors import InputError
+from dresd_milvus.target import Target
+
+
+class Budget(Protocol):
+    """How large a step's draft may be: nodes (root not counted) and depth (tokens on one path)."""
+
+    @property
+    def nodes(self) -> int: ...
+    @property
+    def depth(self) -> int: ...
+
+
+class FixedBudget(NamedTuple):
+    """The same budget at every step."""
+
+    nodes: int = 16
+    depth: int = 10
+
+
+class StepRecord(NamedTuple):
+    """What a step did, in numbers; times in seconds.
+
+    nodes, depth: of the drafted tree (0 without a draft). accepted: draft tokens kept, cut at the end of the text.
+    draft: asking the drafter. verify: the forward pass. choose: picks along the path and cache upkeep. total: all.
+    """
+
+    nodes: int
+    depth: int
+    accepted: int
+    draft: float
+    verify: float
+    choose: float
+    total: float
+
+
+@dataclass
+class Generation:
+    """One generated text. tokens: what follows the prompt, an end token included. Times in seconds."""
+
+    tokens: list[int] = field(default_factory=list)
+    steps: list[StepRecord] = field(default_factory=list)
+    reason: str = ""
+    prefill: float = 0.0
+    decoding: float = 0.0
+
+    @property
+    def accept_lengths(self) -> list[int]:
+        """Draft tokens kept per step, bonus excluded, every step counted."""
+        return [step.accepted for step in self.steps]
+
+    @property
+    def mat(self) -> float:
+        """Mean accepted tokens per step, bonus included: 1.00 for plain decoding."""
+        return len(self.tokens) / max(len(self.steps), 1)
+
+    @property
+    def hit_rate(self) -> float:
+        """Share of steps that had a draft."""
+        return sum(step.nodes > 0 for step in self.steps) / max(len(self.steps), 1)
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Decoding speed, prefill apart."""
+        return len(self.tokens) / self.decoding if self.decoding else 0.0
+
+
+class Stop:
+    """Ends the text: at an end token, at max_new_tokens, or where the model's context is full."""
+
+    def __init__(self, eos_ids: frozenset[int], max_new_tokens: int, room: int) -> None:
+        self.eos_ids = eos_ids
+        self.limit = min(max_new_tokens, room)
+        self.limit_reason = "length" if max_new_tokens <= room else "context"
+        self.reason = self.limit_reason if self.limit <= 0 else ""
+
+    def take(self, tokens: list[int]) -> list[int]:
+        """The part of a step's tokens that belongs to the text; sets reason when it ends there."""
+        tokens = tokens[: self.limit]
+        for index, token in enumerate(tokens):
+            if token in self.eos_ids:
+                self.reason = "eos"
+                return tokens[: index + 1]
+        self.limit -= len(tokens)
+        if self.limit == 0:
+            self.reason = self.limit_reason
+        return tokens
+
+
+def generate(
+    target: Target,
+    drafter: Drafter,
+    choose: Chooser,
+    prompt: Sequence[int],
+    max_new_tokens: int,
+    budget: Budget,
+    watch: Callable[[Step], None] | None = None,
+) -> Generation:
+    """Continue a prompt (token ids, not empty) by at most max_new_tokens; `watch` sees every step as it ends.
+
+    Raises InputError for an empty prompt and for one that fills the model's context.
+    """
+    if not prompt:
+        raise InputError("the prompt is empty; a model needs at least one token to continue")
+    if len(prompt) >= target.context:
+        raise InputError(
+            f"the prompt has {len(prompt)} tokens and the model's context holds {target.context}; shorten the prompt"
+        )
+    tokens, result = list(prompt), Generation()
+    stop = Stop(target.eos_ids, max_new_tokens, target.context - len(prompt))
+    start = perf_counter()
+    hidden: Tensor | None = target.prefill(tokens[:-1])
+    drafter.begin(tokens)
+    begun = perf_counter()
+
+    while not stop.reason:  # invariant: the target's cache holds tokens[:-1]
+        drafting = perf_counter()
+        depth = min(budget.depth, stop.limit - 1)  # what the limit would cut is not worth verifying
+        tree = drafter.draft(Context(tokens, hidden, budget.nodes if depth > 0 else 0, depth))
+        verifying = perf_counter()
+        scored = target.verify(tree)
+        choosing = perf_counter()
+        depths, here = tree.depths(), len(tokens)
+        path, bonus = tree.walk(lambda node: choose(scored.logits[node], here + int(depths[node])))  # noqa: B023
+        new = stop.take([*tree.tokens[path[1:]].tolist(), bonus])
+        target.keep(path[: len(new)])
+        tokens += new
+        hidden = scored.hidden[path[-1]]
+        kept = perf_counter()
+        drafter.observe(step := Step(tokens, new, tree, path, scored))
+        done = perf_counter()
+        result.steps.append(
+            StepRecord(
+                nodes=len(tree),
+                depth=int(depths.max()),
+                accepted=len(new) - 1,
+                draft=verifying - drafting,
+                verify=choosing - verifying,
+                choose=kept - choosing,
+                total=done - drafting,
+            )
+        )
+        if watch:
+            watch(step)
+
+    result.tokens, result.reason = tokens[len(prompt) :], stop.reason
+    result.prefill, result.decoding = begun - start, perf_counter() - begun
+    return result

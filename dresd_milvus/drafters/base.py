@@ -1,0 +1,73 @@
+"""What a drafter is: something that guesses the next tokens and is told what became of the guess."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from torch import Tensor
+
+from dresd_milvus.target import Scored
+from dresd_milvus.tree import DraftTree
+
+
+class Context(NamedTuple):
+    """What a drafter may use.
+
+    tokens:    the text so far, prompt included; tokens[-1] is the root of the draft. Not to be changed.
+    hidden:    [H], the target's last hidden state that produced tokens[-1], or None where there is none yet.
+    max_nodes: draft nodes at most (the root is not counted). max_depth: tokens on one path at most.
+    """
+
+    tokens: Sequence[int]
+    hidden: Tensor | None
+    max_nodes: int
+    max_depth: int
+
+
+class Step(NamedTuple):
+    """What became of a draft.
+
+    tokens: the text after the step. new: what the step emitted. tree and path: the draft and the part of it that
+    was walked (root first). scored: the target's logits [N, V] and hidden states [N, H] at the tree's nodes.
+    """
+
+    tokens: Sequence[int]
+    new: Sequence[int]
+    tree: DraftTree
+    path: Sequence[int]
+    scored: Scored
+
+
+class Drafter(Protocol):
+    """Proposes a tree rooted at the last committed token.
+
+    draft() never raises for want of data: it answers with the root alone.
+    """
+
+    name: str
+
+    def begin(self, prompt: Sequence[int]) -> None:
+        """A new text starts; forget the last one."""
+        ...
+
+    def draft(self, context: Context) -> DraftTree: ...
+
+    def observe(self, step: Step) -> None:
+        """Learn from what was accepted."""
+        ...
+
+
+class Vanilla:
+    """Drafts nothing: plain decoding, one token a step, through the same loop and verifier."""
+
+    name = "vanilla"
+
+    def begin(self, prompt: Sequence[int]) -> None:
+        pass
+
+    def draft(self, context: Context) -> DraftTree:
+        return DraftTree.root_only(context.tokens[-1], self.name)
+
+    def observe(self, step: Step) -> None:
+        pass

@@ -1,0 +1,51 @@
+"""Dense retrieval (DReSD): the continuations of the stored states most like the one that produced the root."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from dresd_milvus.drafters.base import Context, Step
+from dresd_milvus.projection import Projection
+from dresd_milvus.store import ContinuationStore
+from dresd_milvus.tree import DraftTree
+
+
+class Dense:
+    """Searches the projected hidden state and merges the hits' continuations into a tree.
+
+    neighbours: hits per search (50 in the paper). sharpness: a hit's vote is exp(sharpness * (score - best score)),
+    normalised to sum 1, so that a path's weight estimates its probability; the published system counts hits alike.
+    """
+
+    name = "dense"
+
+    def __init__(
+        self, store: ContinuationStore, projection: Projection, neighbours: int = 50, sharpness: float = 10.0
+    ) -> None:
+        store.manifest.require(projection=projection.fingerprint)
+        self.store, self.projection = store, projection
+        self.neighbours, self.sharpness = neighbours, sharpness
+
+    def begin(self, prompt: Sequence[int]) -> None:
+        pass
+
+    def draft(self, context: Context) -> DraftTree:
+        root = context.tokens[-1]
+        if context.hidden is None or context.max_nodes <= 0:
+            return DraftTree.root_only(root, self.name)
+        query = self.projection(context.hidden[None]).cpu().numpy()
+        hits = self.store.search(query, np.array([root]), self.neighbours)
+        # Whatever the store's filter let through, a continuation that does not begin with the root is no draft.
+        usable = hits.continuations[0, :, 0] == root
+        scores, paths = hits.scores[0, usable], hits.continuations[0, usable, 1:]
+        if len(scores) == 0:
+            return DraftTree.root_only(root, self.name)
+        votes = np.exp(self.sharpness * (scores - scores.max()))
+        return DraftTree.from_paths(
+            root, paths, votes / votes.sum(), context.max_nodes, context.max_depth, source=self.name
+        )
+
+    def observe(self, step: Step) -> None:
+        pass

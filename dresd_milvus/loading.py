@@ -1,0 +1,138 @@
+"""Models and tokenizers: from a folder, from the hub, or the sample model that is shipped with the package."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dresd_milvus.errors import InputError
+from dresd_milvus.target import HFTarget
+
+SAMPLE = "sample"
+SAMPLE_FOLDER = Path(__file__).parent / "sample"
+DTYPES = ("auto", "bfloat16", "float16", "float32", "float64")
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A target with its tokenizer and what identifies it in a store's manifest."""
+
+    name: str
+    target: HFTarget
+    tokenizer: Any
+    fingerprint: str
+    tokenizer_hash: str
+
+    @property
+    def dtype(self) -> str:
+        return str(self.target.dtype).removeprefix("torch.")
+
+
+def load_model(name: str, dtype: str = "auto", device: str = "auto") -> LoadedModel:
+    """Load a causal language model and its tokenizer.
+
+    name:   'sample', a folder, or a hub name. dtype: one of DTYPES; auto is bfloat16 where the processor multiplies
+    it natively, else float32. device: 'cpu', 'cuda', 'cuda:1', ...; auto is CUDA when there is one.
+    Raises InputError when the model cannot be found, read or used.
+    """
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    where = pick_device(device)
+    tokenizer = load_tokenizer(name)
+    source = str(SAMPLE_FOLDER) if name == SAMPLE else name
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            source, dtype=pick_dtype(dtype, where), attn_implementation="sdpa"
+        ).to(where)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise _cannot_load(name, error) from error
+    target = HFTarget(model, _eos_ids(model, tokenizer))
+    return LoadedModel(name, target, tokenizer, model_fingerprint(model), tokenizer_hash(tokenizer))
+
+
+def load_tokenizer(name: str) -> Any:
+    """The tokenizer of 'sample', a folder or a hub name; raises InputError when there is none."""
+    from transformers import AutoTokenizer
+
+    source = str(SAMPLE_FOLDER) if name == SAMPLE else name
+    if name != SAMPLE and not Path(name).is_dir() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
+        raise InputError(f"there is no model folder {name}; give a folder, a hub name or 'sample'")
+    if Path(source).is_dir() and not (Path(source) / "config.json").exists():
+        raise InputError(f"the folder {name} holds no model: config.json is missing")
+    try:
+        return AutoTokenizer.from_pretrained(source)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise _cannot_load(name, error) from error
+
+
+def _cannot_load(name: str, error: Exception) -> InputError:
+    reason = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
+    return InputError(f"cannot load the model '{name}': give a folder, a hub name or 'sample' ({reason})")
+
+
+def pick_device(device: str) -> torch.device:
+    """'auto' is CUDA when there is one; raises InputError for a device that is not there."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        where = torch.device(device)
+    except RuntimeError as error:
+        raise InputError(f"there is no device '{device}'; use auto, cpu or cuda") from error
+    if where.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"the device '{device}' was asked for and this machine has no CUDA; use --device cpu")
+    return where
+
+
+def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """'auto' is bfloat16 where it is multiplied natively, else float32; raises InputError for another name."""
+    if dtype not in DTYPES:
+        raise InputError(f"there is no dtype '{dtype}'; use one of {', '.join(DTYPES)}")
+    if dtype != "auto":
+        return torch.__dict__[dtype]
+    return torch.bfloat16 if multiplies_bfloat16(device) else torch.float32
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 is native: CUDA from Ampere on, processors with AVX512-BF16 or AMX."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device)[0] >= 8
+    capabilities = torch.backends.cpu.get_cpu_capability()
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    return "AVX512" in capabilities.upper() and ("avx512_bf16" in flags or "amx_bf16" in flags)
+
+
+def _eos_ids(model: Any, tokenizer: Any) -> frozenset[int]:
+    """Every id that ends a text: the generation config's, else the tokenizer's."""
+    ids = getattr(model.generation_config, "eos_token_id", None)
+    ids = tokenizer.eos_token_id if ids is None else ids
+    return frozenset([] if ids is None else [ids] if isinstance(ids, int) else ids)
+
+
+def model_fingerprint(model: Any) -> str:
+    """A short hash that tells models apart: the architecture and a sample of every tensor's values.
+
+    Sampled at up to 64 places a tensor, in float64 and rounded to bfloat16, so that a checkpoint kept in bfloat16
+    has one fingerprint in every dtype it is loaded in, and a fine-tuned copy has another.
+    """
+    digest = hashlib.sha256(model.config.model_type.encode())
+    for name, tensor in model.state_dict().items():
+        flat = tensor.detach().reshape(-1)
+        places = torch.linspace(0, flat.numel() - 1, min(64, flat.numel()), device=flat.device).long()
+        digest.update(f"{name}{tuple(tensor.shape)}".encode())
+        digest.update(flat[places].to(torch.bfloat16).view(torch.int16).cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def tokenizer_hash(tokenizer: Any) -> str:
+    """A short hash of the vocabulary and the special tokens."""
+    vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda item: (item[1], item[0]))
+    content = json.dumps([vocabulary, sorted(map(str, tokenizer.special_tokens_map.items()))])
+    return hashlib.sha256(content.encode()).hexdigest()[:16]

@@ -1,0 +1,173 @@
+"""The projection of hidden states to keys: z-score, PCA to d dimensions, length 1 (DReSD, section 3.2).
+
+Fitted in one pass over a stream. scikit-learn's StandardScaler keeps the moments; the PCA is the eigenvectors of
+the correlation matrix, which the stream's summed outer products give exactly. (IncrementalPCA, which scikit-learn
+has for streams, needs a second pass over scaled data and is an approximation: see docs/lab-log.md.)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dresd_milvus.errors import InputError, StoreError
+
+
+@dataclass(frozen=True, eq=False)
+class Projection:
+    """hidden [..., H] -> key [..., d]: normalise(weight @ hidden + bias), scaler and PCA folded into one matrix.
+
+    weight: float32 [d, H]; bias: float32 [d]; explained: float32 [d], the share of variance of each axis;
+    samples: how many states it was fitted on; layer: which states ('last': the input of the output head).
+    """
+
+    weight: Tensor
+    bias: Tensor
+    explained: Tensor
+    samples: int
+    layer: str = "last"
+
+    @property
+    def dim(self) -> int:
+        return self.weight.shape[0]
+
+    @property
+    def hidden_size(self) -> int:
+        return self.weight.shape[1]
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        """hidden [..., H] of any dtype and device -> float32 [..., d] of norm 1, on the same device."""
+        keys = torch.nn.functional.linear(hidden.float(), self._on(hidden.device)[0], self._on(hidden.device)[1])
+        return torch.nn.functional.normalize(keys, dim=-1)
+
+    def _on(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        if device not in self._copies:
+            self._copies[device] = (self.weight.to(device), self.bias.to(device))
+        return self._copies[device]
+
+    @cached_property
+    def _copies(self) -> dict[torch.device, tuple[Tensor, Tensor]]:
+        return {}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A short hash of what it computes; two projections with one fingerprint give the same keys."""
+        digest = hashlib.sha256(self.layer.encode())
+        for tensor in (self.weight, self.bias):
+            digest.update(str(tuple(tensor.shape)).encode() + tensor.numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def save(self, folder: Path) -> None:
+        """Write projection.safetensors and projection.json; the JSON last, so that it marks a whole pair."""
+        from safetensors.torch import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {"weight": self.weight, "bias": self.bias, "explained": self.explained}
+        save_file(tensors, folder / "projection.safetensors.part")
+        (folder / "projection.safetensors.part").replace(folder / "projection.safetensors")
+        about = {
+            "fingerprint": self.fingerprint,
+            "hidden_size": self.hidden_size,
+            "dim": self.dim,
+            "layer": self.layer,
+            "samples": self.samples,
+            "explained_variance": round(float(self.explained.sum()), 6),
+        }
+        (folder / "projection.json.part").write_text(json.dumps(about, indent=2) + "\n")
+        (folder / "projection.json.part").replace(folder / "projection.json")
+
+    @classmethod
+    def load(cls, folder: Path) -> Projection:
+        """Raises StoreError when there is none or when it is damaged."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            about = json.loads((folder / "projection.json").read_text())
+            tensors = load_file(folder / "projection.safetensors")
+            projection = cls(**tensors, samples=about["samples"], layer=about["layer"])
+        except FileNotFoundError as error:
+            raise StoreError(f"there is no projection in {folder}; run the ingestion that builds it") from error
+        except (ValueError, KeyError, TypeError, SafetensorError) as error:
+            raise StoreError(f"the projection in {folder} is damaged; remove the folder and ingest again") from error
+        if projection.fingerprint != about["fingerprint"]:
+            raise StoreError(f"the projection in {folder} is not the one its JSON names; ingest again")
+        return projection
+
+
+class ProjectionFit:
+    """Gathers the moments of a stream of hidden states; `result` turns them into a projection.
+
+    Memory: the [H, H] float64 matrix of summed products (134 MB at H = 4096) and what the eigensolver needs.
+    """
+
+    def __init__(self, hidden_size: int) -> None:
+        from sklearn.preprocessing import StandardScaler
+
+        self._scaler = StandardScaler()
+        self._products = torch.zeros(hidden_size, hidden_size, dtype=torch.float64)
+        self._shift: Tensor | None = None
+
+    @property
+    def samples(self) -> int:
+        return int(getattr(self._scaler, "n_samples_seen_", 0))
+
+    def add(self, hidden: Tensor) -> None:
+        """hidden [n, H] of any dtype; summed in float64, around the first batch's mean to keep digits."""
+        states = hidden.double().cpu()
+        if self._shift is None:
+            self._shift = states.mean(0)
+        self._scaler.partial_fit(states.numpy())
+        states = states - self._shift
+        self._products.addmm_(states.T, states)
+
+    def result(self, dim: int, layer: str = "last") -> Projection:
+        """Raises InputError when dim is larger than the hidden size or than the number of states."""
+        from scipy.linalg import eigh
+
+        size = len(self._products)
+        check_dim(dim, size)
+        if self.samples < dim:
+            raise InputError(
+                f"{self.samples} token states are too few to fit {dim} dimensions; ingest more text or lower --dim"
+            )
+        assert self._shift is not None
+        mean, scale = np.asarray(self._scaler.mean_), np.asarray(self._scaler.scale_)
+        offset = mean - self._shift.numpy()
+        correlation = self._products.numpy() / self.samples
+        correlation -= np.outer(offset, offset)
+        correlation /= np.outer(scale, scale)
+        values, axes = eigh(correlation, subset_by_index=[size - dim, size - 1], overwrite_a=True)
+        values, axes = values[::-1], _fix_signs(axes[:, ::-1].T)
+        weight = axes / scale
+        varying = float(np.count_nonzero(np.asarray(self._scaler.var_)))  # each z-scored dimension has variance 1
+        return Projection(
+            weight=torch.from_numpy(weight.astype(np.float32)),
+            bias=torch.from_numpy((-weight @ mean).astype(np.float32)),
+            explained=torch.from_numpy((np.maximum(values, 0) / max(varying, 1.0)).astype(np.float32)),
+            samples=self.samples,
+            layer=layer,
+        )
+
+
+def check_dim(dim: int, hidden_size: int) -> None:
+    """Raise InputError for a number of dimensions that a projection from hidden_size cannot have."""
+    if not 1 <= dim <= hidden_size:
+        raise InputError(
+            f"cannot project hidden states of size {hidden_size} to {dim} dimensions; give --dim 1 to {hidden_size}"
+        )
+
+
+def _fix_signs(axes: NDArray[Any]) -> NDArray[Any]:
+    """Make each axis's largest entry positive, so that one stream always gives one fingerprint."""
+    largest = np.take_along_axis(axes, np.abs(axes).argmax(1)[:, None], 1)
+    return axes * np.where(largest < 0, -1.0, 1.0)

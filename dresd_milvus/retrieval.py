@@ -1,0 +1,124 @@
+"""Opening a store for drafting: the checks that it fits the target, and the way it is searched."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from dresd_milvus.corpus import Template
+from dresd_milvus.drafters.base import Drafter, Vanilla
+from dresd_milvus.drafters.dense import Dense
+from dresd_milvus.drafters.prompt_lookup import PromptLookup
+from dresd_milvus.errors import InputError
+from dresd_milvus.loading import LoadedModel
+from dresd_milvus.milvus import MilvusStore, is_embedded, sidecar
+from dresd_milvus.projection import Projection
+from dresd_milvus.replica import Replica
+from dresd_milvus.store import ContinuationStore, Manifest
+
+Search = Literal["auto", "server", "replica"]
+Progress = Callable[[int], None]
+
+SYSTEMS = ("vanilla", "prompt_lookup", "dense")
+"""Every system that can be named, the reference first."""
+
+REPLICA_SHARE_OF_MEMORY = 0.25
+"""With --search auto, a server's collection larger than this share of memory is searched on the server."""
+
+
+@dataclass
+class Retrieval:
+    """A store as drafters see it: something to search, and the projection that makes queries for it."""
+
+    store: ContinuationStore
+    projection: Projection
+    how: str
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.store.manifest
+
+
+def open_retrieval(
+    uri: str,
+    collection: str,
+    model: LoadedModel,
+    search: Search = "auto",
+    token: str = "",
+    half: bool = False,
+    progress: Callable[[int], Progress] = lambda total: lambda rows: None,
+) -> Retrieval:
+    """Open a sealed collection for a target.
+
+    search: 'replica' copies it into this process (once per seal), 'server' asks the database at every step, 'auto'
+    takes the replica where it fits and always for an embedded database. progress(total rows) is called only when a
+    replica has to be built and returns what is told of every batch.
+    Raises MismatchError when the store was built with another model, tokenizer or projection.
+    """
+    milvus = MilvusStore.open(uri, collection, token).require_sealed()
+    try:
+        check_fits(milvus.manifest, model)
+        projection = milvus.projection()
+        if search == "server" or (search == "auto" and not _fits_memory(uri, milvus.manifest, half)):
+            return Retrieval(milvus, projection, "server")
+        replica = _replica(milvus, half, progress)
+    except BaseException:
+        milvus.close()
+        raise
+    milvus.close()  # the replica is all that is needed; an embedded database serves one process at a time
+    return Retrieval(replica, projection, "replica")
+
+
+def check_fits(manifest: Manifest, model: LoadedModel) -> None:
+    """Raise MismatchError unless the store's keys are this model's own states over this tokenizer's ids."""
+    manifest.require(layer="last", tokenizer_hash=model.tokenizer_hash, model_fingerprint=model.fingerprint)
+
+
+def choose_template(option: str | None, manifest: Manifest | None) -> Template | None:
+    """What a prompt goes into: the option if given, else the store's, else the default; None is plain text."""
+    if option is not None:
+        return Template.parse(option)
+    if manifest is not None:
+        return Template(manifest.template) if manifest.template else None
+    return Template()
+
+
+def make_drafter(system: str, retrieval: Retrieval | None) -> Drafter:
+    """The drafter of a system by name; raises InputError for an unknown one and for one that lacks its store."""
+    if system == "vanilla":
+        return Vanilla()
+    if system == "prompt_lookup":
+        return PromptLookup()
+    if system == "dense":
+        if retrieval is None:
+            raise InputError("the system 'dense' needs a store; give --uri and --collection")
+        return Dense(retrieval.store, retrieval.projection)
+    raise InputError(f"there is no system '{system}'; use {', '.join(SYSTEMS)}")
+
+
+def _replica(milvus: MilvusStore, half: bool, progress: Callable[[int], Progress]) -> Replica:
+    manifest = milvus.manifest
+    name = f"{milvus.collection}-{manifest.seal}-{'half' if half else 'float'}"
+    folder = sidecar(milvus.uri) / "replicas" / name
+    if folder.exists():
+        return Replica.open(folder)
+    _remove_older(folder.parent, milvus.collection, manifest.seal)
+    return Replica.build(manifest, milvus.scan(), folder, half, progress(manifest.rows))
+
+
+def _remove_older(folder: Path, collection: str, seal: str) -> None:
+    """Replicas of earlier seals of this collection are of no more use."""
+    for old in folder.glob(f"{collection}-*") if folder.exists() else ():
+        if old.name.rsplit("-", 2)[0] == collection and old.name.rsplit("-", 2)[1] != seal:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _fits_memory(uri: str, manifest: Manifest, half: bool) -> bool:
+    if is_embedded(uri):
+        return True  # its own search costs more than a step of the model
+    needed = manifest.rows * (manifest.dim * (2 if half else 4) + manifest.continuation * 4)
+    return needed < REPLICA_SHARE_OF_MEMORY * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

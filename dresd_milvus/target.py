@@ -1,0 +1,134 @@
+"""The target model: what the decoding loop asks of it, and the transformers model that answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from dresd_milvus.cache import TreeCache
+from dresd_milvus.errors import InputError
+from dresd_milvus.tree import DraftTree
+
+
+class Scored(NamedTuple):
+    """The target's view of every node of a tree: logits [N, V] and the hidden states [N, H] they came from."""
+
+    logits: Tensor
+    hidden: Tensor
+
+
+class Target(Protocol):
+    """A language model with a cache. Texts are token ids; a batch is one text."""
+
+    eos_ids: frozenset[int]
+    vocab_size: int
+    hidden_size: int
+    context: int
+
+    def prefill(self, tokens: Sequence[int]) -> Tensor | None:
+        """Forget the last text, read this one; the hidden state [H] after its last token, None if it is empty."""
+        ...
+
+    def verify(self, tree: DraftTree) -> Scored:
+        """Score all nodes in one pass; each node sees the committed text and its own ancestors."""
+        ...
+
+    def keep(self, path: Sequence[int]) -> None:
+        """Commit these nodes of the last verified tree (root first)."""
+        ...
+
+
+class HFTarget:
+    """A decoder-only transformers model behind the Target protocol.
+
+    The hidden state is the input of the output head, caught by a hook, so that it is the same quantity for every
+    architecture. Attention masks are 4-D, which SDPA and eager attention take.
+    """
+
+    def __init__(self, model: Any, eos_ids: frozenset[int]) -> None:
+        refuse_unsupported(model.config)
+        self.model = model.eval()
+        self.eos_ids = eos_ids
+        config = model.config.get_text_config()
+        self.vocab_size: int = config.vocab_size
+        self.hidden_size: int = config.hidden_size
+        self.context: int = config.max_position_embeddings
+        self.device: torch.device = model.device
+        self.dtype: torch.dtype = model.dtype
+        self._layers: int = config.num_hidden_layers
+        self._cache = TreeCache(self._layers)
+        self._head_input: Tensor | None = None
+        model.get_output_embeddings().register_forward_pre_hook(self._catch)
+
+    def _catch(self, _module: Any, args: tuple[Tensor, ...]) -> None:
+        self._head_input = args[0]
+
+    @torch.inference_mode()
+    def prefill(self, tokens: Sequence[int]) -> Tensor | None:
+        self._cache.length = 0
+        if not tokens:
+            return None
+        positions = torch.arange(len(tokens), device=self.device)
+        scored = self._forward(self._ids(tokens), positions, None, logits_to_keep=1)
+        self._cache.length = len(tokens)
+        return scored.hidden[-1]
+
+    @torch.inference_mode()
+    def verify(self, tree: DraftTree) -> Scored:
+        start = self._cache.length
+        depths = torch.from_numpy(tree.depths()).to(self.device)
+        return self._forward(self._ids(tree.tokens), start + depths.long(), self._tree_mask(tree, start))
+
+    def keep(self, path: Sequence[int]) -> None:
+        with torch.inference_mode():
+            self._cache.keep(path)
+
+    @torch.inference_mode()
+    def embed(self, tokens: Tensor, attention_mask: Tensor) -> Tensor:
+        """Hidden states [B, T, H] of right-padded texts [B, T] (attention_mask: 1 for tokens); the head is not run."""
+        body = self.model.base_model
+        return body(input_ids=tokens, attention_mask=attention_mask, use_cache=False).last_hidden_state
+
+    def _forward(self, ids: Tensor, positions: Tensor, mask: Tensor | None, logits_to_keep: int = 0) -> Scored:
+        """ids, positions [N]; mask [1, 1, N, length + N] or None for causal -> logits [N or kept, V], hidden."""
+        logits = self.model(
+            input_ids=ids[None],
+            position_ids=positions[None],
+            attention_mask=mask,
+            past_key_values=self._cache,
+            use_cache=True,
+            logits_to_keep=logits_to_keep,
+        ).logits
+        assert self._head_input is not None
+        return Scored(logits[0], self._head_input[0])
+
+    def _ids(self, tokens: Any) -> Tensor:
+        return torch.as_tensor(tokens, dtype=torch.long, device=self.device)
+
+    def _tree_mask(self, tree: DraftTree, start: int) -> Tensor | None:
+        """Additive mask [1, 1, N, start + N]: 0 for the text and the ancestors, the lowest number elsewhere."""
+        size = len(tree.tokens)
+        if size == 1:
+            return None  # a lone root sees everything before it
+        mask = torch.zeros(size, start + size, dtype=self.dtype, device=self.device)
+        hidden = torch.from_numpy(~tree.ancestors()).to(self.device)
+        mask[:, start:].masked_fill_(hidden, torch.finfo(self.dtype).min)
+        return mask[None, None]
+
+
+def refuse_unsupported(config: Any) -> None:
+    """Raise InputError for models whose layers do not attend to the whole text: a tree mask would be wrong there."""
+    config = config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    window = getattr(config, "sliding_window", None)
+    if kinds == {"full_attention"} and getattr(config, "layer_types", None) is None and window:
+        kinds = {"sliding_attention"}
+    if kinds != {"full_attention"}:
+        others = ", ".join(sorted(kinds - {"full_attention"}))
+        raise InputError(
+            f"{config.model_type} has layers of the kind {others}, which tree verification does not support yet; "
+            "use a model with full attention in every layer"
+        )

@@ -1,0 +1,140 @@
+"""The draft tree: tokens proposed after the last committed one, merged so that shared prefixes share nodes.
+
+Node 0 is the root, the last committed token. A budget of n means n draft nodes; the root is not counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Int32 = NDArray[np.int32]
+
+
+@dataclass(frozen=True, eq=False)
+class DraftTree:
+    """A token tree in topological order.
+
+    tokens:  int32 [N], N >= 1; tokens[0] is the root.
+    parents: int32 [N]; parents[0] = -1, else parents[i] < i; siblings carry distinct tokens.
+    source:  which drafter made it.
+    """
+
+    tokens: Int32
+    parents: Int32
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        tokens, parents = self.tokens, self.parents
+        if tokens.ndim != 1 or len(tokens) == 0 or tokens.shape != parents.shape:
+            raise ValueError("a draft tree needs tokens [N] and parents [N] with N >= 1")
+        if parents[0] != -1 or np.any(parents[1:] < 0) or np.any(parents >= np.arange(len(parents))):
+            raise ValueError("a draft tree's parents must be -1 for the root and point backwards elsewhere")
+        if np.any(tokens[1:] < 0):
+            raise ValueError("a draft tree holds padding; -1 is never drafted")
+        if len(self._children) != len(tokens) - 1:
+            raise ValueError("a draft tree's siblings must carry distinct tokens")
+
+    def __len__(self) -> int:
+        """Number of draft nodes (the root is not counted)."""
+        return len(self.tokens) - 1
+
+    @classmethod
+    def root_only(cls, root: int, source: str = "") -> DraftTree:
+        """The tree of a drafter that has nothing to say."""
+        return cls(np.array([root], np.int32), np.array([-1], np.int32), source)
+
+    @classmethod
+    def from_paths(
+        cls,
+        root: int,
+        paths: Int32,
+        weights: NDArray[np.floating],
+        max_nodes: int,
+        max_depth: int,
+        source: str = "",
+    ) -> DraftTree:
+        """Merge paths into a trie and keep its heaviest nodes.
+
+        root:    the last committed token.
+        paths:   int32 [P, L], each row the tokens after the root, ended by -1 or by the row's end.
+        weights: float [P], not negative. A node weighs the sum of the paths through it, so a parent never
+                 weighs less than its child and the heaviest max_nodes nodes form a tree (REST, 2311.08252,
+                 section 3.2, selects by count; here the votes are weighted).
+        Ties go to the shallower node, then to the row that comes first in lexicographic order.
+        """
+        paths = paths[:, :max_depth]
+        if paths.size == 0 or max_nodes <= 0:
+            return cls.root_only(root, source)
+        order = np.lexsort(paths.T[::-1])
+        paths, weights = paths[order], np.asarray(weights, np.float64)[order]
+        rows, depth = paths.shape
+        valid = np.logical_and.accumulate(paths >= 0, axis=1)
+        # After sorting, a cell starts a new trie node where its prefix differs from the row above.
+        differs = np.ones((rows, depth), bool)
+        np.logical_or.accumulate(paths[1:] != paths[:-1], axis=1, out=differs[1:])
+        first = np.maximum.accumulate(np.where(differs, np.arange(rows)[:, None], 0), axis=0)
+        cell = first * depth + np.arange(depth)  # [P, L]: the flat index of the cell that stands for the node
+        node_weight = np.bincount(
+            cell[valid], weights=np.broadcast_to(weights[:, None], cell.shape)[valid], minlength=rows * depth
+        )
+        nodes = np.flatnonzero(differs & valid)
+        nodes = nodes[np.lexsort((nodes // depth, nodes % depth, -node_weight[nodes]))[:max_nodes]]
+        number = np.zeros(rows * depth, np.int32)
+        number[nodes] = np.arange(1, len(nodes) + 1)
+        column = nodes % depth
+        parents = np.where(column > 0, number[cell.ravel()[nodes - (column > 0)]], 0)
+        return cls(
+            np.concatenate(([root], paths.ravel()[nodes])).astype(np.int32),
+            np.concatenate(([-1], parents)).astype(np.int32),
+            source,
+        )
+
+    @cached_property
+    def _children(self) -> dict[tuple[int, int], int]:
+        """(parent node, token) -> child node."""
+        pairs = zip(self.parents[1:].tolist(), self.tokens[1:].tolist(), strict=True)
+        return {pair: node for node, pair in enumerate(pairs, 1)}
+
+    @cached_property
+    def _lineage(self) -> tuple[NDArray[np.bool_], Int32]:
+        """(ancestors [N, N], depths [N]): climbs from all nodes at once, one level a turn."""
+        size = len(self.tokens)
+        above = np.zeros((size, size), bool)
+        depths = np.zeros(size, np.int32)
+        climbers: Any = np.arange(size)
+        at: Any = np.arange(size)
+        while len(climbers):
+            above[climbers, at] = True
+            at = self.parents[at]
+            climbers, at = climbers[at >= 0], at[at >= 0]
+            depths[climbers] += 1
+        return above, depths
+
+    def ancestors(self) -> NDArray[np.bool_]:
+        """bool [N, N]: row i marks node i and everything above it, which is what node i may attend to."""
+        return self._lineage[0]
+
+    def depths(self) -> Int32:
+        """int32 [N]: 0 for the root."""
+        return self._lineage[1]
+
+    def walk(self, pick_at: Callable[[int], int]) -> tuple[list[int], int]:
+        """Follow the target's picks through the tree.
+
+        pick_at(node) is the target's own token after that node; it is asked once per visited node, root first.
+        Returns (path, bonus): the visited nodes, beginning with the root, and the first pick that no child
+        carries. The emitted text is the path's tokens after the root, then the bonus.
+        """
+        path = [0]
+        while True:
+            pick = pick_at(path[-1])
+            child = self._children.get((path[-1], pick))
+            if child is None:
+                return path, pick
+            path.append(child)

@@ -1,0 +1,39 @@
+"""Losslessness as a result: where a system's text first departs from vanilla's, and how close the call was there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from dresd_milvus.choose import Chooser
+from dresd_milvus.target import Target
+from dresd_milvus.tree import DraftTree
+
+
+class Divergence(NamedTuple):
+    """prompt_id; position: index in the new tokens; gap: how far apart the two best scores were there.
+
+    In float64 there are none. In low precision another batch shape rounds otherwise, and a tie breaks differently:
+    then the gap is of the size of one rounding step. The scores are the chooser's: logits when greedy, filtered
+    log-probabilities with the position's noise when sampled.
+    """
+
+    prompt_id: str
+    position: int
+    gap: float
+
+
+def first_difference(ours: Sequence[int], theirs: Sequence[int]) -> int | None:
+    """The index of the first token in which two texts differ, an early end included; None if they are the same."""
+    for index, (one, other) in enumerate(zip(ours, theirs, strict=False)):
+        if one != other:
+            return index
+    return None if len(ours) == len(theirs) else min(len(ours), len(theirs))
+
+
+def gap_at(target: Target, choose: Chooser, text: Sequence[int]) -> float:
+    """The margin of the target's pick after `text` (not empty), decoded plainly."""
+    target.prefill(text[:-1])
+    logits = target.verify(DraftTree.root_only(text[-1])).logits[0]
+    best = choose.scores(logits.float(), len(text)).topk(2).values
+    return float(best[0] - best[1])

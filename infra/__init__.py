@@ -1,0 +1,1 @@
+"""The Milvus stack (compose file, `dresd stack`, cluster values). Imports only `dresd_milvus`."""

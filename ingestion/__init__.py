@@ -1,0 +1,1 @@
+"""Ingestion: corpus -> hidden states -> keys -> Milvus. Imports only `dresd_milvus`."""
