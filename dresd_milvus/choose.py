@@ -53,8 +53,8 @@ class Sampler:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.temperature <= 0:
-            raise InputError(f"a sampler's temperature must be above 0, not {self.temperature:g}; 0 is greedy")
+        if not 0 < self.temperature < float("inf"):
+            raise InputError(f"a sampler's temperature must be a number above 0, not {self.temperature:g}")
         if not 0 < self.top_p <= 1:
             raise InputError(f"top-p must be above 0 and at most 1, not {self.top_p:g}")
         if self.seed < 0:

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import sys
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -39,10 +40,8 @@ def quickstart(
     ),
 ) -> None:
     """Ingest Python's standard library with the sample model, measure on functions it held back, show one."""
-    from rich.console import Console
-
     from dresd_milvus.choose import Greedy
-    from dresd_milvus.console import Phases
+    from dresd_milvus.console import Phases, wide_console
     from dresd_milvus.corpus import Template
     from dresd_milvus.loading import SAMPLE, load_model
     from dresd_milvus.retrieval import open_retrieval
@@ -74,7 +73,7 @@ def quickstart(
             model, retrieval, template, "stdlib", systems, QUICKSTART_PROMPTS, options, out, phases
         )
     print_summary(uri, collection, manifest)
-    console = Console()
+    console = wide_console()
     console.print(
         "\n[bold]One of the prompts, with dense drafts[/bold] (green: drafted and accepted)\n",
         highlight=False,
@@ -90,7 +89,7 @@ def quickstart(
         options.budget,
     )
     console.print(f"\n[bold]{QUICKSTART_PROMPTS} held-out functions, {QUICKSTART_TOKENS} tokens each, greedy[/bold]\n")
-    print_table(summary["runs"], console)
+    print_table(summary["runs"])
     console.print(f"\nreport: {out}/report.html", highlight=False)
 
 
@@ -140,14 +139,13 @@ def stream(
     budget: FixedBudget,
 ) -> None:
     """Print an answer as it is generated, and a line of figures after it."""
-    from rich.console import Console
-
+    from dresd_milvus.console import wide_console
     from dresd_milvus.corpus import encode_prompt
     from dresd_milvus.decode import generate as decode
     from dresd_milvus.retrieval import make_drafter
     from dresd_milvus.stream import TokenStream
 
-    console = Console(highlight=False)
+    console = wide_console()
     ids = encode_prompt(model.tokenizer, template, prompt)
     drafter = make_drafter(system, retrieval)
     done = decode(
@@ -189,8 +187,9 @@ def inspect(
 
 
 def _print_inspection(uri: str, collection: str, content: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from dresd_milvus.console import wide_console
 
     table = Table(show_header=False, box=None, pad_edge=False)
     index = {name: content["index"].get(name) for name in ("index_type", "metric_type")}
@@ -202,7 +201,7 @@ def _print_inspection(uri: str, collection: str, content: dict[str, Any]) -> Non
         **content["manifest"],
     }.items():
         table.add_row(name.replace("_", " "), str(value).replace("\n", "\\n"))
-    console = Console(highlight=False)
+    console = wide_console()
     console.print(table)
     console.print("\nsome rows (context ⟶ continuation)")
     for row in content["sample"]:
@@ -239,11 +238,17 @@ def _fail(message: str) -> None:
     sys.exit(1)
 
 
-def main() -> None:
-    """The console script."""
+@cache
+def composed() -> typer.Typer:
+    """The whole command line: the core's commands and those of the packages around it."""
     from evaluation.cli import app as evaluation_app
     from ingestion.cli import app as ingestion_app
 
     app.add_typer(ingestion_app, name="ingest")
     app.add_typer(evaluation_app, name="eval")
-    run_app(app, "dresd")
+    return app
+
+
+def main() -> None:
+    """The console script."""
+    run_app(composed(), "dresd")

@@ -23,6 +23,12 @@ LINE_EVERY = 10.0
 """Seconds between lines where there is no terminal."""
 
 
+def wide_console() -> Console:
+    """Standard output; where it is no terminal, wide enough that tables keep their shape in a file."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=120)
+
+
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         unit = task.fields["unit"]
@@ -35,7 +41,7 @@ class Phases:
     """Shows one phase of a long work after another: what it is, how far, how fast, how long still."""
 
     def __init__(self) -> None:
-        self.console = Console(file=sys.stderr)
+        self.console = Console(file=sys.stderr, soft_wrap=True)
         self._bars = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),

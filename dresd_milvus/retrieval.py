@@ -64,6 +64,7 @@ def open_retrieval(
         check_fits(milvus.manifest, model)
         projection = milvus.projection()
         if search == "server" or (search == "auto" and not _fits_memory(uri, milvus.manifest, half)):
+            milvus.load()
             return Retrieval(milvus, projection, "server")
         replica = _replica(milvus, half, progress)
     except BaseException:

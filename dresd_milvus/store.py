@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import NamedTuple, Protocol
 
@@ -19,7 +19,8 @@ POSITION_BITS = 24
 """A primary key is document number * 2^24 + position: 16.7 M positions a document, 5e11 documents, 63 bits."""
 
 
-class Rows(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Rows:
     """What is written. pk: int64 [R]; vectors: float32 [R, d] of norm 1; next_tokens: int32 [R, N], padded with -1,
     next_tokens[:, 0] always a token; origin: the source they came from; previews: what a person reads in Attu.
     """
@@ -28,9 +29,9 @@ class Rows(NamedTuple):
     vectors: NDArray[np.float32]
     next_tokens: NDArray[np.int32]
     origin: str = ""
-    previews: list[str] | None = None
+    previews: Sequence[str] | None = None
 
-    def __len__(self) -> int:  # the number of rows, not of fields
+    def __len__(self) -> int:
         return len(self.pk)
 
 

@@ -40,8 +40,6 @@ def run(
     token: Annotated[str, typer.Option(envvar="MILVUS_TOKEN", help="user:password of a server.")] = "",
 ) -> None:
     """Generate from every prompt of a suite with every system; print a table, write results and a report."""
-    from rich.console import Console
-
     from dresd_milvus.choose import make_chooser
     from dresd_milvus.console import Phases
     from dresd_milvus.errors import InputError
@@ -66,5 +64,5 @@ def run(
             retrieval = open_retrieval(uri, collection, loaded, search, token, half, phases.replica)
         prompt_template = choose_template(template, retrieval.manifest if retrieval else None)
         summary = run_evaluation(loaded, retrieval, prompt_template, suite, names, limit, options, out, phases)
-    print_table(summary["runs"], Console())
+    print_table(summary["runs"])
     print(f"\nwritten: {out}/summary.json, records.jsonl, report.html")

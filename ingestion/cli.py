@@ -74,8 +74,9 @@ def run(
 
 def print_summary(uri: str, collection: str, manifest: Manifest) -> None:
     """What was built, in a few lines."""
-    from rich.console import Console
     from rich.table import Table
+
+    from dresd_milvus.console import wide_console
 
     table = Table(show_header=False, box=None, pad_edge=False)
     for name, value in (
@@ -87,4 +88,4 @@ def print_summary(uri: str, collection: str, manifest: Manifest) -> None:
         ("sealed", f"{manifest.seal} at {manifest.sealed_at}"),
     ):
         table.add_row(name, value)
-    Console(highlight=False).print(table)
+    wide_console().print(table)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import re
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,8 +32,9 @@ def sidecar(uri: str) -> Path:
 
 
 def connect(uri: str, token: str = "", create: bool = False) -> Any:
-    """A MilvusClient. create: an embedded database may be made; otherwise a missing one is an error.
+    """A MilvusClient, to be given back with `disconnect`.
 
+    create: an embedded database may be made; otherwise a missing one is an error.
     Raises StoreError, saying what to do, when the Milvus cannot be used.
     """
     from pymilvus import MilvusClient
@@ -40,16 +42,46 @@ def connect(uri: str, token: str = "", create: bool = False) -> Any:
     # Its warnings and tracebacks go to our output; every failure is raised as well, and explained below.
     for name in [name for name in logging.root.manager.loggerDict if name.startswith("pymilvus")]:
         logging.getLogger(name).setLevel(logging.CRITICAL)
-
-    if is_embedded(uri):
-        path = Path(uri)
-        if path.suffix != ".db":
-            raise StoreError(f"'{uri}' is no Milvus address; give a folder that ends in .db, or http://HOST:19530")
-        if not create and not path.exists():
-            raise StoreError(f"there is no database {uri}; build one with: dresd ingest run --uri {uri}")
+    if not is_embedded(uri):
+        with explained(uri):
+            return MilvusClient(uri, token=token)
+    path = Path(uri)
+    if path.suffix != ".db":
+        raise StoreError(f"'{uri}' is no Milvus address; give a folder that ends in .db, or http://HOST:19530")
+    if not create and not path.exists():
+        raise StoreError(f"there is no database {uri}; build one with: dresd ingest run --uri {uri}")
+    with explained(uri), _reasons():
         path.parent.mkdir(parents=True, exist_ok=True)
-    with explained(uri):
-        return MilvusClient(uri, token=token)
+        client = MilvusClient(uri)
+    _clients[path.resolve()] += 1
+    return client
+
+
+@contextmanager
+def opening(uri: str, token: str = "", create: bool = False) -> Iterator[Any]:
+    """A client to go on with; it is given back only if what is done here fails."""
+    client = connect(uri, token, create)
+    try:
+        with explained(uri):
+            yield client
+    except BaseException:
+        disconnect(client, uri)
+        raise
+
+
+def disconnect(client: Any, uri: str) -> None:
+    """Close a client. An embedded database is shut down with its last one, so that another process may open it."""
+    client.close()
+    if is_embedded(uri):
+        from milvus_lite.server_manager import server_manager_instance
+
+        _clients[Path(uri).resolve()] -= 1
+        if _clients[Path(uri).resolve()] == 0:
+            server_manager_instance.release_server(uri)
+
+
+_clients: Counter[Path] = Counter()
+"""Open clients of embedded databases: they share one server thread a database, which pymilvus never stops."""
 
 
 def has_collection(uri: str, collection: str, token: str = "") -> bool:
@@ -57,23 +89,50 @@ def has_collection(uri: str, collection: str, token: str = "") -> bool:
     if is_embedded(uri) and Path(uri).suffix == ".db" and not Path(uri).exists():
         return False
     client = connect(uri, token)
-    with explained(uri):
-        there = client.has_collection(collection)
-        client.close()
-    return bool(there)
+    try:
+        with explained(uri):
+            return bool(client.has_collection(collection))
+    finally:
+        disconnect(client, uri)
+
+
+@contextmanager
+def _reasons() -> Iterator[None]:
+    """Milvus Lite logs why a database does not open, and pymilvus then says only that it did not: put them together."""
+    logger, heard = logging.getLogger("milvus_lite.server_manager"), _Heard()
+    logger.addHandler(heard)
+    propagate, logger.propagate = logger.propagate, False
+    try:
+        yield
+    except Exception as error:
+        raise heard.errors[-1] if heard.errors else error from error
+    finally:
+        logger.propagate = propagate
+        logger.removeHandler(heard)
+
+
+class _Heard(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.errors: list[BaseException] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info and record.exc_info[1]:
+            self.errors.append(record.exc_info[1])
 
 
 @contextmanager
 def explained(uri: str) -> Iterator[None]:
     """Turn what pymilvus and Milvus Lite raise into a StoreError of one line."""
     from grpc import RpcError
+    from milvus_lite.exceptions import MilvusLiteError
     from pymilvus.exceptions import MilvusException
 
     try:
         yield
     except DresdError:
         raise
-    except (MilvusException, RpcError, OSError, RuntimeError) as error:
+    except (MilvusException, MilvusLiteError, RpcError, OSError, RuntimeError) as error:
         raise StoreError(_explain(uri, error)) from error
 
 

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from dresd_milvus.errors import StoreError
-from dresd_milvus.milvus.connection import connect, explained
+from dresd_milvus.milvus.connection import disconnect, explained, opening
 from dresd_milvus.milvus.schema import (
     MANIFEST,
     PREVIEW_BYTES,
@@ -40,35 +40,31 @@ class MilvusStore:
         cls, uri: str, collection: str, manifest: Manifest, projection: Projection, token: str = ""
     ) -> MilvusStore:
         """A new, empty collection and, unless the database has it, its projection; StoreError if the name is taken."""
-        client = connect(uri, token, create=True)
-        with explained(uri):
+        with opening(uri, token, create=True) as client:
             if client.has_collection(collection):
                 raise StoreError(f"the collection '{collection}' is already in {uri}; choose another --collection")
+            _save_projection(client, projection)  # first, so that no collection is ever without its projection
             client.create_collection(
                 collection,
                 schema=continuation_schema(client, manifest.dim, manifest.continuation),
                 index_params=exact_index(client, "vector"),
                 properties={MANIFEST: manifest.to_json()},
             )
-            _save_projection(client, projection)
         return cls(client, uri, collection, manifest)
 
     @classmethod
     def open(cls, uri: str, collection: str, token: str = "") -> MilvusStore:
         """An existing collection, sealed or not; StoreError when there is none or another program made it."""
-        client = connect(uri, token)
-        with explained(uri):
+        with opening(uri, token) as client:
             if not client.has_collection(collection):
                 names = ", ".join(sorted(stores(client))) or "none"
-                client.close()
                 raise StoreError(f"there is no collection '{collection}' in {uri} (there: {names})")
             properties = client.describe_collection(collection).get("properties") or {}
-        if MANIFEST not in properties:
-            client.close()
-            raise StoreError(
-                f"the collection '{collection}' in {uri} was not built by dresd-milvus: it has no manifest"
-            )
-        return cls(client, uri, collection, Manifest.from_json(properties[MANIFEST]))
+            if MANIFEST not in properties:
+                raise StoreError(
+                    f"the collection '{collection}' in {uri} was not built by dresd-milvus: it has no manifest"
+                )
+            return cls(client, uri, collection, Manifest.from_json(properties[MANIFEST]))
 
     def require_sealed(self) -> MilvusStore:
         """Itself; StoreError when its ingestion has not ended."""
@@ -87,7 +83,7 @@ class MilvusStore:
 
     def close(self) -> None:
         """Give the embedded database back, so that another process may open it."""
-        self.client.close()
+        disconnect(self.client, self.uri)
 
     def projection(self) -> Projection:
         """The projection that the keys were made with, from the database."""
@@ -143,6 +139,11 @@ class MilvusStore:
             self.client.alter_collection_properties(self.collection, {MANIFEST: self.manifest.to_json()})
         return self.manifest
 
+    def load(self) -> None:
+        """Have the database ready to answer; it costs nothing where it is already."""
+        with explained(self.uri):
+            self.client.load_collection(self.collection)
+
     def drop(self) -> None:
         """Remove the collection; its projection stays, others may use it."""
         with explained(self.uri):
@@ -150,8 +151,8 @@ class MilvusStore:
 
     def count(self) -> int:
         """The number of rows, counted by the database."""
+        self.load()
         with explained(self.uri):
-            self.client.load_collection(self.collection)
             return int(self.client.query(self.collection, filter="", output_fields=["count(*)"])[0]["count(*)"])
 
     def index(self) -> dict[str, Any]:
@@ -162,8 +163,8 @@ class MilvusStore:
 
     def sample(self, rows: int) -> list[dict[str, Any]]:
         """A few rows as a person would want to read them."""
+        self.load()
         with explained(self.uri):
-            self.client.load_collection(self.collection)
             fields = ["pk", "next_tokens", "origin", "preview"]
             return [
                 dict(r) for r in self.client.query(self.collection, filter="pk >= 0", output_fields=fields, limit=rows)
@@ -192,8 +193,8 @@ class MilvusStore:
 
     def scan(self) -> Iterator[Rows]:
         fields = ["pk", "vector", "next_tokens"]
+        self.load()
         with explained(self.uri):
-            self.client.load_collection(self.collection)
             batches = self.client.query_iterator(
                 self.collection, filter="pk >= 0", batch_size=SCAN_ROWS, output_fields=fields
             )

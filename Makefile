@@ -1,0 +1,43 @@
+# Two commands matter: `make quickstart` and `make test`. Each makes .venv if there is none and installs into it.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install quickstart test lint soak benchmarks clean
+
+help:
+	@echo "make quickstart   ingest the standard library, measure on functions held back (runs/quickstart)"
+	@echo "make test         the test suite"
+	@echo "make lint         ruff and mypy"
+	@echo "make soak         long tests"
+	@echo "make benchmarks   what the README's figures come from"
+
+install: $(READY)
+
+$(READY): pyproject.toml constraints.txt scripts/install.sh
+	PYTHON=$(PYTHON) VENV=$(VENV) scripts/install.sh
+	@touch $@
+
+quickstart: $(READY)
+	$(BIN)/dresd quickstart
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+soak: $(READY)
+	$(BIN)/python -m pytest -m soak
+
+benchmarks: $(READY)
+	$(BIN)/python benchmarks/engine.py
+	$(BIN)/python benchmarks/retrieval.py
+
+clean:
+	rm -rf $(VENV) runs

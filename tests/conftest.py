@@ -1,0 +1,57 @@
+"""What every test shares: few threads, a hypothesis profile, and a tiny target whose arithmetic is exact enough."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from dresd_milvus.loading import LoadedModel, load_model
+from dresd_milvus.target import HFTarget
+
+torch.set_num_threads(2)
+settings.register_profile("core", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("core")
+
+TINY = LlamaConfig(
+    hidden_size=32,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    intermediate_size=64,
+    vocab_size=64,
+    max_position_embeddings=256,
+    initializer_range=0.3,  # large enough that greedy text varies
+    tie_word_embeddings=False,
+    bos_token_id=None,
+    eos_token_id=None,
+)
+
+
+def build_tiny(eos_ids: Iterable[int] = (), seed: int = 0) -> HFTarget:
+    """A tiny random Llama in float64; the same seed gives the same weights."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = LlamaForCausalLM(TINY).to(torch.float64)
+    return HFTarget(model, frozenset(eos_ids))
+
+
+@pytest.fixture(scope="session")
+def tiny() -> HFTarget:
+    """The tiny target, without end tokens."""
+    return build_tiny()
+
+
+@pytest.fixture(scope="session")
+def tiny_ending_at() -> Callable[[Iterable[int]], HFTarget]:
+    """Builds the tiny target with these end tokens."""
+    return build_tiny
+
+
+@pytest.fixture(scope="session")
+def sample() -> LoadedModel:
+    """The sample model in float32."""
+    return load_model("sample", "float32", "cpu")

@@ -1,0 +1,125 @@
+"""Greedy and sampled picks against exact distributions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import chisquare, kstest
+from transformers import TopPLogitsWarper
+
+from dresd_milvus.choose import Greedy, Sampler, make_chooser, top_p_filter
+from dresd_milvus.errors import InputError
+
+LOGITS = torch.tensor([2.0, 1.0, 0.5, 0.0, -1.0, -3.0])
+
+
+def random_logits(seed: int, size: int, scale: float = 3.0) -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).normal(0, scale, size))
+
+
+def nucleus(logits: np.ndarray, top_p: float) -> set[int]:
+    """The smallest set of most likely tokens whose probability reaches top_p, one token at a time."""
+    probabilities = np.exp(logits - logits.max())
+    probabilities /= probabilities.sum()
+    kept, total = set(), 0.0
+    for token in np.argsort(-probabilities, kind="stable"):
+        if total >= top_p:
+            break
+        kept.add(int(token))
+        total += probabilities[token]
+    return kept
+
+
+def kept_tokens(filtered: torch.Tensor) -> set[int]:
+    return set(torch.isfinite(filtered).nonzero().flatten().tolist())
+
+
+def test_greedy_takes_the_most_likely_token():
+    assert Greedy()(LOGITS, 3) == 0 and Greedy()(LOGITS.flip(0), 4) == 5
+    assert torch.equal(Greedy().scores(LOGITS, 3), LOGITS)
+
+
+@pytest.mark.parametrize(("temperature", "top_p"), [(1.0, 1.0), (0.5, 1.0), (2.0, 0.8), (1.0, 0.7), (0.7, 0.95)])
+def test_sampler_draws_from_the_filtered_softmax(temperature, top_p):
+    draws = 20_000
+    sampler = Sampler(temperature, top_p, seed=7)
+    counts = np.bincount([sampler(LOGITS, position) for position in range(draws)], minlength=len(LOGITS))
+    scaled = LOGITS.double().numpy() / temperature
+    kept = sorted(nucleus(scaled, top_p))
+    expected = np.exp(scaled[kept])
+    assert counts.sum() == counts[kept].sum(), "nothing outside the nucleus is drawn"
+    assert chisquare(counts[kept], draws * expected / expected.sum()).pvalue > 1e-3
+
+
+def test_sampler_draws_from_the_softmax_over_seeds_too():
+    draws = 20_000
+    counts = np.bincount([Sampler(seed=seed)(LOGITS, 5) for seed in range(draws)], minlength=len(LOGITS))
+    assert chisquare(counts, draws * LOGITS.double().softmax(-1).numpy()).pvalue > 1e-3
+
+
+def test_neighbouring_positions_are_drawn_independently():
+    sampler, draws = Sampler(seed=3), 20_000
+    picks = np.array([sampler(LOGITS[:3], position) for position in range(draws + 1)])
+    pairs = np.bincount(picks[:-1] * 3 + picks[1:], minlength=9)
+    single = LOGITS[:3].double().softmax(-1).numpy()
+    assert chisquare(pairs, draws * np.outer(single, single).ravel()).pvalue > 1e-3
+
+
+def test_noise_is_standard_gumbel():
+    assert kstest(Sampler(seed=1).noise(20_000, 0).numpy(), "gumbel_r").pvalue > 1e-3
+
+
+@given(st.integers(0, 2**32), st.integers(0, 2**40))
+def test_same_seed_and_position_give_the_same_scores(seed, position):
+    first, second = Sampler(seed=seed), Sampler(seed=seed)
+    assert torch.equal(first.scores(LOGITS, position), second.scores(LOGITS, position))
+    assert first(LOGITS, position) == int(first.scores(LOGITS, position).argmax())
+
+
+@given(st.integers(0, 2**32), st.integers(0, 2**40), st.integers(1, 100))
+def test_noise_differs_across_positions_and_seeds(seed, position, step):
+    noise = Sampler(seed=seed).noise(300, position)
+    for other in (Sampler(seed=seed).noise(300, position + step), Sampler(seed=seed + step).noise(300, position)):
+        assert not set(noise.tolist()) & set(other.tolist())
+
+
+@given(
+    st.integers(0, 2**32), st.sampled_from([2, 5, 63, 64, 65, 300]), st.floats(0.01, 1), st.sampled_from([0.1, 3, 8])
+)
+def test_top_p_filter_keeps_the_smallest_nucleus(seed, size, top_p, scale):
+    logits = random_logits(seed, size, scale)
+    filtered = top_p_filter(logits, top_p)
+    kept = kept_tokens(filtered)
+    assert kept == nucleus(logits.numpy(), top_p) or top_p >= 1 - 1e-9  # rounding decides about the last crumbs
+    assert torch.equal(filtered[sorted(kept)], logits[sorted(kept)]), "what is kept is not changed"
+    assert int(logits.argmax()) in kept
+
+
+@given(st.integers(0, 2**32), st.sampled_from([5, 64, 300]), st.floats(0.01, 0.999))
+def test_top_p_filter_agrees_with_transformers(seed, size, top_p):
+    logits = random_logits(seed, size)
+    assert torch.equal(top_p_filter(logits, top_p), TopPLogitsWarper(top_p)(None, logits[None].clone())[0])
+
+
+def test_the_most_likely_token_survives_any_top_p():
+    assert kept_tokens(top_p_filter(LOGITS, 1e-12)) == {0}
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [(0.0, 1.0, 0), (-1.0, 1.0, 0), (float("nan"), 1.0, 0), (1.0, 0.0, 0), (1.0, 1.1, 0), (1.0, -0.5, 0)]
+    + [(1.0, float("nan"), 0), (1.0, 1.0, -1)],
+    ids=str,
+)
+def test_bad_parameters_are_refused(parameters):
+    with pytest.raises(InputError) as caught:
+        Sampler(*parameters)
+    assert "\n" not in str(caught.value)
+
+
+def test_make_chooser_is_greedy_at_temperature_zero():
+    assert make_chooser(0, 0.9, 1) == Greedy()
+    assert make_chooser(0.5, 0.9, 1) == Sampler(0.5, 0.9, 1)

@@ -1,0 +1,48 @@
+"""Metrics on records whose figures can be worked out by hand."""
+
+import pytest
+
+from evaluation.lossless import first_difference
+from evaluation.metrics import summarise
+
+
+def record(accepted: list[int], nodes: list[int], depth: list[int], milliseconds: float) -> dict:
+    tokens = sum(accepted) + len(accepted)
+    each = [1.0] * len(accepted)
+    return {
+        "new_tokens": tokens,
+        "accept_lengths": accepted,
+        "nodes": nodes,
+        "depth": depth,
+        "decoding_ms": milliseconds,
+        "prefill_ms": 1.0,
+        **{f"{name}_ms": each for name in ("draft", "verify", "choose", "total")},
+    }
+
+
+def test_every_step_counts_with_or_without_a_draft() -> None:
+    ours = [record([3, 0, 0], [8, 8, 0], [4, 4, 0], 30.0), record([1], [4], [2], 10.0)]
+    vanilla = [record([0] * 6, [0] * 6, [0] * 6, 60.0), record([0, 0], [0, 0], [0, 0], 20.0)]
+    found = summarise(ours, vanilla)
+    assert found["mat"] == pytest.approx(8 / 4)
+    assert found["hit_rate"] == pytest.approx(3 / 4)
+    assert found["path_acceptance"] == pytest.approx(4 / 10)
+    assert found["node_acceptance"] == pytest.approx(4 / 20)
+    assert found["accepted_by_depth"][:4] == pytest.approx([2 / 3, 1 / 3, 1 / 3, 0])
+    assert found["tokens_per_second"] == pytest.approx(8 / 0.040)
+    assert found["speedup"] == pytest.approx((8 / 40) / (8 / 80))
+    low, high = found["speedup_interval"]
+    assert low <= found["speedup"] <= high
+
+
+def test_vanilla_has_a_mat_of_one_and_no_hits() -> None:
+    vanilla = [record([0] * 6, [0] * 6, [0] * 6, 60.0)]
+    found = summarise(vanilla, vanilla)
+    assert (found["mat"], found["hit_rate"], found["speedup"], found["node_acceptance"]) == (1, 0, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "at"), [([1, 2], [1, 2], None), ([1, 3], [1, 2], 1), ([1], [1, 2], 1), ([], [5], 0)]
+)
+def test_first_difference(ours: list[int], theirs: list[int], at: int | None) -> None:
+    assert first_difference(ours, theirs) == at

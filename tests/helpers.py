@@ -1,0 +1,38 @@
+"""Running the command line in this process."""
+
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from dresd_milvus.cli import composed, run_app
+
+
+class Outcome(NamedTuple):
+    """What a command left: its exit code and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def error(self) -> str:
+        """The line that says what is wrong; checked to be one line, and a failure's."""
+        lines = [line for line in self.err.splitlines() if line.startswith("error: ")]
+        assert self.code == 1 and len(lines) == 1 and "Traceback" not in self.err, self
+        return lines[0]
+
+
+def dresd(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> Outcome:
+    """Run `dresd ...`."""
+    capsys.readouterr()
+    before, sys.argv = sys.argv, ["dresd", *map(str, arguments)]
+    code = 0
+    try:
+        run_app(composed(), "dresd")
+    except SystemExit as ended:
+        code = int(ended.code or 0)
+    finally:
+        sys.argv = before
+    return Outcome(code, *capsys.readouterr())

@@ -1,0 +1,101 @@
+"""Whole ingestions on the embedded database: resumed, repeated, refused."""
+
+from pathlib import Path
+
+import pytest
+
+from dresd_milvus.console import Phases
+from dresd_milvus.errors import InputError, StoreError
+from dresd_milvus.inspection import inspect_store
+from dresd_milvus.loading import LoadedModel
+from dresd_milvus.milvus import MilvusStore
+from dresd_milvus.store import Rows
+from ingestion.runner import ingest
+from tests.samples import build, settings, write_corpus
+
+
+def checksum(uri: Path) -> tuple[int, str]:
+    with MilvusStore.open(str(uri), "code") as store:
+        found = inspect_store(store.require_sealed())
+    return found["rows"], found["checksum"]
+
+
+class InterruptedRunError(Exception):
+    """Stands for a process that dies."""
+
+
+def test_an_interrupted_run_resumed_equals_an_undisturbed_one(
+    sample: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingestion.plan.SHARD_DOCUMENTS", 4)
+    monkeypatch.setattr("ingestion.runner.SHARD_DOCUMENTS", 4)
+    corpus = write_corpus(tmp_path / "corpus.jsonl", 20)
+    build(sample, corpus, tmp_path / "whole.db")
+    real = MilvusStore.write
+    for dies_at in (1, 2, 4):
+        calls = 0
+
+        def write(store: MilvusStore, rows: Rows, replace: bool = False, dies_at: int = dies_at) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == dies_at:
+                half = Rows(
+                    rows.pk[: len(rows) // 2], rows.vectors[: len(rows) // 2], rows.next_tokens[: len(rows) // 2]
+                )
+                real(store, half, replace)  # some rows arrive, and then nothing more
+                raise InterruptedRunError
+            real(store, rows, replace)
+
+        uri = tmp_path / f"dies{dies_at}.db"
+        monkeypatch.setattr(MilvusStore, "write", write)
+        with pytest.raises(InterruptedRunError):
+            build(sample, corpus, uri)
+        with pytest.raises(StoreError, match="not sealed"):
+            checksum(uri)
+        monkeypatch.setattr(MilvusStore, "write", real)
+        build(sample, corpus, uri)
+        assert checksum(uri) == checksum(tmp_path / "whole.db")
+
+
+def test_running_twice_changes_nothing(sample: LoadedModel, tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus.jsonl", 5)
+    assert build(sample, corpus, tmp_path / "a.db") == build(sample, corpus, tmp_path / "a.db")
+
+
+def test_a_database_that_was_removed_is_built_again(sample: LoadedModel, tmp_path: Path) -> None:
+    import shutil
+
+    corpus = write_corpus(tmp_path / "corpus.jsonl", 5)
+    first = build(sample, corpus, tmp_path / "a.db")
+    shutil.rmtree(tmp_path / "a.db")
+    assert build(sample, corpus, tmp_path / "a.db").rows == first.rows
+
+
+def test_other_settings_are_refused_by_name_and_replace_starts_over(sample: LoadedModel, tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus.jsonl", 5)
+    build(sample, corpus, tmp_path / "a.db")
+    with pytest.raises(InputError, match="dim was 16 and is 8"):
+        build(sample, corpus, tmp_path / "a.db", dim=8)
+    write_corpus(corpus, 6)
+    with pytest.raises(InputError, match="the corpus has changed"):
+        build(sample, corpus, tmp_path / "a.db")
+    with Phases() as phases:
+        changed = settings(sample, corpus, tmp_path / "a.db", dim=8)
+        assert ingest(sample, changed, tmp_path / "a.run", phases, replace_old=True).dim == 8
+
+
+def test_a_collection_of_another_run_is_left_alone(sample: LoadedModel, tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus.jsonl", 5)
+    build(sample, corpus, tmp_path / "a.db")
+    (tmp_path / "a.run").rename(tmp_path / "moved")
+    with pytest.raises(StoreError, match="was not built by this run"):
+        build(sample, corpus, tmp_path / "a.db")
+
+
+def test_the_summary_counts_what_was_read(sample: LoadedModel, tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus.jsonl", 9)
+    with corpus.open("a") as file:
+        file.write('{"instruction": "nothing", "output": "  "}\n')
+    manifest = build(sample, corpus, tmp_path / "a.db")
+    assert manifest.documents == 9 and manifest.continuation == 20 and manifest.rows == checksum(tmp_path / "a.db")[0]
+    assert build(sample, corpus, tmp_path / "b.db", limit=3).documents == 3
