@@ -21,6 +21,9 @@ from torch import Tensor
 
 from dresd_milvus.errors import InputError, StoreError
 
+ROWS_AT_ONCE = 2048
+"""States of one product while fitting: bounds the memory of the copies (64 MiB each at H = 4096)."""
+
 
 @dataclass(frozen=True, eq=False)
 class Projection:
@@ -123,12 +126,13 @@ class ProjectionFit:
 
     def add(self, hidden: Tensor) -> None:
         """hidden [n, H] of any dtype; summed in float64, around the first batch's mean to keep digits."""
-        states = hidden.double().cpu()
-        if self._shift is None:
-            self._shift = states.mean(0)
-        self._scaler.partial_fit(states.numpy())
-        states = states - self._shift
-        self._products.addmm_(states.T, states)
+        for part in hidden.split(ROWS_AT_ONCE):
+            states = part.double().cpu()
+            if self._shift is None:
+                self._shift = states.mean(0)
+            self._scaler.partial_fit(states.numpy())
+            states = states - self._shift  # a copy: float64 states are still the caller's
+            self._products.addmm_(states.T, states)
 
     def result(self, dim: int, layer: str = "last") -> Projection:
         """Raises InputError when dim is larger than the hidden size or than the number of states."""

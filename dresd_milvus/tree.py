@@ -33,6 +33,8 @@ class DraftTree:
         tokens, parents = self.tokens, self.parents
         if tokens.ndim != 1 or len(tokens) == 0 or tokens.shape != parents.shape:
             raise ValueError("a draft tree needs tokens [N] and parents [N] with N >= 1")
+        if len(tokens) == 1 and parents[0] == -1:
+            return  # a lone root, the commonest tree of all
         if parents[0] != -1 or np.any(parents[1:] < 0) or np.any(parents >= np.arange(len(parents))):
             raise ValueError("a draft tree's parents must be -1 for the root and point backwards elsewhere")
         if np.any(tokens[1:] < 0):

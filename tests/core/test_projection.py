@@ -53,6 +53,14 @@ def test_keys_have_norm_one_and_batching_changes_nothing() -> None:
     np.testing.assert_allclose(whole(hidden).numpy(), parts(hidden).numpy(), atol=1e-4)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_fitting_leaves_the_states_as_they_were(dtype: torch.dtype) -> None:
+    hidden = states(50, 10).to(dtype)
+    before = hidden.clone()
+    fitted(hidden, 4, 20)
+    assert torch.equal(hidden, before)
+
+
 def test_a_constant_dimension_does_no_harm() -> None:
     hidden = states(300, 10)
     hidden[:, 3] = 7.0

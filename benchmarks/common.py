@@ -1,0 +1,72 @@
+"""What the benchmarks share: pairs in alternation, medians, an interval for their ratio, results as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import bootstrap
+
+from dresd_milvus.corpus import encode_prompt
+from dresd_milvus.loading import LoadedModel
+from evaluation.provenance import provenance
+from evaluation.suites import load_suite
+
+
+def alternate(sides: dict[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
+    """Measure every side `repeats` times, in turn, so that a slow minute of the machine meets all of them alike."""
+    for measure in sides.values():
+        measure()  # warm-up
+    found: dict[str, list[float]] = {name: [] for name in sides}
+    for turn in range(repeats):
+        names = list(sides)
+        for name in names if turn % 2 == 0 else names[::-1]:
+            found[name].append(sides[name]())
+    return found
+
+
+def ratio(ours: list[float], theirs: list[float]) -> dict[str, Any]:
+    """The ratio of medians and its 95 % bootstrap interval (pairs resampled together)."""
+    pairs = (np.array(ours), np.array(theirs))
+    interval = bootstrap(
+        pairs,
+        lambda a, b, axis=-1: np.median(a, axis=axis) / np.median(b, axis=axis),
+        paired=True,
+        vectorized=True,
+        method="percentile",
+        rng=0,
+    ).confidence_interval
+    medians = [float(np.median(side)) for side in pairs]
+    return {
+        "medians": medians,
+        "ratio": medians[0] / medians[1],
+        "interval": [float(interval.low), float(interval.high)],
+    }
+
+
+def prompts(model: LoadedModel, count: int) -> list[list[int]]:
+    """Prompts of the `stdlib` suite as tokens, in the sample model's template."""
+    from dresd_milvus.corpus import Template
+
+    return [encode_prompt(model.tokenizer, Template(), prompt.text) for prompt in load_suite("stdlib", count)]
+
+
+def arguments(description: str, **defaults: int) -> argparse.Namespace:
+    """--out and one integer option per default."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--out", type=Path, help="write the figures to this JSON file")
+    for name, default in defaults.items():
+        parser.add_argument(f"--{name}", type=int, default=default)
+    return parser.parse_args()
+
+
+def report(results: dict[str, Any], model: LoadedModel, options: argparse.Namespace) -> None:
+    """Print the figures, and write them with where they come from."""
+    print(json.dumps(results, indent=2))
+    if options.out:
+        about = provenance(model, {k: v for k, v in vars(options).items() if k != "out"})
+        options.out.write_text(json.dumps({"results": results, "provenance": about}, indent=2) + "\n")

@@ -1,0 +1,112 @@
+"""The draft phase of dense retrieval in process: projection, search, tree, on one core, at several store sizes.
+
+Rows are the sample model's own states over the standard library; queries are its states on functions held back.
+Milliseconds per draft, median and 95th percentile, and the bytes per row that the replica occupies.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from common import arguments, report
+
+from dresd_milvus.corpus import Document, Template, stdlib
+from dresd_milvus.drafters.base import Context
+from dresd_milvus.drafters.dense import Dense
+from dresd_milvus.loading import load_model
+from dresd_milvus.projection import Projection, ProjectionFit
+from dresd_milvus.replica import Replica
+from dresd_milvus.store import Manifest, Rows
+from ingestion.embed import Embedder
+
+CONTINUATION = 20
+
+
+def main() -> None:
+    options = arguments(__doc__ or "", rows=300_000, queries=1000, nodes=16, depth=10)
+    model = load_model("sample")
+    embedder = Embedder(model, Template(), max_length=1024)
+    documents = [Document(*pair) for pair in stdlib.pairs()]
+    fit = ProjectionFit(model.target.hidden_size)
+    for _ in embedder.fit(fit, documents[:400]):
+        pass
+    projection = fit.result(64)
+    rows = take(embedder.rows(projection, documents, 0, CONTINUATION), options.rows)
+    queries = held_back_states(embedder, options.queries)
+    os.sched_setaffinity(0, {0})  # one core
+    torch.set_num_threads(1)
+    results = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for half in (False, True):
+            name = "half" if half else "float32"
+            replica = build(projection, rows, Path(folder) / name, half)
+            results[name] = measure(replica, projection, queries, options.nodes, options.depth)
+    report(results, model, options)
+
+
+def take(parts: Iterator[Rows], most: int) -> list[Rows]:
+    """Rows of the first documents, about `most` of them."""
+    taken, count = [], 0
+    for rows in parts:
+        if count >= most:
+            break
+        taken.append(rows)
+        count += len(rows)
+    return taken
+
+
+def held_back_states(embedder: Embedder, count: int) -> list[tuple[torch.Tensor, int]]:
+    """(hidden state [H], the token it produced) in answers that the store does not hold."""
+    documents = [Document(*pair) for pair in islice(stdlib.pairs(held_back=True), 60)]
+    encoded = embedder.encode(documents)
+    found = [
+        (hidden[position].clone(), encoded[index].ids[position + 1])
+        for index, hidden in embedder.states(encoded)
+        for position in range(len(hidden))
+    ]
+    picks = np.random.default_rng(0).permutation(len(found))[:count]
+    return [found[pick] for pick in picks]
+
+
+def build(projection: Projection, rows: list[Rows], folder: Path, half: bool) -> Replica:
+    manifest = Manifest(
+        "sample", "", "", projection.fingerprint, 64, CONTINUATION, None, "stdlib", rows=sum(map(len, rows)), seal="b"
+    )
+    return Replica.build(manifest, iter(rows), folder, half)
+
+
+def measure(
+    replica: Replica, projection: Projection, queries: list[tuple[torch.Tensor, int]], nodes: int, depth: int
+) -> dict[str, Any]:
+    """Times of whole drafts, and of the searches in them."""
+    drafter = Dense(replica, projection)
+    drafts, searches = [], []
+    for hidden, token in [*queries[:50], *queries]:  # the first ones warm up
+        start = perf_counter()
+        drafter.draft(Context([token], hidden, nodes, depth))
+        drafts.append(perf_counter() - start)
+        query = projection(hidden[None]).numpy()
+        start = perf_counter()
+        replica.search(query, np.array([token]), drafter.neighbours)
+        searches.append(perf_counter() - start)
+    milliseconds = {"draft": np.array(drafts[50:]) * 1e3, "search": np.array(searches[50:]) * 1e3}
+    return {
+        "rows": len(replica),
+        "bytes_per_row": replica.nbytes / len(replica),
+        **{
+            f"{name}_ms": {"p50": float(np.median(times)), "p95": float(np.percentile(times, 95))}
+            for name, times in milliseconds.items()
+        },
+    }
+
+
+if __name__ == "__main__":
+    main()
