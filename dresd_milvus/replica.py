@@ -8,7 +8,6 @@ precision.
 
 from __future__ import annotations
 
-import json
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
@@ -107,7 +106,7 @@ class Replica:
             manifest = Manifest.from_json((folder / "manifest.json").read_text())
             keys, continuations = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("keys", "continuations"))
             return cls(manifest, keys, continuations, np.load(folder / "starts.npy"))
-        except (OSError, ValueError, json.JSONDecodeError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise StoreError(f"the replica in {folder} cannot be read ({error}); remove it and try again") from error
 
 
