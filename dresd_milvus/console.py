@@ -34,7 +34,8 @@ class _Rate(ProgressColumn):
         unit = task.fields["unit"]
         if not unit:
             return Text("")
-        return Text(f"{task.completed:,.0f} {unit}  {task.finished_speed or task.speed or 0:,.0f} {unit}/s")
+        rate = (task.completed - task.fields["begun"]) / (task.finished_time or task.elapsed or 1.0)
+        return Text(f"{task.completed:,.0f} {unit}  {rate:,.0f} {unit}/s")
 
 
 class Phases:
@@ -51,9 +52,8 @@ class Phases:
             console=self.console,
             disable=not self.console.is_terminal,
         )
-        self._task = self._bars.add_task("", visible=False, unit="")
+        self._task = self._bars.add_task("", visible=False, unit="", begun=0)
         self._begun = self._told = monotonic()
-        self._from = 0.0
 
     def __enter__(self) -> Phases:
         self._bars.start()
@@ -68,9 +68,8 @@ class Phases:
     def phase(self, name: str, total: int | None, unit: str, done: int = 0) -> None:
         """A new phase begins; total is an estimate or None, done is what an earlier run did."""
         self._end()
-        self._task = self._bars.add_task(name, total=total, unit=unit, completed=done)
+        self._task = self._bars.add_task(name, total=total, unit=unit, completed=done, begun=done)
         self._begun = self._told = monotonic()
-        self._from = done
 
     def advance(self, amount: int) -> None:
         """This much of the phase's unit has been done."""
@@ -87,7 +86,7 @@ class Phases:
     def _end(self) -> None:
         task = self._bars.tasks[-1]
         if task.description:
-            self._bars.update(self._task, total=task.completed or 1)
+            self._bars.update(self._task, total=task.completed or 1, completed=task.completed or 1)
             if self._bars.disable:
                 self._line(ended=True)
 
@@ -95,7 +94,7 @@ class Phases:
         task, seconds = self._bars.tasks[-1], max(monotonic() - self._begun, 1e-9)
         parts = [task.description]
         if task.fields["unit"]:
-            rate = (task.completed - self._from) / seconds
+            rate = (task.completed - task.fields["begun"]) / seconds
             of = f" of about {task.total:,.0f}" if task.total and not ended else ""
             parts.append(f"{task.completed:,.0f}{of} {task.fields['unit']}, {rate:,.0f}/s")
             if task.total and rate and not ended:

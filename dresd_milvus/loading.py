@@ -40,6 +40,7 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> LoadedMo
     it natively, else float32. device: 'cpu', 'cuda', 'cuda:1', ...; auto is CUDA when there is one.
     Raises InputError when the model cannot be found, read or used.
     """
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
@@ -52,7 +53,7 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> LoadedMo
         model = AutoModelForCausalLM.from_pretrained(
             source, dtype=pick_dtype(dtype, where), attn_implementation="sdpa"
         ).to(where)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise _cannot_load(name, error) from error
     target = HFTarget(model, _eos_ids(model, tokenizer))
     return LoadedModel(name, target, tokenizer, model_fingerprint(model), tokenizer_hash(tokenizer))
@@ -63,13 +64,32 @@ def load_tokenizer(name: str) -> Any:
     from transformers import AutoTokenizer
 
     source = str(SAMPLE_FOLDER) if name == SAMPLE else name
-    if name != SAMPLE and not Path(name).is_dir() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
-        raise InputError(f"there is no model folder {name}; give a folder, a hub name or 'sample'")
-    if Path(source).is_dir() and not (Path(source) / "config.json").exists():
-        raise InputError(f"the folder {name} holds no model: config.json is missing")
+    if name != SAMPLE:
+        _check_there(name)
     try:
         return AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise _cannot_load(name, error) from error
+
+
+def _check_there(name: str) -> None:
+    """Raise InputError for a folder without a model and for a name that the hub does not answer for.
+
+    Asked once and at once: loading would try again for most of a minute before it says that there is no network.
+    """
+    from huggingface_hub import HfApi, try_to_load_from_cache
+
+    folder = Path(name)
+    if folder.is_dir():
+        if not (folder / "config.json").exists():
+            raise InputError(f"the folder {name} holds no model: config.json is missing")
+        return
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise InputError(f"there is no model folder {name}; give a folder, a hub name or 'sample'")
+    try:
+        if not isinstance(try_to_load_from_cache(name, "config.json"), str):
+            HfApi().model_info(name, timeout=20)
+    except Exception as error:  # whatever the hub's client of the day raises, it means one thing here
         raise _cannot_load(name, error) from error
 
 
@@ -84,10 +104,15 @@ def pick_device(device: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         where = torch.device(device)
-    except RuntimeError as error:
-        raise InputError(f"there is no device '{device}'; use auto, cpu or cuda") from error
-    if where.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"the device '{device}' was asked for and this machine has no CUDA; use --device cpu")
+    except RuntimeError:
+        where = torch.device("meta")
+    if where.type not in ("cpu", "cuda"):
+        raise InputError(f"there is no device '{device}'; use auto, cpu or cuda")
+    if where.type == "cuda" and (where.index or 0) >= torch.cuda.device_count():
+        raise InputError(
+            f"the device '{device}' was asked for and this machine has {torch.cuda.device_count()} CUDA devices; "
+            "use --device cpu or another one"
+        )
     return where
 
 

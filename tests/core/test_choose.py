@@ -110,8 +110,11 @@ def test_the_most_likely_token_survives_any_top_p():
 
 @pytest.mark.parametrize(
     "parameters",
-    [(0.0, 1.0, 0), (-1.0, 1.0, 0), (float("nan"), 1.0, 0), (1.0, 0.0, 0), (1.0, 1.1, 0), (1.0, -0.5, 0)]
-    + [(1.0, float("nan"), 0), (1.0, 1.0, -1)],
+    [
+        *[(temperature, 1.0, 0) for temperature in (0.0, -1.0, float("nan"), float("inf"))],
+        *[(1.0, top_p, 0) for top_p in (0.0, -0.5, 1.1, float("nan"))],
+        (1.0, 1.0, -1),
+    ],
     ids=str,
 )
 def test_bad_parameters_are_refused(parameters):

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from dresd_milvus.tree import DraftTree
 
 ROOT = 9
+WHOLE = st.integers(0, 5)
 
 
 @st.composite
-def path_sets(draw, weight=st.integers(0, 5)):
+def path_sets(draw, weight=WHOLE):
     """(paths [P, L] over few tokens, so that prefixes collide, and weights [P]); -1 anywhere ends a path."""
     rows, depth = draw(st.integers(1, 12)), draw(st.integers(1, 6))
     cells = st.lists(st.integers(-1, 3), min_size=depth, max_size=depth)
