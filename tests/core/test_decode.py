@@ -19,7 +19,7 @@ from dresd_milvus.decode import FixedBudget, generate
 from dresd_milvus.drafters.base import Vanilla
 from dresd_milvus.drafters.prompt_lookup import PromptLookup
 from dresd_milvus.errors import InputError
-from tests.core.wild_drafters import WILD, Oracle, Overlong, RandomTree, WildDrafter
+from tests.core.wild_drafters import WILD, Oracle, Overlong, RandomTree, Siblings, WildDrafter
 
 VOCAB = 64
 BEYOND = 12  # how much of the right text a drafter knows past its end
@@ -185,12 +185,12 @@ def test_watch_sees_every_step_with_the_states_that_chose_its_tokens(tiny):
 def test_a_drafter_is_given_the_state_that_produced_the_root(tiny):
     contexts = []
 
-    class Spy(Oracle):
+    class Spy(Siblings):
         def draft(self, context):
             contexts.append((list(context.tokens), context.hidden))
             return super().draft(context)
 
-    generate(tiny, Spy(right_text(tiny, [9, 8], 40)), Greedy(), [9, 8], 20, FixedBudget(3, 3))
+    generate(tiny, Spy(right_text(tiny, [9, 8], 40)), Greedy(), [9, 8], 20, FixedBudget(40, 3))
     assert len(contexts) == 5
     for tokens, hidden in contexts:
         with torch.inference_mode():
