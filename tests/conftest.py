@@ -1,4 +1,4 @@
-"""What every test shares: few threads, a hypothesis profile, and a tiny target whose arithmetic is exact enough."""
+"""What every test shares: one thread, a hypothesis profile, and a tiny target whose arithmetic is exact enough."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from dresd_milvus.loading import LoadedModel, load_model
 from dresd_milvus.target import HFTarget
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # threads that wait for each other crawl when the machine has other work
 settings.register_profile("core", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("core")
 
