@@ -34,6 +34,7 @@ def run_evaluation(
 
     Vanilla always runs: speed-ups and identity are defined against it. All input is checked before `out` is touched.
     """
+    progress.phase("reading the prompts", None, "")
     prompts = load_suite(suite, limit)
     encoded = encode_suite(model, template, prompts)
     drafters = [make_drafter(system, retrieval) for system in dict.fromkeys(["vanilla", *systems])]
