@@ -57,11 +57,12 @@ class Sampler:
             raise InputError(f"a sampler's temperature must be a number above 0, not {self.temperature:g}")
         if not 0 < self.top_p <= 1:
             raise InputError(f"top-p must be above 0 and at most 1, not {self.top_p:g}")
-        if self.seed < 0:
-            raise InputError(f"a seed cannot be negative, as {self.seed} is")
+        if not 0 <= self.seed < 2**64:
+            raise InputError(f"a seed must be from 0 to 2^64 - 1, not {self.seed}")
 
     def scores(self, logits: Tensor, position: int) -> Tensor:
-        kept = top_p_filter(logits.double() / self.temperature, self.top_p)
+        below = logits.double() - logits.max()  # at most 0, so that no temperature makes it overflow
+        kept = top_p_filter(below / self.temperature, self.top_p)
         return kept + self.noise(len(logits), position).to(logits.device)
 
     def __call__(self, logits: Tensor, position: int) -> int:

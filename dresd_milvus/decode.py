@@ -38,7 +38,8 @@ class FixedBudget(NamedTuple):
 class StepRecord(NamedTuple):
     """What a step did, in numbers; times in seconds.
 
-    nodes, depth: of the drafted tree (0 without a draft). accepted: draft tokens kept, cut at the end of the text.
+    nodes, depth: of the drafted tree (0 without a draft). accepted: tokens emitted less one, so that MAT is tokens /
+    steps without exception; where a text ends within a draft its last token counts as the bonus.
     draft: asking the drafter. verify: the forward pass. choose: picks along the path and cache upkeep. total: all.
     """
 

@@ -126,3 +126,12 @@ def test_bad_parameters_are_refused(parameters):
 def test_make_chooser_is_greedy_at_temperature_zero():
     assert make_chooser(0, 0.9, 1) == Greedy()
     assert make_chooser(0.5, 0.9, 1) == Sampler(0.5, 0.9, 1)
+
+
+def test_a_tiny_temperature_picks_the_most_likely_token() -> None:
+    assert Sampler(1e-310)(torch.tensor([1.0, 2.0, 3.0]), 5) == 2
+
+
+def test_a_seed_beyond_the_generators_is_refused() -> None:
+    with pytest.raises(InputError, match="from 0 to 2"):
+        Sampler(seed=2**64)
