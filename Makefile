@@ -1,4 +1,5 @@
 # Two commands matter: `make quickstart` and `make test`. Each makes .venv if there is none and installs into it.
+# `make server` adds a real Milvus server, without containers, that the tests then use as well.
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -6,11 +7,12 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test lint soak benchmarks clean
+.PHONY: help install server quickstart test lint soak benchmarks clean
 
 help:
 	@echo "make quickstart   ingest the standard library, measure on functions held back (runs/quickstart)"
 	@echo "make test         the test suite"
+	@echo "make server       a real Milvus server for the tests (Linux x86-64, no containers)"
 	@echo "make lint         ruff and mypy"
 	@echo "make soak         long tests"
 	@echo "make benchmarks   what the README's figures come from"
@@ -20,6 +22,12 @@ install: $(READY)
 $(READY): pyproject.toml constraints.txt scripts/install.sh
 	PYTHON=$(PYTHON) VENV=$(VENV) scripts/install.sh
 	@touch $@
+
+server: .venv-server/.installed
+
+.venv-server/.installed: scripts/install-server.sh
+	PYTHON=$(PYTHON) scripts/install-server.sh
+	@mkdir -p $(@D) && touch $@
 
 quickstart: $(READY)
 	$(BIN)/dresd quickstart
@@ -40,4 +48,4 @@ benchmarks: $(READY)
 	$(BIN)/python benchmarks/retrieval.py
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) .venv-server runs

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 import torch
@@ -11,6 +11,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from dresd_milvus.loading import LoadedModel, load_model
 from dresd_milvus.target import HFTarget
+from tests import milvus_server as milvus_server_module
+from tests.milvus_server import MilvusServer
 
 torch.set_num_threads(1)  # threads that wait for each other crawl when the machine has other work
 settings.register_profile("core", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
@@ -55,3 +57,33 @@ def tiny_ending_at() -> Callable[[Iterable[int]], HFTarget]:
 def sample() -> LoadedModel:
     """The sample model in float32."""
     return load_model("sample", "float32", "cpu")
+
+
+@pytest.fixture(scope="session")
+def milvus_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusServer]:
+    """A real Milvus server of its own, shared by the tests that do it no harm."""
+    if not milvus_server_module.installed():
+        pytest.skip(milvus_server_module.MISSING)
+    server = MilvusServer(tmp_path_factory.mktemp("milvus") / "server")
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def server_uri(milvus_server: MilvusServer) -> Iterator[str]:
+    """The address of an empty server; what a test leaves there is removed."""
+    from pymilvus import MilvusClient
+
+    yield milvus_server.uri
+    client = MilvusClient(milvus_server.uri, dedicated=True)
+    for name in client.list_collections():
+        for alias in client.list_aliases(name)["aliases"]:
+            client.drop_alias(alias)
+        client.drop_collection(name)
+    client.close()
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """Say plainly when the tests on a real server did not run."""
+    if not milvus_server_module.installed():
+        terminalreporter.write_line(f"tests on a real server were skipped: {milvus_server_module.MISSING}")
