@@ -50,7 +50,9 @@ class Manifest:
 
     layer: which hidden states are the keys ('last': the input of the output head). dim: of the keys.
     continuation: N, tokens per row. template: what a prompt was put into, None for plain text. specials: whether
-    prompts begin with the tokenizer's special tokens and responses end with its end token. seal: changes whenever
+    prompts begin with the tokenizer's special tokens and responses end with its end token. vectors: the dtype that
+    keys are stored in. index: of the keys, with its parameters. partition_by: 'none', 'token' (the first token is the
+    partition key, over `partitions` partitions) or 'source' (one partition per origin). seal: changes whenever
     the rows do. rows: their number when sealed.
     """
 
@@ -64,6 +66,10 @@ class Manifest:
     source: str
     layer: str = "last"
     specials: bool = True
+    vectors: str = "float32"
+    index: str = "FLAT"
+    partition_by: str = "none"
+    partitions: int = 0
     rows: int = 0
     documents: int = 0
     build: str = ""

@@ -1,9 +1,9 @@
-"""Reaching a Milvus: an embedded one in a folder (Milvus Lite), or a server. Its errors in one line."""
+"""Reaching a Milvus: an embedded one in a folder (Milvus Lite), or a server."""
 
 from __future__ import annotations
 
-import errno
 import logging
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -11,7 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dresd_milvus.errors import DresdError, StoreError
+from dresd_milvus.errors import StoreError
+from dresd_milvus.milvus.explain import explained
+
+CONNECT_SECONDS = 10.0
+
+CA = "MILVUS_CA"
+"""Environment variable: the PEM file of the authority that a server's certificate is checked against."""
 
 SERVER = ("http://", "https://", "tcp://", "unix:")
 
@@ -19,6 +25,14 @@ SERVER = ("http://", "https://", "tcp://", "unix:")
 def is_embedded(uri: str) -> bool:
     """Whether a URI names a Milvus Lite folder (something.db) rather than a server."""
     return not uri.startswith(SERVER)
+
+
+def certificate() -> dict[str, str]:
+    """pymilvus's option for a certificate authority that the environment names; StoreError if there is no such file."""
+    path = os.environ.get(CA, "")
+    if path and not Path(path).is_file():
+        raise StoreError(f"{CA} names {path}, and there is no such file; name the authority's PEM file or unset it")
+    return {"server_pem_path": path} if path else {}
 
 
 def sidecar(uri: str) -> Path:
@@ -37,14 +51,18 @@ def connect(uri: str, token: str = "", create: bool = False) -> Any:
     create: an embedded database may be made; otherwise a missing one is an error.
     Raises StoreError, saying what to do, when the Milvus cannot be used.
     """
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # read when gRPC is imported; it writes to our standard error
     from pymilvus import MilvusClient
 
     # Its warnings and tracebacks go to our output; every failure is raised as well, and explained below.
     for name in [name for name in logging.root.manager.loggerDict if name.startswith("pymilvus")]:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     if not is_embedded(uri):
+        if "@" in uri:
+            raise StoreError("the address of a server must not hold a login; give it with --token or MILVUS_TOKEN")
         with explained(uri):
-            return MilvusClient(uri, token=token)
+            # A connection of its own: closing one client must not close another's.
+            return MilvusClient(uri, token=token, timeout=CONNECT_SECONDS, dedicated=True, **certificate())
     path = Path(uri)
     if path.suffix != ".db":
         raise StoreError(f"'{uri}' is no Milvus address; give a folder that ends in .db, or http://HOST:19530")
@@ -119,36 +137,3 @@ class _Heard(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if record.exc_info and record.exc_info[1]:
             self.errors.append(record.exc_info[1])
-
-
-@contextmanager
-def explained(uri: str) -> Iterator[None]:
-    """Turn what pymilvus and Milvus Lite raise into a StoreError of one line."""
-    from grpc import RpcError
-    from milvus_lite.exceptions import MilvusLiteError
-    from pymilvus.exceptions import MilvusException
-
-    try:
-        yield
-    except DresdError:
-        raise
-    except (MilvusException, MilvusLiteError, RpcError, OSError, RuntimeError) as error:
-        raise StoreError(_explain(uri, error)) from error
-
-
-def _explain(uri: str, error: BaseException) -> str:
-    chain: list[BaseException] = []
-    at: BaseException | None = error
-    while at is not None and at not in chain:
-        chain.append(at)
-        at = at.__cause__ or at.__context__
-    text = " ".join(str(link) for link in chain)
-    if any(getattr(link, "errno", None) == errno.ENOSPC for link in chain) or "No space left" in text:
-        return f"the disk that holds {uri} is full; free some space and run the same command again"
-    if is_embedded(uri) and re.search(r"\block(ed)?\b|another process", text, re.IGNORECASE):
-        return (
-            f"{uri} is open in another process; an embedded database serves one at a time: "
-            "close the other one, or run a Milvus server"
-        )
-    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return f"the Milvus at {uri} failed: {first}"

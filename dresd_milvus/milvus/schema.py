@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from typing import Any
+
+from dresd_milvus.milvus.indexes import Chosen
+from dresd_milvus.store import Manifest
 
 MANIFEST = "dresd.manifest"
 """The collection property that holds the manifest as JSON."""
@@ -10,8 +15,8 @@ MANIFEST = "dresd.manifest"
 PREVIEW_BYTES = 512
 
 
-def continuation_schema(client: Any, dim: int, continuation: int) -> Any:
-    """The schema of a collection of continuations: keys of `dim` dimensions, `continuation` tokens a row."""
+def continuation_schema(client: Any, manifest: Manifest) -> Any:
+    """The schema of a collection of continuations."""
     from pymilvus import DataType
 
     schema = client.create_schema(
@@ -22,16 +27,22 @@ def continuation_schema(client: Any, dim: int, continuation: int) -> Any:
     schema.add_field("pk", DataType.INT64, is_primary=True, description="document number * 2^24 + token position")
     schema.add_field(
         "vector",
-        DataType.FLOAT_VECTOR,
-        dim=dim,
+        DataType.FLOAT16_VECTOR if manifest.vectors == "float16" else DataType.FLOAT_VECTOR,
+        dim=manifest.dim,
         description="last hidden state: z-scored, PCA-compressed, length 1",
     )
-    schema.add_field("next_token", DataType.INT64, description="the first token of the continuation")
+    # INT64, because a partition key cannot be narrower.
+    schema.add_field(
+        "next_token",
+        DataType.INT64,
+        is_partition_key=manifest.partition_by == "token",
+        description="the first token of the continuation",
+    )
     schema.add_field(
         "next_tokens",
         DataType.ARRAY,
         element_type=DataType.INT32,
-        max_capacity=continuation,
+        max_capacity=manifest.continuation,
         description="the next token ids, -1 past the end of the document",
     )
     schema.add_field("origin", DataType.VARCHAR, max_length=256, description="the source the document came from")
@@ -55,8 +66,21 @@ def projection_schema(client: Any, hidden_size: int) -> Any:
     return schema
 
 
+def key_index(client: Any, chosen: Chosen) -> Any:
+    """The index of the keys. Inner product: on vectors of length 1 it is the cosine, and every index knows it."""
+    index = client.prepare_index_params()
+    index.add_index("vector", index_type=chosen.index.name, metric_type="IP", params=chosen.build_params())
+    return index
+
+
 def exact_index(client: Any, field: str) -> Any:
-    """An exact (FLAT) inner-product index: the embedded database stores, the in-process replica searches."""
+    """An exact index, for a field that is stored and never searched: a collection without one cannot be loaded."""
     index = client.prepare_index_params()
     index.add_index(field, index_type="FLAT", metric_type="IP")
     return index
+
+
+def partition_of(origin: str) -> str:
+    """The partition that holds the rows of a source: its name in letters, digits and underscores, made unique."""
+    name = re.sub(r"\W+", "_", origin, flags=re.ASCII).strip("_")[:40]
+    return f"source_{name}_{hashlib.blake2b(origin.encode(), digest_size=4).hexdigest()}"

@@ -1,56 +1,57 @@
-"""What every store promises, run over the oracle, Milvus Lite and the replica of a Milvus Lite collection."""
+"""What every store promises, run over the oracle, Milvus Lite, a Milvus server and the replica of a collection."""
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
 from dresd_milvus.milvus import MilvusStore
 from dresd_milvus.replica import Replica
-from dresd_milvus.store import PAD, ContinuationStore, Rows
+from dresd_milvus.store import PAD, ContinuationStore
 from tests.oracle import MemoryStore, example_manifest, example_projection, example_rows
 
-Builder = Callable[[Rows], ContinuationStore]
+ROWS = example_rows(301)
+
+MILVUS = {
+    "milvus-lite": {},
+    "milvus-lite-by-token": {"partition_by": "token", "partitions": 4},
+    "server": {},
+    "server-by-token": {"partition_by": "token", "partitions": 4},
+    "server-by-source": {"partition_by": "source"},
+    "server-hnsw": {"index": "HNSW"},
+}
 
 
-@pytest.fixture(params=["oracle", "milvus-lite", "replica", "replica-half"])
-def build(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Builder]:
-    """Builds a sealed store of the kind under test from rows."""
-    opened: list[MilvusStore] = []
-
-    def make(rows: Rows) -> ContinuationStore:
-        manifest = example_manifest(rows.vectors.shape[1], rows.next_tokens.shape[1])
-        if request.param == "oracle":
-            memory = MemoryStore(manifest)
-            memory.write(rows)
-            memory.seal(manifest)
-            return memory
-        milvus = MilvusStore.create(str(tmp_path / "a.db"), "rows", manifest, example_projection())
-        opened.append(milvus)
-        milvus.write(rows)
+@pytest.fixture(scope="module", params=["oracle", "replica", "replica-half", *MILVUS])
+def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ContinuationStore]:
+    """A sealed store of ROWS of the kind under test; one for all tests, as a server needs seconds to make one."""
+    kind, folder = request.param, tmp_path_factory.mktemp("store")
+    manifest = example_manifest(**MILVUS.get(kind, {}))
+    if kind == "oracle":
+        yield oracle()
+        return
+    uri = request.getfixturevalue("milvus_server").uri if kind.startswith("server") else str(folder / "a.db")
+    with MilvusStore.create(uri, f"contract_{kind.replace('-', '_')}", manifest, example_projection()) as milvus:
+        milvus.write(ROWS)
         milvus.seal(manifest)
-        if request.param == "milvus-lite":
-            return milvus
-        return Replica.build(milvus.manifest, milvus.scan(), tmp_path / "replica", half="half" in request.param)
-
-    yield make
-    for store in opened:
-        store.close()
+        if kind.startswith("replica"):
+            yield Replica.build(milvus.manifest, milvus.scan(), folder / "replica", half="half" in kind)
+        else:
+            yield milvus
 
 
-def oracle_of(rows: Rows) -> MemoryStore:
-    memory = MemoryStore(example_manifest(rows.vectors.shape[1], rows.next_tokens.shape[1]))
-    memory.write(rows)
+def oracle() -> MemoryStore:
+    memory = MemoryStore(example_manifest())
+    memory.write(ROWS)
+    memory.seal(memory.manifest)
     return memory
 
 
 @pytest.mark.parametrize("filtered", [True, False])
-def test_search_finds_the_nearest_rows_of_the_first_token(build: Builder, filtered: bool) -> None:
-    rows = example_rows(300)
-    store, queries = build(rows), example_rows(7, seed=1).vectors
+def test_search_finds_the_nearest_rows_of_the_first_token(store: ContinuationStore, filtered: bool) -> None:
+    queries = example_rows(7, seed=1).vectors
     tokens = np.array([0, 1, 2, 3, 4, 5, 0]) if filtered else None
-    hits, expected = store.search(queries, tokens, 10), oracle_of(rows).search(queries, tokens, 10)
+    hits, expected = store.search(queries, tokens, 10), oracle().search(queries, tokens, 10)
     np.testing.assert_allclose(hits.scores, expected.scores, atol=2e-3)
     same = hits.continuations == expected.continuations
     assert same.all(axis=2).mean() > 0.95  # half precision may swap near neighbours
@@ -58,22 +59,25 @@ def test_search_finds_the_nearest_rows_of_the_first_token(build: Builder, filter
         assert (hits.continuations[:, :, 0] == np.asarray(tokens)[:, None]).all()
 
 
-def test_missing_rows_are_padded(build: Builder) -> None:
-    store = build(example_rows(12, vocabulary=3))
-    hits = store.search(example_rows(2, seed=1).vectors, np.array([1, 77]), 20)
-    found = int(np.isfinite(hits.scores[0]).sum())
-    assert 0 < found < 20
-    assert (hits.continuations[0, found:] == PAD).all() and (hits.continuations[0, :found, 0] == 1).all()
+def test_missing_rows_are_padded(store: ContinuationStore) -> None:
+    there = int((ROWS.next_tokens[:, 0] == 1).sum())
+    hits = store.search(example_rows(2, seed=1).vectors, np.array([1, 77]), 200)
+    assert int(np.isfinite(hits.scores[0]).sum()) == there < 200
+    assert (hits.continuations[0, there:] == PAD).all() and (hits.continuations[0, :there, 0] == 1).all()
     assert np.isneginf(hits.scores[1]).all() and (hits.continuations[1] == PAD).all()
 
 
-def test_scores_come_best_first(build: Builder) -> None:
-    hits = build(example_rows(100)).search(example_rows(3, seed=2).vectors, np.array([0, 1, 2]), 50)
+def test_scores_come_best_first(store: ContinuationStore) -> None:
+    hits = store.search(example_rows(3, seed=2).vectors, np.array([0, 1, 2]), 50)
     for scores in hits.scores:
         found = scores[np.isfinite(scores)]
         assert (np.diff(found) <= 0).all()
 
 
-def test_the_manifest_counts_the_rows(build: Builder) -> None:
-    manifest = build(example_rows(41)).manifest
-    assert manifest.rows == 41 and manifest.seal
+def test_the_manifest_counts_the_rows(store: ContinuationStore) -> None:
+    assert store.manifest.rows == len(ROWS) and store.manifest.seal
+
+
+def test_no_queries_give_no_hits(store: ContinuationStore) -> None:
+    hits = store.search(np.empty((0, 8), np.float32), np.empty(0, np.int64), 5)
+    assert hits.scores.shape == (0, 5) and hits.continuations.shape == (0, 5, 5)

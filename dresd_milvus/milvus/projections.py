@@ -1,0 +1,77 @@
+"""The projection travels with the data: a collection of its own per fingerprint, one row an axis."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from dresd_milvus.errors import StoreError
+from dresd_milvus.milvus.schema import exact_index, projection_schema
+from dresd_milvus.projection import Projection
+
+PREFIX = "dresd_projection_"
+
+SAMPLES = "dresd.samples"
+
+
+def collection_of(fingerprint: str) -> str:
+    """The name of the collection that holds a projection."""
+    return PREFIX + fingerprint
+
+
+def save_projection(client: Any, projection: Projection) -> None:
+    """Write a projection, unless a whole one is there."""
+    name = collection_of(projection.fingerprint)
+    if client.has_collection(name):
+        if _whole(client, name, projection.dim):
+            return
+        client.drop_collection(name)  # an interruption has cut it short
+    client.create_collection(
+        name,
+        schema=projection_schema(client, projection.hidden_size),
+        index_params=exact_index(client, "weight"),
+        properties={SAMPLES: str(projection.samples)},
+    )
+    rows = zip(projection.weight.numpy(), projection.bias.tolist(), projection.explained.tolist(), strict=True)
+    data = [
+        {"axis": axis, "weight": weight, "bias": bias, "explained": explained_share}
+        for axis, (weight, bias, explained_share) in enumerate(rows)
+    ]
+    client.insert(name, data)
+    client.flush(name)
+    client.load_collection(name)
+
+
+def load_projection(client: Any, fingerprint: str, layer: str) -> Projection:
+    """Read a projection; raises StoreError when the database has lost it."""
+    name = collection_of(fingerprint)
+    if not client.has_collection(name):
+        raise StoreError("the database has lost the projection of this collection; ingest again")
+    make_ready(client, name)
+    rows = client.query(name, filter="axis >= 0", output_fields=["*"], limit=16_384, consistency_level="Strong")
+    rows.sort(key=lambda row: row["axis"])
+    samples = int(client.describe_collection(name)["properties"][SAMPLES])
+    return Projection(
+        weight=torch.tensor(np.array([row["weight"] for row in rows], np.float32)),
+        bias=torch.tensor([row["bias"] for row in rows], dtype=torch.float32),
+        explained=torch.tensor([row["explained"] for row in rows], dtype=torch.float32),
+        samples=samples,
+        layer=layer,
+    )
+
+
+def make_ready(client: Any, name: str, timeout: float | None = None) -> None:
+    """Have a collection loaded. One that is needs no privilege to load it, which a reader does not have."""
+    if client.get_load_state(name)["state"].name != "Loaded":
+        client.load_collection(name, timeout=timeout)
+
+
+def _whole(client: Any, name: str, axes: int) -> bool:
+    try:
+        make_ready(client, name)
+        counted = client.query(name, filter="", output_fields=["count(*)"], consistency_level="Strong")
+    except Exception:  # whatever is wrong with it, it is written again
+        return False
+    return int(counted[0]["count(*)"]) == axes
