@@ -8,11 +8,21 @@ import os
 import sys
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dresd_milvus.errors import DresdError, InputError
+from dresd_milvus.options import (
+    SEARCH_SECONDS,
+    CollectionOption,
+    DeviceOption,
+    DtypeOption,
+    SearchOption,
+    TimeoutOption,
+    TokenOption,
+    UriOption,
+)
 
 if TYPE_CHECKING:
     from dresd_milvus.choose import Chooser
@@ -107,10 +117,11 @@ def generate(
     nodes: Annotated[int, typer.Option(min=0, help="Draft nodes a step.")] = 16,
     depth: Annotated[int, typer.Option(min=0, help="Tokens on one path.")] = 10,
     template: Annotated[str | None, typer.Option(help="Default: the store's.")] = None,
-    dtype: Annotated[str, typer.Option(help="auto, bfloat16, float16, float32 or float64.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    search: Annotated[Literal["auto", "server", "replica"], typer.Option(help="Where the store is searched.")] = "auto",
-    token: Annotated[str, typer.Option(envvar="MILVUS_TOKEN", help="user:password of a server.")] = "",
+    dtype: DtypeOption = "auto",
+    device: DeviceOption = "auto",
+    search: SearchOption = "auto",
+    timeout: TimeoutOption = SEARCH_SECONDS,
+    token: TokenOption = "",
 ) -> None:
     """Stream one answer; drafted and accepted tokens are green in a terminal."""
     from dresd_milvus.choose import make_chooser
@@ -122,7 +133,7 @@ def generate(
     if (uri is None) != (collection is None):
         raise InputError("a store is named by both --uri and --collection; one of them is missing")
     loaded = load_model(model, dtype, device)
-    retrieval = open_retrieval(uri, collection, loaded, search, token) if uri and collection else None
+    retrieval = open_retrieval(uri, collection, loaded, search, token, timeout=timeout) if uri and collection else None
     system = system or ("dense" if retrieval else "prompt_lookup")
     prompt_template = choose_template(template, retrieval.manifest if retrieval else None)
     stream(loaded, retrieval, system, prompt_template, prompt, max_new_tokens, choose, FixedBudget(nodes, depth))
@@ -163,14 +174,16 @@ def stream(
         f"hit rate {done.hit_rate:.0%}, ended by {done.reason}",
         style="dim",
     )
+    if retrieval and retrieval.losses():
+        console.print(f"warning: {retrieval.losses()}", style="yellow")
 
 
 @app.command()
 def inspect(
-    uri: Annotated[str, typer.Option(help="A folder ending in .db (embedded Milvus Lite) or http://HOST:19530.")],
-    collection: Annotated[str, typer.Option(help="The collection's name.")],
+    uri: UriOption,
+    collection: CollectionOption,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
-    token: Annotated[str, typer.Option(envvar="MILVUS_TOKEN", help="user:password of a server.")] = "",
+    token: TokenOption = "",
 ) -> None:
     """Show what is in a collection: rows, checksum, index, manifest, a few readable rows."""
     from dresd_milvus.console import Phases

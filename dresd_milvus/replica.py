@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from dresd_milvus.errors import StoreError
-from dresd_milvus.store import PAD, Hits, Manifest, Rows
+from dresd_milvus.store import Hits, Manifest, Rows
 
 COPY_ROWS = 65_536
 
@@ -53,9 +53,7 @@ class Replica:
         return self.keys.nbytes + self.continuations.nbytes + self.starts.nbytes
 
     def search(self, queries: NDArray[np.float32], next_tokens: NDArray[np.int64] | None, k: int) -> Hits:
-        size = self.continuations.shape[1]
-        scores = np.full((len(queries), k), -np.inf, np.float32)
-        continuations = np.full((len(queries), k, size), PAD, np.int32)
+        scores, continuations = hits = Hits.none(len(queries), k, self.continuations.shape[1])
         for index, query in enumerate(queries):
             start, end = (0, len(self)) if next_tokens is None else self._group(int(next_tokens[index]))
             if end > start:
@@ -64,7 +62,7 @@ class Replica:
                 best = similarity.topk(min(k, end - start))
                 scores[index, : len(best.values)] = best.values.numpy()
                 continuations[index, : len(best.values)] = self.continuations[start + best.indices.numpy()]
-        return Hits(scores, continuations)
+        return hits
 
     def _group(self, token: int) -> tuple[int, int]:
         if not 0 <= token < len(self.starts) - 1:

@@ -7,24 +7,29 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+
+import numpy as np
 
 from dresd_milvus.corpus import Template
 from dresd_milvus.drafters.base import Drafter, Vanilla
-from dresd_milvus.drafters.dense import Dense
+from dresd_milvus.drafters.dense import NEIGHBOURS, Dense
 from dresd_milvus.drafters.prompt_lookup import PromptLookup
 from dresd_milvus.errors import InputError
+from dresd_milvus.guard import Guarded
 from dresd_milvus.loading import LoadedModel
 from dresd_milvus.milvus import MilvusStore, is_embedded, sidecar
+from dresd_milvus.options import SEARCH_SECONDS, Search
 from dresd_milvus.projection import Projection
 from dresd_milvus.replica import Replica
 from dresd_milvus.store import ContinuationStore, Manifest
 
-Search = Literal["auto", "server", "replica"]
 Progress = Callable[[int], None]
 
 SYSTEMS = ("vanilla", "prompt_lookup", "dense")
 """Every system that can be named, the reference first."""
+
+FIRST_SEARCH_SECONDS = 30.0
+"""The first search may have to wait for what the server has just loaded; the following ones may not."""
 
 REPLICA_SHARE_OF_MEMORY = 0.25
 """With --search auto, a server's collection larger than this share of memory is searched on the server."""
@@ -32,11 +37,23 @@ REPLICA_SHARE_OF_MEMORY = 0.25
 
 @dataclass
 class Retrieval:
-    """A store as drafters see it: something to search, and the projection that makes queries for it."""
+    """A store as drafters see it: something to search, and the projection that makes queries for it.
+
+    how: 'replica', or the plan by which a server is searched.
+    """
 
     store: ContinuationStore
     projection: Projection
     how: str
+
+    def losses(self) -> str:
+        """A line on searches that a server did not answer in time; '' if there were none."""
+        return self.store.losses() if isinstance(self.store, Guarded) else ""
+
+    def close(self) -> None:
+        """Give back what is open."""
+        if isinstance(self.store, Guarded):
+            self.store.close()
 
     @property
     def manifest(self) -> Manifest:
@@ -50,22 +67,28 @@ def open_retrieval(
     search: Search = "auto",
     token: str = "",
     half: bool = False,
+    timeout: float = SEARCH_SECONDS,
     progress: Callable[[int], Progress] = lambda total: lambda rows: None,
 ) -> Retrieval:
     """Open a sealed collection for a target.
 
-    search: 'replica' copies it into this process (once per seal), 'server' asks the database at every step, 'auto'
-    takes the replica where it fits and always for an embedded database. progress(total rows) is called only when a
-    replica has to be built and returns what is told of every batch.
-    Raises MismatchError when the store was built with another model, tokenizer or projection.
+    search: 'replica' copies it into this process (once per seal), 'server' asks the database at every step by the best
+    plan that the collection allows, 'filter', 'partition' and 'oversample' by that plan, 'auto' takes the replica where
+    it fits and always for an embedded database. timeout: seconds for a search on a server. progress(total rows) is
+    called only when a replica has to be built and returns what is told of every batch.
+    Raises MismatchError when the store was built with another model, tokenizer or projection, InputError when the
+    collection does not allow the plan, StoreError when it cannot be searched now: later the drafts fail, not the text.
     """
     milvus = MilvusStore.open(uri, collection, token).require_sealed()
     try:
         check_fits(milvus.manifest, model)
         projection = milvus.projection()
-        if search == "server" or (search == "auto" and not _fits_memory(uri, milvus.manifest, half)):
-            milvus.load()
-            return Retrieval(milvus, projection, "server")
+        if search != "replica" and not (search == "auto" and _fits_memory(uri, milvus.manifest, half)):
+            plan = milvus.plans()[0] if search in ("auto", "server") else search
+            milvus.use(plan).load()
+            any_key = np.zeros((1, milvus.manifest.dim), np.float32)
+            milvus.search(any_key, np.zeros(1, np.int64), NEIGHBOURS, FIRST_SEARCH_SECONDS)
+            return Retrieval(Guarded(milvus, timeout), projection, plan)
         replica = _replica(milvus, half, progress)
     except BaseException:
         milvus.close()

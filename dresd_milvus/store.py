@@ -43,6 +43,11 @@ class Hits(NamedTuple):
     scores: NDArray[np.float32]
     continuations: NDArray[np.int32]
 
+    @classmethod
+    def none(cls, queries: int, k: int, continuation: int) -> Hits:
+        """Nothing found: to be filled in, or left so."""
+        return cls(np.full((queries, k), -np.inf, np.float32), np.full((queries, k, continuation), PAD, np.int32))
+
 
 @dataclass(frozen=True)
 class Manifest:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
+
+from dresd_milvus.options import SEARCH_SECONDS, DeviceOption, DtypeOption, SearchOption, TimeoutOption, TokenOption
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -30,14 +32,15 @@ def run(
     temperature: Annotated[float, typer.Option(min=0, help="0 is greedy.")] = 0.0,
     top_p: Annotated[float, typer.Option(help="Nucleus of this probability.")] = 1.0,
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    dtype: Annotated[str, typer.Option(help="auto, bfloat16, float16, float32 or float64.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    search: Annotated[Literal["auto", "server", "replica"], typer.Option(help="Where the store is searched.")] = "auto",
+    dtype: DtypeOption = "auto",
+    device: DeviceOption = "auto",
+    search: SearchOption = "auto",
+    timeout: TimeoutOption = SEARCH_SECONDS,
     half: Annotated[bool, typer.Option("--half", help="Keep a replica's keys in half precision.")] = False,
     nodes: Annotated[int, typer.Option(min=0, help="Draft nodes a step.")] = 16,
     depth: Annotated[int, typer.Option(min=0, help="Tokens on one path.")] = 10,
     template: Annotated[str | None, typer.Option(help="Default: the store's.")] = None,
-    token: Annotated[str, typer.Option(envvar="MILVUS_TOKEN", help="user:password of a server.")] = "",
+    token: TokenOption = "",
 ) -> None:
     """Generate from every prompt of a suite with every system; print a table, write results and a report."""
     from dresd_milvus.choose import make_chooser
@@ -61,8 +64,10 @@ def run(
         loaded = load_model(model, dtype, device)
         retrieval = None
         if uri and collection:
-            retrieval = open_retrieval(uri, collection, loaded, search, token, half, phases.replica)
+            retrieval = open_retrieval(uri, collection, loaded, search, token, half, timeout, phases.replica)
         prompt_template = choose_template(template, retrieval.manifest if retrieval else None)
         summary = run_evaluation(loaded, retrieval, prompt_template, suite, names, limit, options, out, phases)
     print_table(summary["runs"])
+    if retrieval and retrieval.losses():
+        print(f"\nwarning: {retrieval.losses()}")
     print(f"\nwritten: {out}/summary.json, records.jsonl, report.html")

@@ -43,7 +43,9 @@ def run_evaluation(
         (out / name).unlink(missing_ok=True)
     results = evaluate(model, drafters, suite, prompts, encoded, options, out, progress)
     progress.phase("writing the report", None, "")
-    store = None if retrieval is None else {**asdict(retrieval.manifest), "search": retrieval.how}
+    store = None
+    if retrieval is not None:
+        store = {**asdict(retrieval.manifest), "search": retrieval.how, "losses": retrieval.losses()}
     settings = {**asdict(options), "template": template.text if template else None, "limit": limit}
     summary = {"runs": results.runs(), "store": store, "provenance": provenance(model, settings)}
     (out / "summary.json.part").write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n")

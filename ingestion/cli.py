@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dresd_milvus.options import DeviceOption, TokenOption, UriOption
+
 if TYPE_CHECKING:
     from dresd_milvus.store import Manifest
 
@@ -21,7 +23,7 @@ def root() -> None:
 @app.command()
 def run(
     source: Annotated[str, typer.Option(help="A .json/.jsonl/.jsonl.gz file, a folder of text or code, or 'stdlib'.")],
-    uri: Annotated[str, typer.Option(help="A folder ending in .db (embedded Milvus Lite) or http://HOST:19530.")],
+    uri: UriOption,
     collection: Annotated[str, typer.Option(help="The collection to build.")],
     model: Annotated[str, typer.Option(help="'sample', a model folder, or a hub name.")] = "sample",
     prompt_key: Annotated[str | None, typer.Option(help="The row's prompt; default: found.")] = None,
@@ -37,8 +39,8 @@ def run(
     fit_tokens: Annotated[int, typer.Option(min=1, help="States that the projection is fitted on.")] = 1_000_000,
     run_dir: Annotated[Path | None, typer.Option(help="Progress and projection; default: beside the database.")] = None,
     dtype: Annotated[str, typer.Option(help="auto, bfloat16, float16 or float32.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    token: Annotated[str, typer.Option(envvar="MILVUS_TOKEN", help="user:password of a server.")] = "",
+    device: DeviceOption = "auto",
+    token: TokenOption = "",
     replace: Annotated[bool, typer.Option("--replace", help="Drop the collection and its run first.")] = False,
 ) -> None:
     """Plan, fit, embed, load and seal; after an interruption the same command goes on where it was."""

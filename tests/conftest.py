@@ -33,11 +33,12 @@ TINY = LlamaConfig(
 )
 
 
-def build_tiny(eos_ids: Iterable[int] = (), seed: int = 0) -> HFTarget:
+def build_tiny(eos_ids: Iterable[int] = (), seed: int = 0, context: int = TINY.max_position_embeddings) -> HFTarget:
     """A tiny random Llama in float64; the same seed gives the same weights."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = LlamaForCausalLM(TINY).to(torch.float64)
+        config = LlamaConfig(**{**TINY.to_dict(), "max_position_embeddings": context})
+        model = LlamaForCausalLM(config).to(torch.float64)
     return HFTarget(model, frozenset(eos_ids))
 
 

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import subprocess
 import time
+import urllib.request
+from contextlib import suppress
 from pathlib import Path
-
-import psutil
 
 ROOT = Path(__file__).parent.parent
 ENVIRONMENT = ROOT / ".venv-server"
+CONFIGURE = """
+import milvus
+milvus.MilvusServer.start = lambda server: server.config.resolve()
+milvus.MilvusServer.wait = lambda server: None
+milvus.main()
+"""
+
 MISSING = "the packaged Milvus server is not installed; run: make server"
 PORTS = (
     *("etcd", "root-coord", "proxy", "proxy-internal", "query-coord"),
@@ -26,24 +34,28 @@ def installed() -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nothing listens on; taken together, so that they differ."""
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
+    """Ports that nothing listens on, below those that a system gives to outgoing connections.
+
+    One of those could be taken while a server is down, by a client that tries to reach it.
+    """
+    ports: list[int] = []
+    for port in random.sample(range(20_000, 32_000), 12_000):
+        with suppress(OSError), socket.socket() as tried:
+            tried.bind(("127.0.0.1", port))
+            ports.append(port)
+        if len(ports) == count:
+            return ports
+    raise RuntimeError("there are no free ports")
 
 
 class MilvusServer:
     """Starts when it is made; `stop` it. options: further ones of `milvus-server`, such as --authorization-enabled."""
 
     def __init__(self, folder: Path, *options: str) -> None:
-        self.folder, self.options = folder, options
+        self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "bin").symlink_to(ENVIRONMENT / "server" / "bin")
-        *ports, peer = free_ports(len(PORTS) + 1)
+        *ports, peer, self.health = free_ports(len(PORTS) + 2)
         self.ports = dict(zip(PORTS, ports, strict=True))
         self.port = self.ports["proxy"]
         # etcd's peer port is fixed unless etcd has a file of its own; with one, servers live side by side.
@@ -52,34 +64,48 @@ class MilvusServer:
             f"listen-client-urls: {client}\nadvertise-client-urls: {client}\nlisten-peer-urls: {peers}\n"
             f"initial-advertise-peer-urls: {peers}\ninitial-cluster: default={peers}\n"
         )
+        self._configure(options)
         self.start()
 
     @property
     def uri(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def start(self, deadline: float = 120.0) -> None:
-        """Start it, or start it again on the same data after a kill; returns when it answers."""
-        command = [str(ENVIRONMENT / "bin" / "milvus-server"), "--data", str(self.folder), *self.options]
+    def _configure(self, options: tuple[str, ...]) -> None:
+        """Have the package write its configuration, and no more: it would move to other ports after a crash."""
+        command = [str(ENVIRONMENT / "bin" / "python"), "-c", CONFIGURE, "--data", str(self.folder), *options]
         command += [text for name, port in self.ports.items() for text in (f"--{name}-port", str(port))]
-        environment = {**os.environ, "ETCD_CONFIG_PATH": str(self.folder / "etcd.yaml")}
-        log = (self.folder / "launcher.log").open("ab")
-        self.launcher = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=self.folder)
-        log.close()
-        end, before = time.monotonic() + deadline, (self.folder / "launcher.log").read_bytes().count(b"Welcome")
-        while (self.folder / "launcher.log").read_bytes().count(b"Welcome") == before:
-            if self.launcher.poll() is not None or time.monotonic() > end:
+        subprocess.run(command, check=True, capture_output=True)
+
+    def start(self, deadline: float = 120.0) -> None:
+        """Start it, or start it again on the same data after a kill; returns when it says that it is healthy."""
+        environment = {
+            **os.environ,
+            "ETCD_CONFIG_PATH": str(self.folder / "etcd.yaml"),
+            "DEPLOY_MODE": "STANDALONE",
+            "METRICS_PORT": str(self.health),
+            "MILVUS_RUN_DIR": str(self.folder / "run"),
+            "LD_LIBRARY_PATH": str(self.folder / "bin"),
+        }
+        command = [str(self.folder / "bin" / "milvus"), "run", "standalone"]
+        with (self.folder / "server.log").open("ab") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=self.folder)
+        end = time.monotonic() + deadline
+        while not self._healthy():
+            if self.process.poll() is not None or time.monotonic() > end:
                 self.stop()
-                raise RuntimeError(f"the Milvus server did not start; see {self.folder}/launcher.log and logs/")
+                raise RuntimeError(f"the Milvus server did not start; see {self.folder}/server.log")
             time.sleep(0.1)
-        self.process = psutil.Process(self.launcher.pid).children()[0]
+
+    def _healthy(self) -> bool:
+        with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{self.health}/healthz", timeout=5) as answer:
+            return b"OK" in answer.read()
+        return False
 
     def kill(self) -> None:
         """SIGKILL, as a crash would."""
         self.process.kill()
-        self.launcher.kill()
         self.process.wait()
-        self.launcher.wait()
 
     def pause(self) -> None:
         """SIGSTOP: connections stay open and nothing is answered."""
@@ -90,10 +116,4 @@ class MilvusServer:
 
     def stop(self) -> None:
         """End it whatever state it is in; its data is left."""
-        for process in [*psutil.Process(self.launcher.pid).children(), self.launcher] if self.running else []:
-            process.kill()
-        self.launcher.wait()
-
-    @property
-    def running(self) -> bool:
-        return self.launcher.poll() is None
+        self.kill()

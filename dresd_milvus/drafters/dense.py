@@ -11,18 +11,21 @@ from dresd_milvus.projection import Projection
 from dresd_milvus.store import ContinuationStore
 from dresd_milvus.tree import DraftTree
 
+NEIGHBOURS = 50
+"""Hits per search, as published."""
+
 
 class Dense:
     """Searches the projected hidden state and merges the hits' continuations into a tree.
 
-    neighbours: hits per search (50 in the paper). sharpness: a hit's vote is exp(sharpness * (score - best score)),
+    neighbours: hits per search. sharpness: a hit's vote is exp(sharpness * (score - best score)),
     normalised to sum 1, so that a path's weight estimates its probability; the published system counts hits alike.
     """
 
     name = "dense"
 
     def __init__(
-        self, store: ContinuationStore, projection: Projection, neighbours: int = 50, sharpness: float = 10.0
+        self, store: ContinuationStore, projection: Projection, neighbours: int = NEIGHBOURS, sharpness: float = 10.0
     ) -> None:
         store.manifest.require(projection=projection.fingerprint)
         self.store, self.projection = store, projection

@@ -61,6 +61,10 @@ REMEDIES = (
         "dresd store load --uri {uri} --collection NAME",
     ),
     (
+        r"collection not found|can't find collection|code=100\b",
+        "the collection is not in the Milvus at {uri} any more; see what is: dresd store list --uri {uri}",
+    ),
+    (
         r"index not found|code=700\b|no vector index",
         "the collection in {uri} has no index on its keys; build one with: "
         "dresd store index --uri {uri} --collection NAME --index auto",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -64,8 +65,17 @@ def load_projection(client: Any, fingerprint: str, layer: str) -> Projection:
 
 def make_ready(client: Any, name: str, timeout: float | None = None) -> None:
     """Have a collection loaded. One that is needs no privilege to load it, which a reader does not have."""
-    if client.get_load_state(name)["state"].name != "Loaded":
+    if client.get_load_state(name)["state"].name == "Loaded":
+        return
+    try:
         client.load_collection(name, timeout=timeout)
+    except Exception as error:
+        if not re.search(r"PERMISSION_DENIED|permission deny|privilege", str(error), re.IGNORECASE):
+            raise
+        raise StoreError(
+            f"the collection '{name}' is not loaded and this user may not load it; let one who may run: "
+            f"dresd store load --collection {name}"
+        ) from error
 
 
 def _whole(client: Any, name: str, axes: int) -> bool:

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from dresd_milvus.errors import StoreError
 from dresd_milvus.milvus.connection import certificate, is_embedded
 from dresd_milvus.milvus.explain import explained
-from dresd_milvus.milvus.indexes import Chosen, Plan, Version
-from dresd_milvus.store import PAD, Hits, Manifest
+from dresd_milvus.milvus.indexes import Chosen, Version
+from dresd_milvus.store import Hits, Manifest
 
-SEARCH_SECONDS = 30.0
+ANSWER_SECONDS = 30.0
 
 OVERSAMPLE = 4
 """With the plan 'oversample' this many times k neighbours are fetched; those with the right first token stay."""
@@ -29,15 +29,13 @@ CHANNEL = {
     "grpc.keepalive_time_ms": 10_000,
     "grpc.keepalive_timeout_ms": 5_000,
     "grpc.keepalive_permit_without_calls": 1,
-    # gRPC waits up to two minutes between attempts to reconnect, and up to 20 s for one of them.
-    "grpc.initial_reconnect_backoff_ms": 100,
-    "grpc.min_reconnect_backoff_ms": 1_000,
-    "grpc.max_reconnect_backoff_ms": 1_000,
 }
+
+CONNECT_SECONDS = 2.0
 
 
 class Searcher:
-    """Searches one collection. Safe to use from several threads.
+    """Searches one collection. Safe to use from several threads. Raises StoreError when it cannot be connected.
 
     plan: 'filter' and 'partition' let the server keep to the rows of one first token (with 'partition' the token is
     also the partition key, so that only one partition is searched); 'oversample' searches all rows for more
@@ -45,13 +43,20 @@ class Searcher:
     """
 
     def __init__(
-        self, uri: str, token: str, collection: str, manifest: Manifest, chosen: Chosen, version: Version, plan: Plan
+        self, uri: str, token: str, collection: str, manifest: Manifest, chosen: Chosen, version: Version, plan: str
     ) -> None:
+        import grpc
+
         self.uri, self.collection, self.continuation = uri, collection, manifest.continuation
         self.chosen, self.version, self.plan = chosen, version, plan
         self._empty = np.zeros(manifest.dim, manifest.vectors)
         self._metadata = [("authorization", base64.b64encode(token.encode()).decode())] if token else []
         self._channel, self._stub = _connection(uri)
+        try:  # a search is timed, and must not pay for the connection
+            grpc.channel_ready_future(self._channel).result(CONNECT_SECONDS)
+        except grpc.FutureTimeoutError as error:
+            self._channel.close()
+            raise StoreError(f"there is no connection to the Milvus at {uri} within {CONNECT_SECONDS:g} s") from error
         self._prepared: dict[int, Any] = {}
 
     def close(self) -> None:
@@ -62,7 +67,7 @@ class Searcher:
         queries: NDArray[np.float32],
         next_tokens: NDArray[np.int64] | None,
         k: int,
-        timeout: float = SEARCH_SECONDS,
+        timeout: float = ANSWER_SECONDS,
     ) -> Hits:
         """As ContinuationStore.search. Raises StoreError when there is no whole answer within `timeout` seconds."""
         wanted: list[int] | list[None] = [None] * len(queries) if next_tokens is None else next_tokens.tolist()
@@ -109,8 +114,7 @@ class Searcher:
     def _hits(self, answers: list[Any], wanted: list[int] | list[None], k: int) -> Hits:
         from pymilvus.exceptions import MilvusException
 
-        scores = np.full((len(answers), k), -np.inf, np.float32)
-        continuations = np.full((len(answers), k, self.continuation), PAD, np.int32)
+        scores, continuations = hits = Hits.none(len(answers), k, self.continuation)
         for index, (answer, token) in enumerate(zip(answers, wanted, strict=True)):
             if answer.status.code or answer.status.error_code:
                 raise MilvusException(answer.status.code, answer.status.reason)
@@ -119,7 +123,7 @@ class Searcher:
                 keep = rows[:, 0] == token
                 found, rows = found[keep][:k], rows[keep][:k]
             scores[index, : len(found)], continuations[index, : len(found)] = found, rows
-        return Hits(scores, continuations)
+        return hits
 
 
 def _parse(answer: Any, continuation: int) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
@@ -127,7 +131,8 @@ def _parse(answer: Any, continuation: int) -> tuple[NDArray[np.float32], NDArray
     scores = np.array(answer.results.scores, np.float32)
     if not len(scores):
         return scores, np.empty((0, continuation), np.int32)
-    payload = answer.results.fields_data[0].scalars.array_data.data
+    fields = answer.results.fields_data
+    payload = fields[0].scalars.array_data.data if fields else ()
     rows = np.fromiter(chain.from_iterable(row.int_data.data for row in payload), np.int32)
     if rows.size != len(scores) * continuation:
         raise StoreError("the server's answer is not whole: scores and continuations differ in number")

@@ -17,32 +17,41 @@ from dresd_milvus.milvus.connection import disconnect, opening
 from dresd_milvus.milvus.explain import explained
 from dresd_milvus.milvus.indexes import Chosen, Plan
 from dresd_milvus.milvus.projections import PREFIX, load_projection, make_ready, save_projection
+from dresd_milvus.milvus.reading import key_index_state, scan, wait_for_index
 from dresd_milvus.milvus.schema import MANIFEST, PREVIEW_BYTES, continuation_schema, key_index, partition_of
-from dresd_milvus.milvus.search import SEARCH_SECONDS, Searcher
+from dresd_milvus.milvus.search import ANSWER_SECONDS, Searcher
 from dresd_milvus.milvus.server import Server
 from dresd_milvus.projection import Projection
 from dresd_milvus.store import Hits, Manifest, Rows
 
 INSERT_ROWS = 5_000
-SCAN_ROWS = 10_000
 
-INDEX_STALL_SECONDS = 60.0
-"""An index whose rows have not grown for this long will not be built any more."""
+COLLECTION_NOT_FOUND = 100
+"""Milvus's error code."""
 
 
 class MilvusStore:
     """Implements WritableStore. Make one with `create` or `open`; close it, or use it as a context manager.
 
-    collection: its own name, when it was opened by an alias too, so that a reader keeps the version it began with.
+    collection: its own name, when it was opened by an alias too: a reader keeps the version it began with until that
+    is dropped. name: what it was opened by.
     """
 
     def __init__(
-        self, client: Any, uri: str, collection: str, manifest: Manifest, server: Server, token: str = ""
+        self,
+        client: Any,
+        uri: str,
+        collection: str,
+        manifest: Manifest,
+        server: Server,
+        token: str = "",
+        name: str = "",
     ) -> None:
         self.client, self.uri, self.collection, self.manifest = client, uri, collection, manifest
-        self.server, self._token = server, token
+        self.server, self._token, self.name = server, token, name or collection
         self.chosen = Chosen.parse(manifest.index, manifest.dim)
         self._searcher: Searcher | None = None
+        self._plan: str | None = None
         self._partitions: set[str] = set()
 
     @classmethod
@@ -78,14 +87,8 @@ class MilvusStore:
             if not client.has_collection(collection):
                 names = ", ".join(sorted(stores(client))) or "none"
                 raise StoreError(f"there is no collection '{collection}' in {uri} (there: {names})")
-            described = client.describe_collection(collection)
-            properties = described.get("properties") or {}
-            if MANIFEST not in properties:
-                raise StoreError(
-                    f"the collection '{collection}' in {uri} was not built by dresd-milvus: it has no manifest"
-                )
-            manifest = Manifest.from_json(properties[MANIFEST])
-            return cls(client, uri, described["collection_name"], manifest, server, token)
+            own_name, manifest = resolve(client, uri, collection)
+            return cls(client, uri, own_name, manifest, server, token, collection)
 
     def require_sealed(self) -> MilvusStore:
         """Itself; StoreError when its ingestion has not ended."""
@@ -104,8 +107,7 @@ class MilvusStore:
 
     def close(self) -> None:
         """Give the embedded database back, so that another process may open it."""
-        if self._searcher:
-            self._searcher.close()
+        self.close_searcher()
         disconnect(self.client, self.uri)
 
     def projection(self) -> Projection:
@@ -154,7 +156,7 @@ class MilvusStore:
         end = time.monotonic() + deadline
         with explained(self.uri):
             self.client.flush(self.collection, timeout=deadline)
-            self.wait_for_index(end, progress)
+            wait_for_index(self.client, self.uri, self.collection, end, progress)
             make_ready(self.client, self.collection, max(end - time.monotonic(), 1.0))
         return self.save(
             replaced(
@@ -172,30 +174,6 @@ class MilvusStore:
             self.client.alter_collection_properties(self.collection, {MANIFEST: manifest.to_json()})
         self.manifest, self.chosen = manifest, Chosen.parse(manifest.index, manifest.dim)
         return manifest
-
-    def wait_for_index(self, end: float, progress: Callable[[int], None] = lambda rows: None) -> None:
-        """Return when all flushed rows are indexed; raises StoreError at time.monotonic() `end`, or when it stalls.
-
-        A server may accept an index that it cannot build: it says 'Finished' and never indexes a row.
-        """
-        done, moved = 0, time.monotonic()
-        while True:
-            state = self.index()
-            if state.get("state") == "Failed":
-                reason = state.get("index_state_fail_reason") or state.get("reason") or "it does not say why"
-                raise StoreError(f"the Milvus at {self.uri} could not build the index {self.chosen}: {reason}")
-            indexed, pending = int(state.get("indexed_rows", 0)), int(state.get("pending_index_rows", 0))
-            if pending == 0:
-                return
-            if indexed > done:
-                progress(indexed - done)
-                done, moved = indexed, time.monotonic()
-            if time.monotonic() > min(end, moved + INDEX_STALL_SECONDS):
-                raise StoreError(
-                    f"the Milvus at {self.uri} took the index {self.chosen} and has not built it ({indexed} rows done, "
-                    f"{pending} to do); it may lack it: choose another with dresd store index --index HNSW"
-                )
-            time.sleep(0.2)
 
     def load(self) -> None:
         """Have the database ready to answer; it costs nothing where it is already."""
@@ -219,8 +197,7 @@ class MilvusStore:
     def index(self) -> dict[str, Any]:
         """The index of the keys, as the database describes it."""
         with explained(self.uri):
-            names = self.client.list_indexes(self.collection, field_name="vector")
-            return dict(self.client.describe_index(self.collection, names[0])) if names else {}
+            return key_index_state(self.client, self.collection)
 
     def sample(self, rows: int) -> list[dict[str, Any]]:
         """A few rows as a person would want to read them."""
@@ -231,12 +208,23 @@ class MilvusStore:
                 dict(r) for r in self.client.query(self.collection, filter="pk >= 0", output_fields=fields, limit=rows)
             ]
 
+    def use(self, plan: str | None) -> MilvusStore:
+        """Itself, to be searched by a plan; raises InputError when the collection does not allow it."""
+        self.close_searcher()
+        self._searcher, self._plan = self.searcher(plan), plan
+        return self
+
+    def close_searcher(self) -> None:
+        old, self._searcher = self._searcher, None
+        if old:
+            old.close()
+
     def plans(self) -> tuple[Plan, ...]:
         """The search plans that this collection allows, the one that suits its index best first."""
         by_token = self.manifest.partition_by == "token"
         return tuple("partition" if plan == "filter" and by_token else plan for plan in self.chosen.index.plans)
 
-    def searcher(self, plan: Plan | None = None) -> Searcher:
+    def searcher(self, plan: str | None = None) -> Searcher:
         """A way of searching, to be closed by who asked; InputError when the collection does not allow the plan."""
         plan = plan or self.plans()[0]
         if plan not in self.plans():
@@ -251,45 +239,53 @@ class MilvusStore:
         queries: NDArray[np.float32],
         next_tokens: NDArray[np.int64] | None,
         k: int,
-        timeout: float = SEARCH_SECONDS,
+        timeout: float = ANSWER_SECONDS,
     ) -> Hits:
         """By the best plan that the collection allows; StoreError when it is not answered within `timeout` seconds."""
+        try:
+            return self._search(queries, next_tokens, k, timeout)
+        except StoreError as error:
+            # A connection that has failed is not trusted again: garbage may have left it out of step for good, and
+            # gRPC waits ever longer before it reconnects. It is not closed, other threads may wait for answers on it.
+            self._searcher = None
+            if getattr(error.__cause__, "code", None) != COLLECTION_NOT_FOUND or not self._follow(timeout):
+                raise
+            return self._search(queries, next_tokens, k, timeout)
+
+    def _search(
+        self, queries: NDArray[np.float32], next_tokens: NDArray[np.int64] | None, k: int, timeout: float
+    ) -> Hits:
         if self._searcher is None:
-            self._searcher = self.searcher()
+            self._searcher = self.searcher(self._plan if self._plan in self.plans() else None)
         return self._searcher(queries, next_tokens, k, timeout)
+
+    def _follow(self, timeout: float) -> bool:
+        """Go over to the version that the alias stands for by now; False where that would not serve the same drafts."""
+        with explained(self.uri):
+            collection, manifest = resolve(self.client, self.uri, self.name, timeout)
+        same = all(getattr(manifest, name) == getattr(self.manifest, name) for name in ("projection", "continuation"))
+        if collection == self.collection or not manifest.seal or not same:
+            return False
+        self.collection, self.manifest, self.chosen = collection, manifest, Chosen.parse(manifest.index, manifest.dim)
+        self.close_searcher()
+        return True
 
     def scan(self, readable: bool = False) -> Iterator[Rows]:
         """See WritableStore; readable: with origins and previews, one origin per Rows."""
-        fields = ["pk", "vector", "next_tokens", *(["origin", "preview"] if readable else [])]
         self.load()
         with explained(self.uri):
-            batches = self.client.query_iterator(
-                self.collection,
-                filter="pk >= 0",
-                batch_size=SCAN_ROWS,
-                output_fields=fields,
-                consistency_level="Strong",
-            )
-            try:
-                while batch := batches.next():
-                    for origin in sorted({row.get("origin", "") for row in batch}):
-                        yield self._rows([row for row in batch if row.get("origin", "") == origin], origin)
-            finally:
-                batches.close()
-
-    def _rows(self, batch: list[dict[str, Any]], origin: str) -> Rows:
-        vectors = [row["vector"] for row in batch]
-        if self.manifest.vectors == "float16":
-            vectors = [np.frombuffer(b"".join(v) if isinstance(v, list) else v, np.float16) for v in vectors]
-        return Rows(
-            np.array([row["pk"] for row in batch], np.int64),
-            np.array(vectors, np.float32),
-            np.array([row["next_tokens"] for row in batch], np.int32),
-            origin,
-            [row["preview"] for row in batch] if "preview" in batch[0] else None,
-        )
+            yield from scan(self.client, self.collection, self.manifest, readable)
 
 
 def stores(client: Any) -> list[str]:
     """The names of a database's collections of continuations."""
     return [name for name in client.list_collections() if not name.startswith(PREFIX)]
+
+
+def resolve(client: Any, uri: str, name: str, timeout: float | None = None) -> tuple[str, Manifest]:
+    """(own name, manifest) of a collection or alias; StoreError when another program made it."""
+    described = client.describe_collection(name, timeout=timeout)
+    properties = described.get("properties") or {}
+    if MANIFEST not in properties:
+        raise StoreError(f"the collection '{name}' in {uri} was not built by dresd-milvus: it has no manifest")
+    return described["collection_name"], Manifest.from_json(properties[MANIFEST])

@@ -1,0 +1,79 @@
+"""Reading the rows of a collection, and waiting until all of them are indexed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from dresd_milvus.errors import StoreError
+from dresd_milvus.store import Manifest, Rows
+
+SCAN_ROWS = 10_000
+
+INDEX_STALL_SECONDS = 60.0
+"""An index whose rows have not grown for this long will not be built any more."""
+
+
+def scan(client: Any, collection: str, manifest: Manifest, readable: bool = False) -> Iterator[Rows]:
+    """All rows of a loaded collection, every acknowledged write seen; readable: with origins and previews."""
+    fields = ["pk", "vector", "next_tokens", *(["origin", "preview"] if readable else [])]
+    batches = client.query_iterator(
+        collection, filter="pk >= 0", batch_size=SCAN_ROWS, output_fields=fields, consistency_level="Strong"
+    )
+    try:
+        while batch := batches.next():
+            for origin in sorted({row.get("origin", "") for row in batch}):
+                yield _rows([row for row in batch if row.get("origin", "") == origin], origin, manifest)
+    finally:
+        batches.close()
+
+
+def _rows(batch: list[dict[str, Any]], origin: str, manifest: Manifest) -> Rows:
+    vectors = [row["vector"] for row in batch]
+    if manifest.vectors == "float16":
+        vectors = [np.frombuffer(b"".join(v) if isinstance(v, list) else v, np.float16) for v in vectors]
+    return Rows(
+        np.array([row["pk"] for row in batch], np.int64),
+        np.array(vectors, np.float32),
+        np.array([row["next_tokens"] for row in batch], np.int32),
+        origin,
+        [row["preview"] for row in batch] if "preview" in batch[0] else None,
+    )
+
+
+def key_index_state(client: Any, collection: str) -> dict[str, Any]:
+    """The index of the keys, as the database describes it; empty if there is none."""
+    names = client.list_indexes(collection, field_name="vector")
+    return dict(client.describe_index(collection, names[0])) if names else {}
+
+
+def wait_for_index(
+    client: Any, uri: str, collection: str, end: float, progress: Callable[[int], None] = lambda rows: None
+) -> None:
+    """Return when all flushed rows are indexed; raises StoreError at time.monotonic() `end`, or when it stalls.
+
+    A server may accept an index that it cannot build: it says 'Finished' and never indexes a row.
+    """
+    done, moved = 0, time.monotonic()
+    while True:
+        state = key_index_state(client, collection)
+        kind = state.get("index_type", "?")
+        if state.get("state") == "Failed":
+            reason = state.get("index_state_fail_reason") or state.get("reason") or "it does not say why"
+            raise StoreError(f"the Milvus at {uri} could not build the index {kind}: {reason}")
+        indexed, pending = int(state.get("indexed_rows", 0)), int(state.get("pending_index_rows", 0))
+        if pending == 0:
+            return
+        if indexed > done:
+            progress(indexed - done)
+            done, moved = indexed, time.monotonic()
+        if time.monotonic() > min(end, moved + INDEX_STALL_SECONDS):
+            raise StoreError(
+                f"the Milvus at {uri} took the index {kind} and has not built it ({indexed} rows done, {pending} to "
+                f"do); it may lack it: choose another with "
+                f"dresd store index --uri {uri} --collection {collection} --index HNSW"
+            )
+        time.sleep(0.2)

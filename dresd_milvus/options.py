@@ -1,0 +1,31 @@
+"""Options that several commands have in common, each with one name and one meaning."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+Search = Literal["auto", "server", "replica", "filter", "partition", "oversample"]
+"""Where and how a store is searched; see retrieval.open_retrieval."""
+
+SEARCH_SECONDS = 0.25
+"""How long a decoding step waits for a server unless told otherwise."""
+
+UriOption = Annotated[str, typer.Option(help="A folder ending in .db (embedded Milvus Lite) or http://HOST:19530.")]
+
+CollectionOption = Annotated[str, typer.Option(help="The collection, or an alias of it.")]
+
+TokenOption = Annotated[str, typer.Option(envvar="MILVUS_TOKEN", help="user:password of a server.")]
+
+SearchOption = Annotated[
+    Search, typer.Option(help="Where the store is searched: in a replica, or on the server (by its best plan, or one).")
+]
+
+TimeoutOption = Annotated[
+    float, typer.Option("--search-timeout", min=0.001, help="Seconds a step waits for a server's answer.")
+]
+
+DtypeOption = Annotated[str, typer.Option(help="auto, bfloat16, float16, float32 or float64.")]
+
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
