@@ -40,7 +40,10 @@ def test_all_systems_write_vanillas_text(
         assert record["new_tokens"] == len(record["tokens"]) == sum(record["accept_lengths"]) + len(record["nodes"])
         plain = next(r for r in records if r["prompt_id"] == record["prompt_id"] and r["system"] == "vanilla")
         assert record["text"] == plain["text"]
-    assert summary["store"]["search"] == search and summary["provenance"]["model"]["dtype"] == "float32"
+    assert (
+        summary["store"]["search"] == {"replica": "replica", "server": "filter"}[search]
+        and summary["provenance"]["model"]["dtype"] == "float32"
+    )
     page = (tmp_path / "report.html").read_text()
     assert "<svg" in page and "prompt_lookup" in page and "src=" not in page
     assert "dense" in done.out and "speed-up" in done.out
