@@ -8,7 +8,7 @@ import os
 import sys
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -182,48 +182,26 @@ def stream(
 def inspect(
     uri: UriOption,
     collection: CollectionOption,
+    recall: Annotated[bool, typer.Option("--recall", help="Measure what each search plan finds.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
     token: TokenOption = "",
 ) -> None:
     """Show what is in a collection: rows, checksum, index, manifest, a few readable rows."""
     from dresd_milvus.console import Phases
-    from dresd_milvus.inspection import inspect_store
+    from dresd_milvus.inspection import inspect_store, print_inspection
     from dresd_milvus.milvus import MilvusStore
+    from dresd_milvus.recall import measure_recall
 
     with MilvusStore.open(uri, collection, token) as store, Phases() as phases:
         phases.phase("reading the rows", store.manifest.rows or None, "rows")
         content = inspect_store(store, progress=phases.advance)
+        if recall:
+            phases.phase("measuring recall", 2 * content["rows"], "rows")
+            content["recall"] = [plan._asdict() for plan in measure_recall(store.require_sealed(), phases.advance)]
     if as_json:
         print(json.dumps(content, ensure_ascii=False, indent=2))
     else:
-        _print_inspection(uri, collection, content)
-
-
-def _print_inspection(uri: str, collection: str, content: dict[str, Any]) -> None:
-    from rich.table import Table
-
-    from dresd_milvus.console import wide_console
-
-    table = Table(show_header=False, box=None, pad_edge=False)
-    index = {name: content["index"].get(name) for name in ("index_type", "metric_type")}
-    for name, value in {
-        "collection": f"{collection} in {uri}",
-        "rows": f"{content['rows']:,}",
-        "checksum": content["checksum"],
-        "index": " ".join(str(value) for value in index.values()),
-        **content["manifest"],
-    }.items():
-        table.add_row(name.replace("_", " "), str(value).replace("\n", "\\n"))
-    console = wide_console()
-    console.print(table)
-    console.print("\nsome rows (context ⟶ continuation)")
-    for row in content["sample"]:
-        console.print(
-            f"{row['pk']:>12}  {' '.join(row['preview'].split())}",
-            markup=False,
-            overflow="ellipsis",
-            no_wrap=True,
-        )
+        print_inspection(uri, collection, content)
 
 
 def run_app(application: typer.Typer, name: str | None = None) -> None:
@@ -254,11 +232,13 @@ def _fail(message: str) -> None:
 @cache
 def composed() -> typer.Typer:
     """The whole command line: the core's commands and those of the packages around it."""
+    from dresd_milvus.store_cli import app as store_app
     from evaluation.cli import app as evaluation_app
     from ingestion.cli import app as ingestion_app
 
     app.add_typer(ingestion_app, name="ingest")
     app.add_typer(evaluation_app, name="eval")
+    app.add_typer(store_app, name="store")
     return app
 
 

@@ -7,7 +7,12 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
+from rich.console import Console
+from rich.table import Table
+
+from dresd_milvus.console import wide_console
 from dresd_milvus.milvus import MilvusStore
+from dresd_milvus.recall import ENOUGH, PlanRecall
 from dresd_milvus.store import Rows
 
 
@@ -26,6 +31,49 @@ def inspect_store(
         "manifest": asdict(store.manifest),
         "sample": store.sample(samples),
     }
+
+
+def print_inspection(uri: str, collection: str, content: dict[str, Any]) -> None:
+    """What inspect_store found, and the recall of the search plans if that was measured, for a person."""
+    table = Table(show_header=False, box=None, pad_edge=False)
+    index = {name: content["index"].get(name) for name in ("index_type", "metric_type")}
+    for name, value in {
+        "collection": f"{collection} in {uri}",
+        "rows": f"{content['rows']:,}",
+        "checksum": content["checksum"],
+        "index built": " ".join(str(value) for value in index.values()),
+        **content["manifest"],
+    }.items():
+        table.add_row(name.replace("_", " "), str(value).replace("\n", "\\n"))
+    console = wide_console()
+    console.print(table)
+    console.print("\nsome rows (context ⟶ continuation)")
+    for row in content["sample"]:
+        text = f"{row['pk']:>12}  {row['origin']}  {' '.join(row['preview'].split())}"
+        console.print(text, markup=False, overflow="ellipsis", no_wrap=True)
+    if content.get("recall"):
+        _print_recall(console, [PlanRecall(**plan) for plan in content["recall"]])
+
+
+def _print_recall(console: Console, plans: list[PlanRecall]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("search plan", "recall@10 stored keys", "near them", "p50 ms", "p95 ms"):
+        table.add_column(heading, justify="left" if heading == "search plan" else "right")
+    for plan in plans:
+        table.add_row(
+            plan.plan, f"{plan.stored:.3f}", f"{plan.perturbed:.3f}", f"{plan.p50_ms:.2f}", f"{plan.p95_ms:.2f}"
+        )
+    console.print()
+    console.print(table)
+    best = plans[0]
+    if best.enough:
+        console.print(f"\nuse --search {best.plan}")
+        return
+    console.print(
+        f"\nwarning: no plan finds {ENOUGH:.0%} of the nearest rows; {best.plan} finds the most. Search wider "
+        "(dresd store index --index NAME:ef=... or nprobe=...), or partition by token when you ingest.",
+        style="yellow",
+    )
 
 
 class Checksum:

@@ -18,6 +18,21 @@ CollectionOption = Annotated[str, typer.Option(help="The collection, or an alias
 
 TokenOption = Annotated[str, typer.Option(envvar="MILVUS_TOKEN", help="user:password of a server.")]
 
+IndexOption = Annotated[
+    str, typer.Option(help="auto, or one of the catalogue, with parameters if need be: HNSW:M=32,ef=200.")
+]
+
+VectorsOption = Annotated[
+    Literal["float32", "float16"], typer.Option(help="How keys are stored; float16 needs Milvus 2.4 or newer.")
+]
+
+PartitionByOption = Annotated[
+    Literal["none", "token", "source"],
+    typer.Option(help="'token' searches only the partition of a first token; 'source' lets one be dropped at once."),
+]
+
+PartitionsOption = Annotated[int, typer.Option(min=1, max=1024, help="How many, with --partition-by token.")]
+
 SearchOption = Annotated[
     Search, typer.Option(help="Where the store is searched: in a replica, or on the server (by its best plan, or one).")
 ]

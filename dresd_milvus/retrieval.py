@@ -83,6 +83,8 @@ def open_retrieval(
     try:
         check_fits(milvus.manifest, model)
         projection = milvus.projection()
+        if search == "replica" and milvus.manifest.ttl:
+            raise InputError(f"rows of '{collection}' expire, which a replica would miss; give --search server")
         if search != "replica" and not (search == "auto" and _fits_memory(uri, milvus.manifest, half)):
             plan = milvus.plans()[0] if search in ("auto", "server") else search
             milvus.use(plan).load()
@@ -142,6 +144,8 @@ def _remove_older(folder: Path, collection: str, seal: str) -> None:
 
 
 def _fits_memory(uri: str, manifest: Manifest, half: bool) -> bool:
+    if manifest.ttl:
+        return False  # a replica would keep what has expired
     if is_embedded(uri):
         return True  # its own search costs more than a step of the model
     needed = manifest.rows * (manifest.dim * (2 if half else 4) + manifest.continuation * 4)

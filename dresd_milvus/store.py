@@ -57,7 +57,8 @@ class Manifest:
     continuation: N, tokens per row. template: what a prompt was put into, None for plain text. specials: whether
     prompts begin with the tokenizer's special tokens and responses end with its end token. vectors: the dtype that
     keys are stored in. index: of the keys, with its parameters. partition_by: 'none', 'token' (the first token is the
-    partition key, over `partitions` partitions) or 'source' (one partition per origin). seal: changes whenever
+    partition key, over `partitions` partitions) or 'source' (one partition per origin). ttl: seconds after which rows
+    vanish, 0 for never. seal: changes whenever
     the rows do. rows: their number when sealed.
     """
 
@@ -75,6 +76,7 @@ class Manifest:
     index: str = "FLAT"
     partition_by: str = "none"
     partitions: int = 0
+    ttl: int = 0
     rows: int = 0
     documents: int = 0
     build: str = ""

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dresd_milvus.options import DeviceOption, TokenOption, UriOption
+from dresd_milvus.options import (
+    DeviceOption,
+    IndexOption,
+    PartitionByOption,
+    PartitionsOption,
+    TokenOption,
+    UriOption,
+    VectorsOption,
+)
 
 if TYPE_CHECKING:
     from dresd_milvus.store import Manifest
@@ -37,6 +45,10 @@ def run(
     continuation: Annotated[int, typer.Option(min=1, max=4096, help="N, tokens kept after every state.")] = 20,
     dim: Annotated[int, typer.Option(min=1, help="Dimensions of a key.")] = 64,
     fit_tokens: Annotated[int, typer.Option(min=1, help="States that the projection is fitted on.")] = 1_000_000,
+    index: IndexOption = "auto",
+    vectors: VectorsOption = "float32",
+    partition_by: PartitionByOption = "none",
+    partitions: PartitionsOption = 64,
     run_dir: Annotated[Path | None, typer.Option(help="Progress and projection; default: beside the database.")] = None,
     dtype: Annotated[str, typer.Option(help="auto, bfloat16, float16 or float32.")] = "auto",
     device: DeviceOption = "auto",
@@ -68,6 +80,10 @@ def run(
             continuation=continuation,
             dim=dim,
             fit_tokens=fit_tokens,
+            index=index,
+            vectors=vectors,
+            partition_by=partition_by,
+            partitions=partitions if partition_by == "token" else 0,
         )
         folder = run_dir or sidecar(uri) / "runs" / collection
         manifest = ingest(loaded, settings, folder, phases, replace_old=replace, token=token)

@@ -25,7 +25,7 @@ SHARD_DOCUMENTS = 128
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides the rows of a store; two ingestions with the same settings give the same rows."""
+    """What decides the rows of a store and how they lie; the same settings give the same store."""
 
     model: str
     model_fingerprint: str
@@ -42,6 +42,10 @@ class Settings:
     continuation: int = 20
     dim: int = 64
     fit_tokens: int = 1_000_000
+    index: str = "auto"
+    vectors: str = "float32"
+    partition_by: str = "none"
+    partitions: int = 0
 
     @classmethod
     def of(cls, model: LoadedModel, **settings: Any) -> Settings:

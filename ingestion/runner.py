@@ -51,7 +51,7 @@ def ingest(
     template = Template(settings.template) if settings.template is not None else None
     embedder = Embedder(model, template, min(settings.max_length, model.target.context))
     projection = _fit(run, plan, embedder, documents, progress)
-    with _collection(run, plan, projection, token) as store:
+    with _collection(run, plan, projection, _tokens(embedder, documents), token) as store:
         if store.manifest.seal:
             return store.manifest
         _load(run, plan, embedder, projection, documents, store, progress)
@@ -114,8 +114,8 @@ def _tokens(embedder: Embedder, documents: Sequence[Document], most: int = 2**62
     return min(most, sum(max(len(encoded.ids) - 1, 0) for encoded in part) * len(documents) // len(part))
 
 
-def _collection(run: RunFolder, plan: Plan, projection: Projection, token: str) -> MilvusStore:
-    """The collection of this run, made if need be. Markers of one that is gone are forgotten."""
+def _collection(run: RunFolder, plan: Plan, projection: Projection, rows: int, token: str) -> MilvusStore:
+    """The collection of this run, made if need be for about so many rows. Markers of one that is gone are forgotten."""
     settings = plan.settings
     if has_collection(settings.uri, settings.collection, token):
         store = MilvusStore.open(settings.uri, settings.collection, token)
@@ -136,9 +136,13 @@ def _collection(run: RunFolder, plan: Plan, projection: Projection, token: str) 
         continuation=settings.continuation,
         template=settings.template,
         source=settings.source,
+        index=settings.index,
+        vectors=settings.vectors,
+        partition_by=settings.partition_by,
+        partitions=settings.partitions,
         build=plan.build,
     )
-    return MilvusStore.create(settings.uri, settings.collection, manifest, projection, token)
+    return MilvusStore.create(settings.uri, settings.collection, manifest, projection, token, rows)
 
 
 def _load(

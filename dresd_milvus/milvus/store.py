@@ -256,6 +256,8 @@ class MilvusStore:
         self, queries: NDArray[np.float32], next_tokens: NDArray[np.int64] | None, k: int, timeout: float
     ) -> Hits:
         if self._searcher is None:
+            if self.server.embedded:
+                self.load()  # an embedded database forgets what was loaded when it is closed
             self._searcher = self.searcher(self._plan if self._plan in self.plans() else None)
         return self._searcher(queries, next_tokens, k, timeout)
 

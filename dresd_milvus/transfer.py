@@ -1,0 +1,168 @@
+"""Moving a store: to a folder of Parquet files, and from one into any Milvus.
+
+The files have a collection's own columns, so that Milvus's bulk import reads them too. Beside them lie the projection
+and export.json: the manifest, the number of rows and their checksum.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dresd_milvus.errors import InputError, StoreError
+from dresd_milvus.inspection import Checksum
+from dresd_milvus.milvus import MilvusStore, has_collection
+from dresd_milvus.projection import Projection
+from dresd_milvus.store import Manifest, Rows
+
+FILE_ROWS = 500_000
+"""Rows of one Parquet file: about 170 MB, far below what a bulk import takes."""
+
+ABOUT = "export.json"
+
+Progress = Callable[[int], None]
+
+
+def export_store(store: MilvusStore, folder: Path, progress: Progress = lambda rows: None) -> int:
+    """Write a sealed store into a new folder; returns its rows. Nothing is left there if it fails half-way."""
+    if folder.exists():
+        raise InputError(f"{folder} is there already; give a folder that is not")
+    manifest = store.require_sealed().manifest
+    part = folder.with_name(folder.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        store.projection().save(part)
+        checksum, rows = Checksum(), 0
+        with _Files(part, manifest) as files:
+            for batch in store.scan(readable=True):
+                files.write(batch)
+                checksum.add(batch)
+                rows += len(batch)
+                progress(len(batch))
+        about = {"rows": rows, "checksum": checksum.hexdigest(), "manifest": asdict(manifest)}
+        (part / ABOUT).write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n")
+        part.rename(folder)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    return rows
+
+
+def import_store(
+    folder: Path, uri: str, collection: str, token: str = "", progress: Progress = lambda rows: None, **layout: Any
+) -> Manifest:
+    """Build a collection from an exported folder; after an interruption the same call goes on.
+
+    layout: fields of the manifest that may differ from the exported ones (index, vectors, partition_by, partitions).
+    Raises StoreError when the files are not what was exported or the name is taken by something else.
+    """
+    about = _about(folder)
+    manifest = replace(Manifest(**about["manifest"]), **layout, rows=0, seal="", sealed_at="")
+    resumed = has_collection(uri, collection, token)
+    if resumed:
+        store = MilvusStore.open(uri, collection, token)
+        if store.manifest.seal or store.manifest.build != manifest.build:
+            store.close()
+            raise StoreError(f"the collection '{collection}' is already in {uri}; choose another --collection")
+    else:
+        store = MilvusStore.create(uri, collection, manifest, Projection.load(folder), token, about["rows"])
+    with store:
+        checksum = Checksum()
+        for rows in _read(folder):
+            store.write(rows, replace=resumed)
+            checksum.add(rows)
+            progress(len(rows))
+        if checksum.hexdigest() != about["checksum"]:
+            raise StoreError(f"the files in {folder} are not those that were exported; export the store again")
+        sealed = store.seal(store.manifest)
+    if sealed.rows != about["rows"]:
+        raise StoreError(f"{sealed.rows} rows arrived of {about['rows']}; drop the collection and import it again")
+    return sealed
+
+
+def exported_rows(folder: Path) -> int:
+    """The number of rows in an exported folder."""
+    return int(_about(folder)["rows"])
+
+
+def _about(folder: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads((folder / ABOUT).read_text()))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder} holds no exported store; name a folder that dresd store export wrote") from error
+
+
+class _Files:
+    """Parquet files of FILE_ROWS rows each, one after another."""
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self.folder, self.count, self.rows = folder, 0, 0
+        self.writer: pq.ParquetWriter | None = None
+        self.schema = pa.schema(
+            {
+                "pk": pa.int64(),
+                "vector": pa.list_(pa.float32(), manifest.dim),
+                "next_token": pa.int64(),
+                "next_tokens": pa.list_(pa.int32()),
+                "origin": pa.string(),
+                "preview": pa.string(),
+            }
+        )
+
+    def __enter__(self) -> _Files:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.writer:
+            self.writer.close()
+
+    def write(self, rows: Rows) -> None:
+        if self.writer is None or self.rows + len(rows) > FILE_ROWS:
+            if self.writer:
+                self.writer.close()
+            self.writer = pq.ParquetWriter(self.folder / f"rows-{self.count:05d}.parquet", self.schema)
+            self.count, self.rows = self.count + 1, 0
+        columns = {
+            "pk": rows.pk,
+            "vector": pa.FixedSizeListArray.from_arrays(rows.vectors.ravel(), rows.vectors.shape[1]),
+            "next_token": rows.next_tokens[:, 0].astype(np.int64),
+            "next_tokens": list(rows.next_tokens),
+            "origin": [rows.origin] * len(rows),
+            "preview": list(rows.previews or [""] * len(rows)),
+        }
+        self.writer.write_table(pa.table(columns, schema=self.schema))
+        self.rows += len(rows)
+
+
+def _read(folder: Path) -> Iterator[Rows]:
+    paths = sorted(folder.glob("rows-*.parquet"))
+    for path in paths:
+        try:
+            for batch in pq.ParquetFile(path).iter_batches():
+                yield from _rows(batch)
+        except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+            raise StoreError(f"{path} cannot be read ({error}); export the store again") from error
+
+
+def _rows(batch: pa.RecordBatch) -> Iterator[Rows]:
+    """The rows of a batch, by source."""
+    origins = batch.column("origin").to_numpy(zero_copy_only=False)
+    for origin in sorted(set(origins)):
+        part = batch.filter(pa.array(origins == origin))
+        size = part.schema.field("vector").type.list_size
+        yield Rows(
+            pk=part.column("pk").to_numpy(),
+            vectors=part.column("vector").flatten().to_numpy().reshape(-1, size),
+            next_tokens=np.stack(part.column("next_tokens").to_numpy(zero_copy_only=False)),
+            origin=str(origin),
+            previews=part.column("preview").to_pylist(),
+        )
