@@ -64,18 +64,13 @@ def load_projection(client: Any, fingerprint: str, layer: str) -> Projection:
 
 
 def make_ready(client: Any, name: str, timeout: float | None = None) -> None:
-    """Have a collection loaded. One that is needs no privilege to load it, which a reader does not have."""
-    if client.get_load_state(name)["state"].name == "Loaded":
-        return
+    """Have a collection loaded, where this user may: for a reader it must be, and a search tells when it is not."""
     try:
-        client.load_collection(name, timeout=timeout)
+        if client.get_load_state(name)["state"].name != "Loaded":
+            client.load_collection(name, timeout=timeout)
     except Exception as error:
-        if not re.search(r"PERMISSION_DENIED|permission deny|privilege", str(error), re.IGNORECASE):
+        if not re.search(r"PERMISSION_DENIED|permission deny|privilege not", str(error), re.IGNORECASE):
             raise
-        raise StoreError(
-            f"the collection '{name}' is not loaded and this user may not load it; let one who may run: "
-            f"dresd store load --collection {name}"
-        ) from error
 
 
 def _whole(client: Any, name: str, axes: int) -> bool:
