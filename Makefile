@@ -43,9 +43,10 @@ lint: $(READY)
 soak: $(READY)
 	$(BIN)/python -m pytest -m soak
 
-benchmarks: $(READY)
+benchmarks: $(READY) server
 	$(BIN)/python benchmarks/engine.py
 	$(BIN)/python benchmarks/retrieval.py
+	PYTHONPATH=. $(BIN)/python benchmarks/server_search.py
 
 clean:
 	rm -rf $(VENV) .venv-server runs

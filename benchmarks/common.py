@@ -55,12 +55,12 @@ def prompts(model: LoadedModel, count: int) -> list[list[int]]:
     return [encode_prompt(model.tokenizer, Template(), prompt.text) for prompt in load_suite("stdlib", count)]
 
 
-def arguments(description: str, **defaults: int) -> argparse.Namespace:
-    """--out and one integer option per default."""
+def arguments(description: str, **defaults: Any) -> argparse.Namespace:
+    """--out and one option per default, of its type."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--out", type=Path, help="write the figures to this JSON file")
     for name, default in defaults.items():
-        parser.add_argument(f"--{name}", type=int, default=default)
+        parser.add_argument(f"--{name}", type=type(default), default=default)
     return parser.parse_args()
 
 

@@ -234,11 +234,13 @@ def composed() -> typer.Typer:
     """The whole command line: the core's commands and those of the packages around it."""
     from dresd_milvus.store_cli import app as store_app
     from evaluation.cli import app as evaluation_app
+    from infra.cli import app as stack_app
     from ingestion.cli import app as ingestion_app
 
     app.add_typer(ingestion_app, name="ingest")
     app.add_typer(evaluation_app, name="eval")
     app.add_typer(store_app, name="store")
+    app.add_typer(stack_app, name="stack")
     return app
 
 

@@ -59,7 +59,7 @@ def list_(
     for heading in ("collection", "published as", "rows", "index", "state", "source", "model"):
         table.add_column(heading, justify="right" if heading == "rows" else "left")
     for each in found:
-        state = each["state"] + ("" if each["loaded"] else ", not loaded")
+        state = each["state"] + (", not loaded" if each["loaded"] is False else "")
         rows = f"{each['rows']:,}" if "rows" in each else ""
         rest = (each.get(name, "") for name in ("source", "model"))
         table.add_row(each["collection"], ", ".join(each["aliases"]), rows, each.get("index", ""), state, *rest)

@@ -12,7 +12,7 @@ from typing import Any
 from dresd_milvus.errors import InputError, StoreError
 from dresd_milvus.milvus.connection import opening
 from dresd_milvus.milvus.explain import explained
-from dresd_milvus.milvus.projections import make_ready
+from dresd_milvus.milvus.projections import is_loaded, make_ready
 from dresd_milvus.milvus.reading import wait_for_index
 from dresd_milvus.milvus.schema import MANIFEST, key_index, partition_of
 from dresd_milvus.milvus.store import MilvusStore, stores
@@ -35,7 +35,7 @@ def _summary(client: Any, name: str) -> dict[str, Any]:
     summary: dict[str, Any] = {
         "collection": name,
         "aliases": sorted(client.list_aliases(name)["aliases"]),
-        "loaded": client.get_load_state(name)["state"].name == "Loaded",
+        "loaded": is_loaded(client, name),
     }
     if MANIFEST not in properties:
         return {**summary, "state": "of another program"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -65,12 +66,23 @@ def load_projection(client: Any, fingerprint: str, layer: str) -> Projection:
 
 def make_ready(client: Any, name: str, timeout: float | None = None) -> None:
     """Have a collection loaded, where this user may: for a reader it must be, and a search tells when it is not."""
+    if is_loaded(client, name) is False:
+        _unless_forbidden(lambda: client.load_collection(name, timeout=timeout))
+
+
+def is_loaded(client: Any, name: str) -> bool | None:
+    """Whether a collection is ready to be searched; None where this user may not ask."""
+    state = _unless_forbidden(lambda: client.get_load_state(name))
+    return None if state is None else bool(state["state"].name == "Loaded")
+
+
+def _unless_forbidden(call: Callable[[], Any]) -> Any:
     try:
-        if client.get_load_state(name)["state"].name != "Loaded":
-            client.load_collection(name, timeout=timeout)
+        return call()
     except Exception as error:
         if not re.search(r"PERMISSION_DENIED|permission deny|privilege not", str(error), re.IGNORECASE):
             raise
+        return None
 
 
 def _whole(client: Any, name: str, axes: int) -> bool:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from dresd_milvus.errors import DresdError, StoreError
-from dresd_milvus.milvus import MilvusStore, connection
+from dresd_milvus.errors import DresdError, InputError, StoreError
+from dresd_milvus.milvus import MilvusStore, admin, connection
 from dresd_milvus.milvus.connection import connect
+from dresd_milvus.milvus.users import make_users
 from tests import milvus_server
 from tests.fakes import FakeMilvus
 from tests.helpers import dresd
@@ -156,3 +157,25 @@ def test_a_collection_of_another_program(server_uri: str) -> None:
 def test_the_command_line_says_the_same_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     outcome = dresd(capsys, "store", "list", "--uri", "http://127.0.0.1:1")
     assert "nothing listens at http://127.0.0.1:1" in outcome.error
+
+
+@pytest.mark.usefixtures("trusted")
+def test_a_writer_may_build_and_publish_and_a_reader_may_not(secured: MilvusServer) -> None:
+    uri, manifest = secure(secured), example_manifest(partition_by="source")
+    with pytest.raises(InputError, match="the password of writer must have 6 to 72 characters"):
+        make_users(uri, "Milvus", {"writer": "short"})
+    made = make_users(uri, "Milvus", {"reader": "reading-1", "writer": "writing-1"})
+    assert set(made) == {"reader", "writer"}
+    with MilvusStore.create(uri, "built", manifest, example_projection(), "writer:writing-1") as store:
+        store.write(example_rows(20))
+        store.seal(manifest)
+        admin.publish(store, "live")
+        admin.reindex(store, "HNSW")
+        admin.drop_source(store, "test")
+        admin.drop_aliases(store)
+        with MilvusStore.open(uri, "built", "reader:reading-1") as reader:
+            assert reader.search(example_rows(1).vectors, None, 3).scores.shape == (1, 3)
+            for forbidden in (reader.drop, lambda: reader.write(example_rows(2)), lambda: admin.expire(reader, 9)):
+                with pytest.raises(StoreError, match="this user may not do that"):
+                    forbidden()
+        admin.drop(store)

@@ -1,0 +1,163 @@
+"""Searching a Milvus server at every decoding step: what the client adds to the raw stub, and what each plan finds.
+
+Rows are the sample model's own states over the standard library; queries are its states on functions held back. The
+searcher, pymilvus's client and the bare gRPC stub (a request made beforehand, an answer left unread) take turns.
+Starts the packaged server (make server) unless --uri names one.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import cycle
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from common import alternate, arguments, ratio, report
+from retrieval import CONTINUATION, build, held_back_states, take
+
+from dresd_milvus.corpus import Document, Template, stdlib
+from dresd_milvus.loading import load_model
+from dresd_milvus.milvus import MilvusStore
+from dresd_milvus.projection import Projection, ProjectionFit
+from dresd_milvus.replica import Replica
+from dresd_milvus.store import Manifest, Rows
+from ingestion.embed import Embedder
+from tests.milvus_server import MilvusServer
+
+LAYOUTS = {
+    "FLAT": {"index": "FLAT"},
+    "HNSW": {"index": "HNSW"},
+    "IVF_FLAT": {"index": "IVF_FLAT"},
+    "HNSW, 64 partitions": {"index": "HNSW", "partition_by": "token", "partitions": 64},
+    "FLAT, 64 partitions": {"index": "FLAT", "partition_by": "token", "partitions": 64},
+    "FLAT, 256 partitions": {"index": "FLAT", "partition_by": "token", "partitions": 256},
+}
+
+K = 50
+
+
+def main() -> None:
+    options = arguments(__doc__ or "", rows=100_000, queries=500, uri="")
+    model = load_model("sample")
+    embedder = Embedder(model, Template(), max_length=1024)
+    documents = [Document(*pair) for pair in stdlib.pairs()]
+    fit = ProjectionFit(model.target.hidden_size)
+    for _ in embedder.fit(fit, documents[:400]):
+        pass
+    projection = fit.result(64)
+    rows = take(embedder.rows(projection, documents, 0, CONTINUATION), options.rows)
+    states = held_back_states(embedder, options.queries)
+    queries = np.stack([projection(hidden[None])[0].cpu().numpy() for hidden, _ in states])
+    tokens = np.array([token for _, token in states])
+    results: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder, server(options.uri, Path(folder)) as uri:
+        exact = build(projection, rows, Path(folder) / "replica", half=False)
+        for name, layout in LAYOUTS.items():
+            with filled(uri, projection, exact.manifest, rows, layout) as store:
+                for plan in store.plans():
+                    results[f"{name}: {plan}"] = measure(store, plan, exact, queries, tokens)
+                if name == "HNSW":
+                    results["against the raw stub"] = against_stub(store, queries, tokens)
+                store.drop()
+    report(results, model, options)
+
+
+@contextmanager
+def server(uri: str, folder: Path) -> Iterator[str]:
+    """The server at an address, or one that runs as long as the benchmark."""
+    if uri:
+        yield uri
+        return
+    started = MilvusServer(folder / "server")
+    try:
+        yield started.uri
+    finally:
+        started.stop()
+
+
+@contextmanager
+def filled(
+    uri: str, projection: Projection, manifest: Manifest, rows: list[Rows], layout: dict[str, Any]
+) -> Iterator[MilvusStore]:
+    manifest = replace(manifest, **layout)
+    with MilvusStore.create(uri, "benchmark", manifest, projection) as store:
+        joined = Rows(
+            np.arange(sum(map(len, rows))),
+            np.concatenate([part.vectors for part in rows]),
+            np.concatenate([part.next_tokens for part in rows]),
+            "stdlib",
+        )
+        store.write(joined)
+        store.seal(manifest)
+        yield store
+
+
+def measure(store: MilvusStore, plan: str, exact: Replica, queries: np.ndarray, tokens: np.ndarray) -> dict[str, float]:
+    """Recall@10 of held-back states by continuation, and milliseconds a search."""
+    searcher, times, recalls = store.searcher(plan), [], []
+    for index in range(len(queries)):
+        query, token = queries[index : index + 1], tokens[index : index + 1]
+        begun = perf_counter()
+        found = searcher(query, token, K).continuations[0, :10]
+        times.append(1e3 * (perf_counter() - begun))
+        true = exact.search(query, token, 10)
+        there = int(np.isfinite(true.scores[0]).sum())
+        if there:
+            wanted = {row.tobytes() for row in true.continuations[0, :there]}
+            recalls.append(sum(row.tobytes() in wanted for row in found[:there]) / there)
+    searcher.close()
+    return {
+        "recall@10": round(float(np.mean(recalls)), 4),
+        "p50_ms": round(float(np.median(times)), 3),
+        "p95_ms": round(float(np.percentile(times, 95)), 3),
+    }
+
+
+def against_stub(store: MilvusStore, queries: np.ndarray, tokens: np.ndarray) -> dict[str, Any]:
+    """What the searcher and pymilvus's client add to the stub: milliseconds and ratios of medians, taken in turn."""
+    searcher = store.searcher()
+    requests = [searcher.request(query, int(token), K) for query, token in zip(queries, tokens, strict=True)]
+
+    def through_client(index: int) -> None:
+        store.client.search(
+            store.collection,
+            [queries[index]],
+            filter=f"next_token == {tokens[index]}",
+            limit=K,
+            output_fields=["next_tokens"],
+            search_params={"metric_type": "IP", "params": {"ef": 128}},
+            consistency_level="Eventually",
+        )
+
+    times = alternate(
+        {
+            "stub": timed(lambda index: searcher._stub.Search(requests[index], timeout=10), len(queries)),
+            "searcher": timed(lambda i: searcher(queries[i : i + 1], tokens[i : i + 1], K), len(queries)),
+            "pymilvus client": timed(through_client, len(queries)),
+        },
+        len(queries),
+    )
+    searcher.close()
+    return {f"{name} over stub": ratio(times[name], times["stub"]) for name in ("searcher", "pymilvus client")}
+
+
+def timed(search: Callable[[int], object], queries: int) -> Callable[[], float]:
+    """Milliseconds of the next search, query after query."""
+    turn = cycle(range(queries))
+
+    def once() -> float:
+        index = next(turn)
+        begun = perf_counter()
+        search(index)
+        return 1e3 * (perf_counter() - begun)
+
+    return once
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""Starting, watching and stopping the stack."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Protocol
+
+from dresd_milvus.errors import DresdError, InputError
+from infra.compose import Service, Stack
+
+SECRETS = ("MINIO_ROOT_USER", "MINIO_ROOT_PASSWORD", "MILVUS_ROOT_PASSWORD", "ATTU_PASSWORD")
+
+PROFILES = ("gpu", "cpu")
+
+LOG_LINES = 40
+
+
+class StackError(DresdError):
+    """The stack cannot be brought up or down. log: the last lines of the service that failed."""
+
+    def __init__(self, message: str, log: str = "") -> None:
+        super().__init__(message)
+        self.log = log
+
+
+class Watch(Protocol):
+    """Is told what the services are doing whenever that changes."""
+
+    def __call__(self, services: list[Service]) -> None: ...
+
+
+def require_settings(settings: dict[str, str]) -> None:
+    """Raise InputError unless the passwords are set and a profile is chosen."""
+    missing = [name for name in SECRETS if not settings.get(name)]
+    if missing:
+        raise InputError(f"{', '.join(missing)} in .env must be set; nothing was started")
+    if not set(settings.get("COMPOSE_PROFILES", "").split(",")) & set(PROFILES):
+        raise InputError("COMPOSE_PROFILES in .env must be gpu or cpu; nothing was started")
+    if len(settings["MILVUS_ROOT_PASSWORD"]) > 72:
+        raise InputError("MILVUS_ROOT_PASSWORD in .env is longer than the 72 characters that Milvus takes")
+
+
+def up(stack: Stack, deadline: float, watch: Watch) -> list[Service]:
+    """Start the stack and return when every service is healthy.
+
+    Raises StackError, with the log of the service that failed or is not healthy yet, when one fails or after `deadline`
+    seconds; what was started is left as it is, to be looked at.
+    """
+    require_settings(stack.settings)
+    _ = stack.docker
+    before = ""
+    end = time.monotonic() + deadline
+    with tempfile.TemporaryDirectory() as folder, (Path(folder) / "log").open("w+b") as log:
+        running = stack.start(["up", "--detach", "--remove-orphans"], log)
+        try:
+            while True:
+                ended = running.poll()
+                services = stack.services()
+                now = ", ".join(f"{service.name} {service.what}" for service in services)
+                if now != before:
+                    watch(services)
+                    before = now
+                _raise_for_failed(services)
+                if ended:
+                    log.seek(0)
+                    said = log.read().decode(errors="replace").strip().splitlines() or ["it does not say why"]
+                    raise StackError(f"compose could not start the stack: {said[-1]}", "\n".join(said[-LOG_LINES:]))
+                if ended == 0 and services and all(service.ready for service in services):
+                    return services
+                if time.monotonic() > end:
+                    late = [service for service in services if not service.ready]
+                    names = ", ".join(f"{service.name} is {service.what}" for service in late) or "nothing runs"
+                    raise StackError(
+                        f"the stack is not healthy after {deadline:.0f} s: {names}; wait for it with: dresd stack "
+                        "status, or look at: dresd stack logs",
+                        late[0].log(LOG_LINES) if late else "",
+                    )
+                time.sleep(0.5)
+        finally:
+            if running.poll() is None:
+                running.terminate()
+                running.wait()
+
+
+def _raise_for_failed(services: list[Service]) -> None:
+    for service in services:
+        if service.failed:
+            raise StackError(
+                f"the service {service.name} failed ({service.what}); its log ends as above; "
+                "all of it: dresd stack logs",
+                service.log(LOG_LINES),
+            )
+
+
+def down(stack: Stack, volumes: bool) -> None:
+    """Stop the stack and remove its containers; volumes: and all data. Raises StackError when compose cannot."""
+    profiles = [part for name in (*PROFILES, "tools") for part in ("--profile", name)]
+    arguments = [*profiles, "down", "--remove-orphans", *(["--volumes"] if volumes else [])]
+    running = stack.start(arguments, subprocess.PIPE)
+    output, _ = running.communicate()
+    if running.returncode:
+        said = output.decode(errors="replace").strip().splitlines() or ["it does not say why"]
+        raise StackError(f"compose could not stop the stack: {said[-1]}", "\n".join(said[-LOG_LINES:]))
