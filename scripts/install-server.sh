@@ -13,3 +13,8 @@ fi
 # Unpack its libraries once, where every server that a test starts can use them.
 "$venv/bin/python" -c "import sys, milvus; milvus._initialize_data_files(sys.argv[1])" "$PWD/$venv/server"
 echo "Milvus server $("$venv/bin/python" -c 'import milvus; print(milvus.__version__)') in $venv"
+# What Attu reaches a Milvus through, for the test that makes its calls.
+if command -v npm >/dev/null; then
+  npm install --silent --no-audit --no-fund --prefix "$venv/attu" @zilliz/milvus2-sdk-node@2.5.9 >/dev/null ||
+    echo "Attu's SDK could not be installed; the test of its calls will be skipped" >&2
+fi
