@@ -144,6 +144,35 @@ def init_users(
         print(f"{name}: {what}")
 
 
+@app.command()
+def sizing(
+    dim: Annotated[int, typer.Option(min=1, help="Dimensions of a key.")] = 64,
+    continuation: Annotated[int, typer.Option(min=1, help="Tokens of a continuation.")] = 20,
+    half: Annotated[bool, typer.Option("--half", help="Keys in float16.")] = False,
+) -> None:
+    """The memory that each index needs, from a million rows to a billion. Derived, not measured."""
+    from rich.table import Table
+
+    from dresd_milvus.console import wide_console
+    from infra.sizing import GPU_GB, GPU_SHARE, ROWS, needs, payload_bytes, stored_bytes
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    rows = [f"{count // 10**6:,} M" for count in ROWS]
+    for heading in ("index", "B/row", f"rows on {GPU_GB} GB", *(f"GB at {each}" for each in rows), "GPUs"):
+        table.add_column(heading, justify="left" if heading == "index" else "right")
+    for need in needs(dim, half):
+        per_gpu = f"{need.rows_per_gpu / 1e6:,.0f} M" if need.rows_per_gpu else "CPU"
+        gpus = " ".join(map(str, need.gpus)) if need.gpus else ""
+        table.add_row(need.name, f"{need.index_bytes:,.0f}", per_gpu, *(f"{gb:,.1f}" for gb in need.index_gb), gpus)
+    console = wide_console()
+    console.print(table)
+    console.print(
+        f"\nbeside the index: {payload_bytes(continuation)} B a row in the query nodes' memory and "
+        f"{stored_bytes(dim, continuation, half)} B in object storage. GPUs: of {GPU_GB} GB, {GPU_SHARE:.0%} of it "
+        f"used, for {', '.join(rows)} rows."
+    )
+
+
 def _stack(project: Path, files: list[Path]) -> Stack:
     from infra.compose import Stack
 
