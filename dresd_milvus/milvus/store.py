@@ -73,10 +73,12 @@ class MilvusStore:
             client.create_collection(
                 collection,
                 schema=continuation_schema(client, manifest),
-                index_params=key_index(client, chosen),
                 properties={MANIFEST: manifest.to_json()},
                 **({"num_partitions": manifest.partitions} if manifest.partition_by == "token" else {}),
             )
+            # Not loaded before it is sealed: rows that are served while they come in go through an interim index,
+            # which finds less, and stay in it for a while after the real one is built.
+            client.create_index(collection, key_index(client, chosen))
         return cls(client, uri, collection, manifest, server, token)
 
     @classmethod
@@ -156,6 +158,8 @@ class MilvusStore:
         end = time.monotonic() + deadline
         with explained(self.uri):
             self.client.flush(self.collection, timeout=deadline)
+            if not key_index_state(self.client, self.collection):  # its creation was interrupted
+                self.client.create_index(self.collection, key_index(self.client, self.chosen))
             wait_for_index(self.client, self.uri, self.collection, end, progress)
             make_ready(self.client, self.collection, max(end - time.monotonic(), 1.0))
         return self.save(
