@@ -136,7 +136,11 @@ def generate(
     retrieval = open_retrieval(uri, collection, loaded, search, token, timeout=timeout) if uri and collection else None
     system = system or ("dense" if retrieval else "prompt_lookup")
     prompt_template = choose_template(template, retrieval.manifest if retrieval else None)
-    stream(loaded, retrieval, system, prompt_template, prompt, max_new_tokens, choose, FixedBudget(nodes, depth))
+    try:
+        stream(loaded, retrieval, system, prompt_template, prompt, max_new_tokens, choose, FixedBudget(nodes, depth))
+    finally:
+        if retrieval:
+            retrieval.close()
 
 
 def stream(

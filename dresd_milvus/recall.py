@@ -9,10 +9,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from dresd_milvus.drafters.dense import NEIGHBOURS
+from dresd_milvus.errors import StoreError
 from dresd_milvus.milvus import MilvusStore
 
 AT = 10
-NEIGHBOURS = 50
 QUERIES = 200
 
 NOISE = 0.05
@@ -77,6 +78,8 @@ def sample_queries(
 def measure_recall(store: MilvusStore, progress: Callable[[int], None] = lambda rows: None) -> list[PlanRecall]:
     """Every plan that the collection allows, best first. Reads all rows twice."""
     vectors, tokens = _sample(store, progress)
+    if not len(tokens):
+        raise StoreError(f"the collection '{store.collection}' holds no rows; there is nothing to measure")
     queries, wanted = sample_queries(vectors, tokens)
     truth = _Truth(queries, wanted, store.manifest.continuation)
     for rows in store.scan():

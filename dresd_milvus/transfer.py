@@ -66,13 +66,17 @@ def import_store(
     Raises StoreError when the files are not what was exported or the name is taken by something else.
     """
     about = _about(folder)
-    manifest = replace(Manifest(**about["manifest"]), **layout, rows=0, seal="", sealed_at="")
+    manifest = replace(Manifest.from_json(json.dumps(about["manifest"])), **layout, rows=0, seal="", sealed_at="")
     resumed = has_collection(uri, collection, token)
     if resumed:
         store = MilvusStore.open(uri, collection, token)
-        if store.manifest.seal or store.manifest.build != manifest.build:
+        same = ("vectors", "partition_by", "partitions", "build")
+        if store.manifest.seal or any(getattr(store.manifest, name) != getattr(manifest, name) for name in same):
             store.close()
-            raise StoreError(f"the collection '{collection}' is already in {uri}; choose another --collection")
+            raise StoreError(
+                f"the collection '{collection}' is already in {uri}, finished or begun with other options; "
+                "choose another --collection"
+            )
     else:
         store = MilvusStore.create(uri, collection, manifest, Projection.load(folder), token, about["rows"])
     with store:
@@ -83,10 +87,7 @@ def import_store(
             progress(len(rows))
         if checksum.hexdigest() != about["checksum"]:
             raise StoreError(f"the files in {folder} are not those that were exported; export the store again")
-        sealed = store.seal(store.manifest)
-    if sealed.rows != about["rows"]:
-        raise StoreError(f"{sealed.rows} rows arrived of {about['rows']}; drop the collection and import it again")
-    return sealed
+        return store.seal(store.manifest, rows=about["rows"])
 
 
 def exported_rows(folder: Path) -> int:
@@ -96,8 +97,9 @@ def exported_rows(folder: Path) -> int:
 
 def _about(folder: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads((folder / ABOUT).read_text()))
-    except (OSError, ValueError) as error:
+        about = json.loads((folder / ABOUT).read_text())
+        return {name: about[name] for name in ("rows", "checksum", "manifest")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder} holds no exported store; name a folder that dresd store export wrote") from error
 
 

@@ -66,7 +66,11 @@ def run(
         if uri and collection:
             retrieval = open_retrieval(uri, collection, loaded, search, token, half, timeout, phases.replica)
         prompt_template = choose_template(template, retrieval.manifest if retrieval else None)
-        summary = run_evaluation(loaded, retrieval, prompt_template, suite, names, limit, options, out, phases)
+        try:
+            summary = run_evaluation(loaded, retrieval, prompt_template, suite, names, limit, options, out, phases)
+        finally:
+            if retrieval:
+                retrieval.close()
     print_table(summary["runs"])
     if retrieval and retrieval.losses():
         print(f"\nwarning: {retrieval.losses()}")

@@ -55,9 +55,14 @@ def down(
     volumes: Annotated[bool, typer.Option("--volumes", help="Remove all data as well.")] = False,
 ) -> None:
     """Stop it. Data stays unless --volumes is given."""
+    from infra.stack import StackError
     from infra.stack import down as stop
 
-    stop(_stack(project, files), volumes)
+    try:
+        stop(_stack(project, files), volumes)
+    except StackError as error:
+        print(error.log, file=sys.stderr)
+        raise
     print("stopped" + (", all data removed" if volumes else ", data kept"))
 
 
@@ -134,13 +139,14 @@ def init_users(
 
     settings = read_settings(project / ".env")
     passwords = {}
-    for role in ("reader", "writer"):
+    for role in ("root", "reader", "writer"):
         name = f"MILVUS_{role.upper()}_PASSWORD"
         if not settings.get(name):
             raise InputError(f"{name} in .env must be set; no user was made")
         passwords[role] = settings[name]
+    root = passwords.pop("root")
     address = uri or f"http://127.0.0.1:{settings.get('MILVUS_PORT') or 19530}"
-    for name, what in make_users(address, settings["MILVUS_ROOT_PASSWORD"], passwords).items():
+    for name, what in make_users(address, root, passwords).items():
         print(f"{name}: {what}")
 
 

@@ -10,6 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
+from dotenv import dotenv_values
+
 from dresd_milvus.errors import InputError
 
 LABEL = "com.docker.compose"
@@ -31,23 +33,21 @@ def read_settings(path: Path) -> dict[str, str]:
     """NAME=value of an .env file, the environment's own values before it; InputError when there is no file."""
     if not path.exists():
         raise InputError(f"there is no {path}; copy .env.example to .env beside it, and set the passwords")
-    settings = {}
-    for line in path.read_text().splitlines():
-        name, found, value = line.partition("=")
-        if found and not name.lstrip().startswith("#"):
-            settings[name.strip()] = value.strip().strip("'\"")
+    settings = {name: value or "" for name, value in dotenv_values(path, interpolate=False).items()}
     return {name: os.environ.get(name, value) for name, value in settings.items()}
 
 
 @dataclass(frozen=True)
 class Service:
-    """One container of the stack. state: Docker's (running, exited, restarting, ...); health: '' without a check."""
+    """One container of the stack. state: Docker's (running, exited, restarting, ...); health: '' without a check;
+    started: changes whenever it is started anew, and restarts counts from there."""
 
     name: str
     state: str
     health: str
     restarts: int
     exit_code: int
+    started: str
     container: Any
 
     @property
@@ -56,7 +56,7 @@ class Service:
 
     @property
     def failed(self) -> bool:
-        return self.state in ("exited", "dead") or self.health == "unhealthy" or self.restarts > 2
+        return self.state in ("exited", "dead") or self.health == "unhealthy"
 
     @property
     def what(self) -> str:
@@ -93,17 +93,19 @@ class Stack:
 
     def start(self, arguments: list[str], output: IO[Any] | int | None = None) -> subprocess.Popen[bytes]:
         """Run compose with these arguments."""
-        files = [part for path in self.files for part in ("--file", str(path.resolve()))]
-        if files and "COMPOSE_FILE" not in self.settings:
-            files = ["--file", "docker-compose.yml", *files]
+        # Naming any file makes compose forget those that it would take by itself.
+        base = self.settings.get("COMPOSE_FILE", "docker-compose.yml").split(os.pathsep)
+        named = [*base, *(str(path.resolve()) for path in self.files)] if self.files else []
+        files = [part for name in named for part in ("--file", name)]
         command = [*compose_command(), "--project-name", self.project, *files, *arguments]
-        return subprocess.Popen(command, cwd=self.folder, stdout=output, stderr=output)
+        errors = None if output is None else subprocess.STDOUT
+        return subprocess.Popen(command, cwd=self.folder, stdout=output, stderr=errors)
 
     def services(self) -> list[Service]:
         """The containers that there are, by name."""
         filters = {"label": [f"{LABEL}.project={self.project}", f"{LABEL}.oneoff=False"]}
         found = []
-        for container in self.docker.containers.list(all=True, filters=filters):
+        for container in self.docker.containers.list(all=True, filters=filters, ignore_removed=True):
             state = container.attrs["State"]
             found.append(
                 Service(
@@ -112,6 +114,7 @@ class Stack:
                     (state.get("Health") or {}).get("Status", ""),
                     container.attrs["RestartCount"],
                     state["ExitCode"],
+                    container.id + state["StartedAt"],
                     container,
                 )
             )

@@ -77,7 +77,11 @@ def _engine(stack: Stack) -> tuple[bool, Check]:
 
 def _ports(settings: dict[str, str], running: bool) -> Iterator[Check]:
     for name, default in PORTS.items():
-        port = int(settings.get(name) or default)
+        given = settings.get(name) or str(default)
+        if not given.isdigit():
+            yield Check(name, False, f"'{given}' is no port", f"set {name} in .env to a number")
+            continue
+        port = int(given)
         with socket.socket() as tried:
             tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -118,7 +122,8 @@ def _gpu(stack: Stack | None) -> Iterator[Check]:
         return
     for line in asked.stdout.strip().splitlines():
         index, name, driver, memory = (part.strip() for part in line.split(","))
-        fine = int(driver.split(".")[0]) >= OLDEST_DRIVER
+        major = driver.split(".")[0]
+        fine = major.isdigit() and int(major) >= OLDEST_DRIVER
         yield Check(f"GPU {index}", fine, f"{name}, driver {driver}, {memory}", remedy)
     if stack is not None:
         runtimes = stack.docker.info().get("Runtimes", {})

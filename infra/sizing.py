@@ -36,7 +36,8 @@ def needs(dim: int = 64, half: bool = False) -> list[Need]:
     for name, index in CATALOGUE.items():
         if half and not index.float16:
             continue
-        size = Chosen.parse(name, dim).bytes_per_row(dim, 2 if half else 4)
+        text = f"GPU_IVF_PQ:m={max(m for m in range(1, 33) if dim % m == 0)}" if name == "GPU_IVF_PQ" else name
+        size = Chosen.parse(text, dim).bytes_per_row(dim, 2 if half else 4)
         usable = GPU_GB * 1e9 * GPU_SHARE
         gpus = tuple(-int(-rows * size // usable) for rows in ROWS) if index.gpu else None
         per_gpu = int(usable // size) if index.gpu else None

@@ -37,8 +37,13 @@ def require_settings(settings: dict[str, str]) -> None:
     missing = [name for name in SECRETS if not settings.get(name)]
     if missing:
         raise InputError(f"{', '.join(missing)} in .env must be set; nothing was started")
-    if not set(settings.get("COMPOSE_PROFILES", "").split(",")) & set(PROFILES):
+    if len(set(settings.get("COMPOSE_PROFILES", "").split(",")) & set(PROFILES)) != 1:
         raise InputError("COMPOSE_PROFILES in .env must be gpu or cpu; nothing was started")
+    strange = [name for name in SECRETS if set(settings[name]) & set("$#\"' \\")]
+    if strange:
+        raise InputError(
+            f"{', '.join(strange)} in .env must not hold blanks, quotes, $, # or \\, which compose reads itself"
+        )
     if len(settings["MILVUS_ROOT_PASSWORD"]) > 72:
         raise InputError("MILVUS_ROOT_PASSWORD in .env is longer than the 72 characters that Milvus takes")
 
@@ -50,7 +55,8 @@ def up(stack: Stack, deadline: float, watch: Watch) -> list[Service]:
     seconds; what was started is left as it is, to be looked at.
     """
     require_settings(stack.settings)
-    _ = stack.docker
+    # What ran or failed before is not what is started now; a restart counts from here.
+    old = {service.started: service.restarts for service in stack.services()}
     before = ""
     end = time.monotonic() + deadline
     with tempfile.TemporaryDirectory() as folder, (Path(folder) / "log").open("w+b") as log:
@@ -63,7 +69,7 @@ def up(stack: Stack, deadline: float, watch: Watch) -> list[Service]:
                 if now != before:
                     watch(services)
                     before = now
-                _raise_for_failed(services)
+                _raise_for_failed([service for service in services if _new_trouble(service, old, ended)])
                 if ended:
                     log.seek(0)
                     said = log.read().decode(errors="replace").strip().splitlines() or ["it does not say why"]
@@ -85,14 +91,19 @@ def up(stack: Stack, deadline: float, watch: Watch) -> list[Service]:
                 running.wait()
 
 
+def _new_trouble(service: Service, old: dict[str, int], ended: int | None) -> bool:
+    """Whether a service has failed since: one that compose has not touched yet may still be left from before."""
+    untouched = ended is None and service.started in old
+    looping = service.restarts > old.get(service.started, 0) + 2
+    return (service.failed or looping) and not untouched
+
+
 def _raise_for_failed(services: list[Service]) -> None:
     for service in services:
-        if service.failed:
-            raise StackError(
-                f"the service {service.name} failed ({service.what}); its log ends as above; "
-                "all of it: dresd stack logs",
-                service.log(LOG_LINES),
-            )
+        raise StackError(
+            f"the service {service.name} failed ({service.what}); its log ends as above; all of it: dresd stack logs",
+            service.log(LOG_LINES),
+        )
 
 
 def down(stack: Stack, volumes: bool) -> None:

@@ -55,13 +55,9 @@ def ingest(
         if store.manifest.seal:
             return store.manifest
         _load(run, plan, embedder, projection, documents, store, progress)
-        progress.phase("sealing", None, "")
-        manifest = store.seal(replace(store.manifest, documents=plan.documents))
-    if manifest.rows != run.rows_done():
-        raise StoreError(
-            f"the database holds {manifest.rows} rows and {run.rows_done()} were sent; build it anew with --replace"
-        )
-    return manifest
+        rows = run.rows_done()
+        progress.phase("indexing and sealing", rows, "rows")
+        return store.seal(replace(store.manifest, documents=plan.documents), progress=progress.advance, rows=rows)
 
 
 def _drop(settings: Settings, run: RunFolder, token: str) -> None:

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from dresd_milvus.loading import LoadedModel, load_model
-from dresd_milvus.milvus.store import stores
+from dresd_milvus.milvus.reading import stores
 from dresd_milvus.target import HFTarget
 from tests import milvus_server as milvus_server_module
 from tests.milvus_server import MilvusServer

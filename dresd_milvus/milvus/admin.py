@@ -10,23 +10,21 @@ from dataclasses import replace
 from typing import Any
 
 from dresd_milvus.errors import InputError, StoreError
-from dresd_milvus.milvus.connection import opening
+from dresd_milvus.milvus.connection import disconnect, opening
 from dresd_milvus.milvus.explain import explained
+from dresd_milvus.milvus.indexes import Chosen
 from dresd_milvus.milvus.projections import is_loaded, make_ready
-from dresd_milvus.milvus.reading import wait_for_index
+from dresd_milvus.milvus.reading import key_index_state, stores, wait_for_index
 from dresd_milvus.milvus.schema import MANIFEST, key_index, partition_of
-from dresd_milvus.milvus.store import MilvusStore, stores
+from dresd_milvus.milvus.store import SEAL_SECONDS, MilvusStore
 from dresd_milvus.store import Manifest
-
-TTL = "collection.ttl.seconds"
-"""Milvus's own property: rows are no longer found this long after they were written."""
 
 
 def list_stores(uri: str, token: str = "") -> list[dict[str, Any]]:
     """{collection, aliases, rows, index, loaded, state, source, model} of every collection of a database."""
     with opening(uri, token) as client:
         found = [_summary(client, name) for name in sorted(stores(client))]
-    client.close()
+    disconnect(client, uri)
     return found
 
 
@@ -51,7 +49,7 @@ def _summary(client: Any, name: str) -> dict[str, Any]:
 
 
 def reindex(
-    store: MilvusStore, index: str, deadline: float = 3600.0, progress: Callable[[int], None] = lambda rows: None
+    store: MilvusStore, index: str, deadline: float = SEAL_SECONDS, progress: Callable[[int], None] = lambda rows: None
 ) -> Manifest:
     """Give a store another index, or only other search parameters where the index itself stays as it is.
 
@@ -60,15 +58,27 @@ def reindex(
     """
     manifest = store.manifest
     chosen = store.server.choose(index, manifest.rows, manifest.dim, manifest.vectors == "float16")
-    if not chosen.same_build(store.chosen) or not store.index():
-        with explained(store.uri):
+    with explained(store.uri):
+        if not _built(store, chosen):  # the server is asked: an attempt that failed has left the manifest as it was
             store.client.release_collection(store.collection)
             for name in store.client.list_indexes(store.collection, field_name="vector"):
                 store.client.drop_index(store.collection, name)
-            store.client.create_index(store.collection, key_index(store.client, chosen))
+            # Not waited for here, where pymilvus would wait without an end.
+            store.client.create_index(store.collection, key_index(store.client, chosen), sync=False)
             wait_for_index(store.client, store.uri, store.collection, time.monotonic() + deadline, progress)
-            make_ready(store.client, store.collection)
+        make_ready(store.client, store.collection)
     return store.save(replace(manifest, index=str(chosen)))
+
+
+def _built(store: MilvusStore, chosen: Chosen) -> bool:
+    """Whether the server has this index, built with these parameters and whole."""
+    there = key_index_state(store.client, store.collection)
+    same = {name: str(value) for name, value in chosen.build_params().items()}
+    return (
+        there.get("index_type") == chosen.index.name
+        and all(str(there.get(name, value)) == value for name, value in same.items())
+        and int(there.get("pending_index_rows", 0)) == 0
+    )
 
 
 def publish(store: MilvusStore, alias: str) -> str | None:
@@ -117,14 +127,14 @@ def drop_aliases(store: MilvusStore) -> None:
 
 def expire(store: MilvusStore, seconds: int) -> Manifest:
     """Have rows vanish so long after they were written; 0: never."""
-    with explained(store.uri):
-        store.client.alter_collection_properties(store.collection, {TTL: str(seconds)})
+    if store.server.embedded:
+        raise InputError("an embedded database does not let rows expire; a server does: dresd store export")
     return store.save(replace(store.manifest, ttl=seconds))
 
 
 def drop_source(store: MilvusStore, origin: str) -> int:
     """Remove the rows of a source; returns how many. A partition of its own is dropped, which costs nothing."""
-    client, name, before = store.client, store.collection, store.count()
+    client, name, before = store.require_sealed().client, store.collection, store.count()
     with explained(store.uri):
         partition = partition_of(origin)
         if store.manifest.partition_by == "source" and client.has_partition(name, partition):
@@ -134,7 +144,7 @@ def drop_source(store: MilvusStore, origin: str) -> int:
         else:
             client.delete(name, filter=f"origin == {json.dumps(origin, ensure_ascii=False)}")
     after = store.count()
-    if before == after:
+    if before == after == store.manifest.rows:  # else an interruption came before the manifest was written
         raise StoreError(f"'{name}' has no rows of the source '{origin}'; see the sources with: dresd inspect")
     store.save(replace(store.manifest, rows=after, seal=uuid.uuid4().hex[:16]))
     return before - after

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
 
 from dresd_milvus.errors import StoreError
 from dresd_milvus.milvus.explain import explained
@@ -60,6 +61,8 @@ def connect(uri: str, token: str = "", create: bool = False) -> Any:
     if not is_embedded(uri):
         if "@" in uri:
             raise StoreError("the address of a server must not hold a login; give it with --token or MILVUS_TOKEN")
+        if not uri.startswith("unix:") and urlparse(uri).path.strip("/"):
+            raise StoreError(f"'{uri}' names a database after the port; stores live in the default one, leave it out")
         with explained(uri):
             # A connection of its own: closing one client must not close another's.
             return MilvusClient(uri, token=token, timeout=CONNECT_SECONDS, dedicated=True, **certificate())

@@ -17,6 +17,9 @@ PREFIX = "dresd_projection_"
 
 SAMPLES = "dresd.samples"
 
+NOT_SEARCHABLE = (101, 700)
+"""Milvus's error codes of a collection that is not loaded, and of one without an index: its making was interrupted."""
+
 
 def collection_of(fingerprint: str) -> str:
     """The name of the collection that holds a projection."""
@@ -86,9 +89,13 @@ def _unless_forbidden(call: Callable[[], Any]) -> Any:
 
 
 def _whole(client: Any, name: str, axes: int) -> bool:
+    from pymilvus.exceptions import MilvusException
+
     try:
         make_ready(client, name)
         counted = client.query(name, filter="", output_fields=["count(*)"], consistency_level="Strong")
-    except Exception:  # whatever is wrong with it, it is written again
+    except MilvusException as error:
+        if error.code not in NOT_SEARCHABLE:  # other stores may live by it: it is replaced for no other reason
+            raise
         return False
     return int(counted[0]["count(*)"]) == axes

@@ -1,4 +1,4 @@
-"""Reading the rows of a collection, and waiting until all of them are indexed."""
+"""Reading what a database holds: its stores, their rows, and how far their index is."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 
 from dresd_milvus.errors import StoreError
+from dresd_milvus.milvus.projections import PREFIX
+from dresd_milvus.milvus.schema import MANIFEST
 from dresd_milvus.store import Manifest, Rows
 
 SCAN_ROWS = 10_000
 
-INDEX_STALL_SECONDS = 60.0
-"""An index whose rows have not grown for this long will not be built any more."""
+INDEX_STALL_SECONDS, SLOWEST_ROWS = 60.0, 2_000
+"""An index is given up when no segment has been finished for so long, and for the time that its rows would take at
+this many a second: rows are reported by whole segments, which may hold millions."""
 
 
 def scan(client: Any, collection: str, manifest: Manifest, readable: bool = False) -> Iterator[Rows]:
@@ -70,10 +73,24 @@ def wait_for_index(
         if indexed > done:
             progress(indexed - done)
             done, moved = indexed, time.monotonic()
-        if time.monotonic() > min(end, moved + INDEX_STALL_SECONDS):
+        if time.monotonic() > min(end, moved + INDEX_STALL_SECONDS + pending / SLOWEST_ROWS):
             raise StoreError(
                 f"the Milvus at {uri} took the index {kind} and has not built it ({indexed} rows done, {pending} to "
                 f"do); it may lack it: choose another with "
                 f"dresd store index --uri {uri} --collection {collection} --index HNSW"
             )
         time.sleep(0.2)
+
+
+def stores(client: Any) -> list[str]:
+    """The names of a database's collections of continuations."""
+    return [name for name in client.list_collections() if not name.startswith(PREFIX)]
+
+
+def resolve(client: Any, uri: str, name: str, timeout: float | None = None) -> tuple[str, Manifest]:
+    """(own name, manifest) of a collection or alias; StoreError when another program made it."""
+    described = client.describe_collection(name, timeout=timeout)
+    properties = described.get("properties") or {}
+    if MANIFEST not in properties:
+        raise StoreError(f"the collection '{name}' in {uri} was not built by dresd-milvus: it has no manifest")
+    return described["collection_name"], Manifest.from_json(properties[MANIFEST])

@@ -12,7 +12,15 @@ from dresd_milvus.store import Manifest
 MANIFEST = "dresd.manifest"
 """The collection property that holds the manifest as JSON."""
 
+TTL = "collection.ttl.seconds"
+"""Milvus's own property: rows are no longer found this long after they were written; 0 is never."""
+
 PREVIEW_BYTES = 512
+
+
+def properties_of(manifest: Manifest, before: int = 0) -> dict[str, str]:
+    """A collection's properties, written together so that they agree. before: the ttl that it had."""
+    return {MANIFEST: manifest.to_json(), **({TTL: str(manifest.ttl)} if manifest.ttl or before else {})}
 
 
 def continuation_schema(client: Any, manifest: Manifest) -> Any:

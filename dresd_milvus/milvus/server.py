@@ -15,8 +15,8 @@ OLDEST: Version = (2, 3, 0)
 
 FLOAT16_SINCE: Version = (2, 4, 0)
 
-EXACT_ROWS = 20_000
-"""On a CPU an exact search of this many rows costs no more than a graph."""
+EXACT_ROWS = 100_000
+"""On a CPU an exact search of this many rows costs no more than a graph (benchmarks/server_search.py)."""
 
 EXACT_ROWS_GPU = 10_000_000
 """2.6 GB of keys: read once in about a millisecond by a GPU, filtered exactly, which no graph does."""

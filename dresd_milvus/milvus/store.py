@@ -16,15 +16,24 @@ from dresd_milvus.errors import InputError, StoreError
 from dresd_milvus.milvus.connection import disconnect, opening
 from dresd_milvus.milvus.explain import explained
 from dresd_milvus.milvus.indexes import Chosen, Plan
-from dresd_milvus.milvus.projections import PREFIX, load_projection, make_ready, save_projection
-from dresd_milvus.milvus.reading import key_index_state, scan, wait_for_index
-from dresd_milvus.milvus.schema import MANIFEST, PREVIEW_BYTES, continuation_schema, key_index, partition_of
+from dresd_milvus.milvus.projections import load_projection, make_ready, save_projection
+from dresd_milvus.milvus.reading import key_index_state, resolve, scan, stores, wait_for_index
+from dresd_milvus.milvus.schema import (
+    PREVIEW_BYTES,
+    continuation_schema,
+    key_index,
+    partition_of,
+    properties_of,
+)
 from dresd_milvus.milvus.search import ANSWER_SECONDS, Searcher
 from dresd_milvus.milvus.server import Server
 from dresd_milvus.projection import Projection
 from dresd_milvus.store import Hits, Manifest, Rows
 
 INSERT_ROWS = 5_000
+
+SEAL_SECONDS = 24 * 3600.0
+"""Building a large index takes hours; one that does not move is given up long before."""
 
 COLLECTION_NOT_FOUND = 100
 """Milvus's error code."""
@@ -73,7 +82,7 @@ class MilvusStore:
             client.create_collection(
                 collection,
                 schema=continuation_schema(client, manifest),
-                properties={MANIFEST: manifest.to_json()},
+                properties=properties_of(manifest),
                 **({"num_partitions": manifest.partitions} if manifest.partition_by == "token" else {}),
             )
             # Not loaded before it is sealed: rows that are served while they come in go through an interim index,
@@ -109,7 +118,8 @@ class MilvusStore:
 
     def close(self) -> None:
         """Give the embedded database back, so that another process may open it."""
-        self.close_searcher()
+        if self._searcher:
+            self._searcher.close()
         disconnect(self.client, self.uri)
 
     def projection(self) -> Projection:
@@ -152,9 +162,16 @@ class MilvusStore:
         return {"partition_name": name}
 
     def seal(
-        self, manifest: Manifest, deadline: float = 600.0, progress: Callable[[int], None] = lambda rows: None
+        self,
+        manifest: Manifest,
+        deadline: float = SEAL_SECONDS,
+        progress: Callable[[int], None] = lambda rows: None,
+        rows: int | None = None,
     ) -> Manifest:
-        """See WritableStore; progress(rows) is told of rows that have been indexed."""
+        """See WritableStore; progress(rows) is told of rows that have been indexed.
+
+        rows: how many there must be; a store that holds another number is not sealed, StoreError instead.
+        """
         end = time.monotonic() + deadline
         with explained(self.uri):
             self.client.flush(self.collection, timeout=deadline)
@@ -162,11 +179,16 @@ class MilvusStore:
                 self.client.create_index(self.collection, key_index(self.client, self.chosen))
             wait_for_index(self.client, self.uri, self.collection, end, progress)
             make_ready(self.client, self.collection, max(end - time.monotonic(), 1.0))
+        counted = self.count()
+        if rows is not None and counted != rows:
+            raise StoreError(
+                f"'{self.collection}' holds {counted} rows and {rows} were sent; drop it and build it anew"
+            )
         return self.save(
             replaced(
                 manifest,
                 index=self.manifest.index,
-                rows=self.count(),
+                rows=counted,
                 seal=uuid.uuid4().hex[:16],
                 sealed_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             )
@@ -175,7 +197,7 @@ class MilvusStore:
     def save(self, manifest: Manifest) -> Manifest:
         """Write a changed manifest."""
         with explained(self.uri):
-            self.client.alter_collection_properties(self.collection, {MANIFEST: manifest.to_json()})
+            self.client.alter_collection_properties(self.collection, properties_of(manifest, self.manifest.ttl))
         self.manifest, self.chosen = manifest, Chosen.parse(manifest.index, manifest.dim)
         return manifest
 
@@ -214,14 +236,8 @@ class MilvusStore:
 
     def use(self, plan: str | None) -> MilvusStore:
         """Itself, to be searched by a plan; raises InputError when the collection does not allow it."""
-        self.close_searcher()
         self._searcher, self._plan = self.searcher(plan), plan
         return self
-
-    def close_searcher(self) -> None:
-        old, self._searcher = self._searcher, None
-        if old:
-            old.close()
 
     def plans(self) -> tuple[Plan, ...]:
         """The search plans that this collection allows, the one that suits its index best first."""
@@ -259,11 +275,12 @@ class MilvusStore:
     def _search(
         self, queries: NDArray[np.float32], next_tokens: NDArray[np.int64] | None, k: int, timeout: float
     ) -> Hits:
-        if self._searcher is None:
+        searcher = self._searcher  # another thread may set it to None at any time
+        if searcher is None:
             if self.server.embedded:
                 self.load()  # an embedded database forgets what was loaded when it is closed
-            self._searcher = self.searcher(self._plan if self._plan in self.plans() else None)
-        return self._searcher(queries, next_tokens, k, timeout)
+            searcher = self._searcher = self.searcher(self._plan if self._plan in self.plans() else None)
+        return searcher(queries, next_tokens, k, timeout)
 
     def _follow(self, timeout: float) -> bool:
         """Go over to the version that the alias stands for by now; False where that would not serve the same drafts."""
@@ -273,7 +290,7 @@ class MilvusStore:
         if collection == self.collection or not manifest.seal or not same:
             return False
         self.collection, self.manifest, self.chosen = collection, manifest, Chosen.parse(manifest.index, manifest.dim)
-        self.close_searcher()
+        self._searcher = None
         return True
 
     def scan(self, readable: bool = False) -> Iterator[Rows]:
@@ -281,17 +298,3 @@ class MilvusStore:
         self.load()
         with explained(self.uri):
             yield from scan(self.client, self.collection, self.manifest, readable)
-
-
-def stores(client: Any) -> list[str]:
-    """The names of a database's collections of continuations."""
-    return [name for name in client.list_collections() if not name.startswith(PREFIX)]
-
-
-def resolve(client: Any, uri: str, name: str, timeout: float | None = None) -> tuple[str, Manifest]:
-    """(own name, manifest) of a collection or alias; StoreError when another program made it."""
-    described = client.describe_collection(name, timeout=timeout)
-    properties = described.get("properties") or {}
-    if MANIFEST not in properties:
-        raise StoreError(f"the collection '{name}' in {uri} was not built by dresd-milvus: it has no manifest")
-    return described["collection_name"], Manifest.from_json(properties[MANIFEST])

@@ -37,7 +37,7 @@ SHORTEST = 6
 
 
 def make_users(uri: str, root_password: str, passwords: dict[str, str]) -> dict[str, str]:
-    """Make the users 'reader' and 'writer', or give those that are there these passwords and rights.
+    """Make the users 'reader' and 'writer', or give those that are there these passwords and, if need be, rights.
 
     Returns what was done for each. Raises InputError for a password that Milvus does not take, StoreError when root may
     not log in.

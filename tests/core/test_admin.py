@@ -10,7 +10,8 @@ import pytest
 
 from dresd_milvus.errors import InputError, StoreError
 from dresd_milvus.inspection import inspect_store
-from dresd_milvus.milvus import MilvusStore, admin
+from dresd_milvus.milvus import MilvusStore, admin, reading
+from dresd_milvus.milvus.schema import TTL
 from dresd_milvus.recall import measure_recall
 from dresd_milvus.transfer import export_store, import_store
 from tests.oracle import example_manifest, example_projection, example_rows
@@ -108,6 +109,31 @@ def test_another_index_finds_the_same_rows(uri: str) -> None:
             admin.reindex(store, "GPU_CAGRA")
 
 
+def test_a_failed_attempt_at_an_index_does_not_hide_behind_the_manifest(server_uri: str) -> None:
+    """The packaged server takes DISKANN and does not build it; the way back is the index that the manifest still names."""
+    with build(server_uri, "rows", 2000, index="HNSW") as store:
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(StoreError, match="has not built it"):
+            patch.setattr(reading, "INDEX_STALL_SECONDS", 2.0)
+            admin.reindex(store, "DISKANN")
+        admin.reindex(store, "HNSW")
+        assert store.index()["index_type"] == "HNSW"
+        assert np.isfinite(store.search(QUERY, None, 5).scores).all()
+
+
+def test_an_unfinished_store_loses_no_source(uri: str) -> None:
+    store = MilvusStore.create(uri, "half", example_manifest(), example_projection())
+    with store, pytest.raises(StoreError, match="not sealed"):
+        admin.drop_source(store, "test")
+
+
+def test_a_store_with_missing_rows_is_not_sealed(uri: str) -> None:
+    with MilvusStore.create(uri, "rows", example_manifest(), example_projection()) as store:
+        store.write(example_rows(30))
+        with pytest.raises(StoreError, match="holds 30 rows and 31 were sent; drop it and build it anew"):
+            store.seal(store.manifest, rows=31)
+        assert not MilvusStore.open(uri, "rows").manifest.seal
+
+
 def test_a_source_is_removed_alone(uri: str) -> None:
     for name, layout in {"together": {}, "apart": {"partition_by": "source"}}.items():
         manifest = example_manifest(**layout)
@@ -183,11 +209,15 @@ def test_a_failed_export_leaves_nothing(lite: str, tmp_path: Path) -> None:
 
 def test_rows_of_a_store_that_expires_are_not_replicated(uri: str) -> None:
     with build(uri, "rows") as store:
+        if store.server.embedded:
+            with pytest.raises(InputError, match="does not let rows expire"):
+                admin.expire(store, 3600)
+            return
         admin.expire(store, 3600)
-        assert store.client.describe_collection("rows")["properties"][admin.TTL] == "3600"
+        assert store.client.describe_collection("rows")["properties"][TTL] == "3600"
         assert MilvusStore.open(uri, "rows").manifest.ttl == 3600
         assert admin.expire(store, 0).ttl == 0 and store.count() == 60
-        assert store.client.describe_collection("rows")["properties"][admin.TTL] == "0"
+        assert store.client.describe_collection("rows")["properties"][TTL] == "0"
 
 
 def test_recall_of_an_exact_index_is_whole(uri: str) -> None:

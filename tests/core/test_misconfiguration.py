@@ -94,6 +94,7 @@ def test_logins(secured: MilvusServer) -> None:
     assert "wants a login; give --token USER:PASSWORD or set MILVUS_TOKEN" in problem(uri)
     assert "does not accept this user and password; check --token" in problem(uri, "root:wrong")
     assert "does not accept this user and password; check --token" in problem(uri, "nobody:Milvus")
+    assert "names a database after the port" in problem(f"{uri}/other")
     assert "must not hold a login; give it with --token" in problem(uri.replace("//", "//root:Milvus@"))
 
 
@@ -166,6 +167,8 @@ def test_a_writer_may_build_and_publish_and_a_reader_may_not(secured: MilvusServ
         make_users(uri, "Milvus", {"writer": "short"})
     made = make_users(uri, "Milvus", {"reader": "reading-1", "writer": "writing-1"})
     assert set(made) == {"reader", "writer"}
+    again = make_users(uri, "Milvus", {"reader": "reading-1", "writer": "writing-1"})
+    assert all(what.startswith("made anew") for what in again.values())
     with MilvusStore.create(uri, "built", manifest, example_projection(), "writer:writing-1") as store:
         store.write(example_rows(20))
         store.seal(manifest)
