@@ -1,9 +1,8 @@
 # dresd with everything it needs, for machines that have only Docker: the tools profile of docker-compose.yml.
 FROM python:3.11-slim
-ARG TORCH=cpu
 WORKDIR /opt/dresd-milvus
 COPY . .
-RUN TORCH=$TORCH VENV=/opt/venv scripts/install.sh && rm -rf /root/.cache
+RUN VENV=/opt/venv scripts/install.sh && rm -rf /root/.cache
 ENV PATH=/opt/venv/bin:$PATH
 ENTRYPOINT ["dresd"]
 CMD ["--help"]

@@ -3,7 +3,7 @@
 #
 # The PyTorch wheel of the Python package index brings gigabytes of CUDA libraries. Without an NVIDIA driver the CPU
 # build is asked for by its exact version (torch==X+cpu), which that index does not have, so pip cannot fetch the
-# large one by mistake (TORCH=cpu or TORCH=cuda decides it, where there is no driver to find yet): it comes from a wheel folder or mirror that pip is set up with, or, through uv, which knows
+# large one by mistake: it comes from a wheel folder or mirror that pip is set up with, or, through uv, which knows
 # PyTorch's own index of CPU builds by name.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -19,8 +19,8 @@ pip=("$venv/bin/python" -m pip install --quiet --disable-pip-version-check)
 torch=$(sed -n 's/^torch==//p' constraints.txt)
 
 if ! "$venv/bin/python" -c 'import torch' 2>/dev/null; then
-  if [ "${TORCH:-}" = cuda ] || { [ -z "${TORCH:-}" ] && nvidia-smi >/dev/null 2>&1; }; then
-    echo "installing torch $torch with CUDA"
+  if command -v nvidia-smi >/dev/null && nvidia-smi >/dev/null 2>&1; then
+    echo "an NVIDIA driver was found: installing torch $torch with CUDA"
     "${pip[@]}" --constraint constraints.txt torch
   else
     echo "no NVIDIA driver: installing the CPU build of torch $torch"

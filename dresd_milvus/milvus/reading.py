@@ -68,11 +68,11 @@ def wait_for_index(
             reason = state.get("index_state_fail_reason") or state.get("reason") or "it does not say why"
             raise StoreError(f"the Milvus at {uri} could not build the index {kind}: {reason}")
         indexed, pending = int(state.get("indexed_rows", 0)), int(state.get("pending_index_rows", 0))
-        if pending == 0:
-            return
         if indexed > done:
             progress(indexed - done)
             done, moved = indexed, time.monotonic()
+        if pending == 0:
+            return
         if time.monotonic() > min(end, moved + INDEX_STALL_SECONDS + pending / SLOWEST_ROWS):
             raise StoreError(
                 f"the Milvus at {uri} took the index {kind} and has not built it ({indexed} rows done, {pending} to "

@@ -110,7 +110,7 @@ def test_another_index_finds_the_same_rows(uri: str) -> None:
 
 
 def test_a_failed_attempt_at_an_index_does_not_hide_behind_the_manifest(server_uri: str) -> None:
-    """The packaged server takes DISKANN and does not build it; the way back is the index that the manifest still names."""
+    """The packaged server takes DISKANN and does not build it; the way back is what the manifest still names."""
     with build(server_uri, "rows", 2000, index="HNSW") as store:
         with pytest.MonkeyPatch.context() as patch, pytest.raises(StoreError, match="has not built it"):
             patch.setattr(reading, "INDEX_STALL_SECONDS", 2.0)

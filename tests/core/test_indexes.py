@@ -29,6 +29,10 @@ def test_an_index_with_its_defaults_reads_back_from_its_name(name: str) -> None:
     assert set(chosen.index.plans) <= {"filter", "oversample"}
 
 
+def test_fewer_lists_than_the_default_probes_are_all_probed() -> None:
+    assert Chosen.parse("IVF_FLAT:nlist=16", 64).values["nprobe"] == 16
+
+
 @given(st.sampled_from(sorted(CATALOGUE)), st.text(max_size=30))
 def test_any_parameters_are_taken_or_refused_in_one_line(name: str, text: str) -> None:
     try:
