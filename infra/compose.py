@@ -40,14 +40,14 @@ def read_settings(path: Path) -> dict[str, str]:
 @dataclass(frozen=True)
 class Service:
     """One container of the stack. state: Docker's (running, exited, restarting, ...); health: '' without a check;
-    started: changes whenever it is started anew, and restarts counts from there."""
+    identity: of the container, another when compose makes it anew."""
 
     name: str
     state: str
     health: str
     restarts: int
     exit_code: int
-    started: str
+    identity: str
     container: Any
 
     @property
@@ -114,7 +114,7 @@ class Stack:
                     (state.get("Health") or {}).get("Status", ""),
                     container.attrs["RestartCount"],
                     state["ExitCode"],
-                    container.id + state["StartedAt"],
+                    container.id,
                     container,
                 )
             )

@@ -55,8 +55,12 @@ def up(stack: Stack, deadline: float, watch: Watch) -> list[Service]:
     seconds; what was started is left as it is, to be looked at.
     """
     require_settings(stack.settings)
+    there = stack.services()
+    other = ({*PROFILES} - {*stack.settings["COMPOSE_PROFILES"].split(",")}).pop()
+    if any(service.name.endswith(f"-{other}") for service in there):
+        raise StackError(f"the stack is there with the profile {other}; run first (data stays): dresd stack down")
     # What ran or failed before is not what is started now; a restart counts from here.
-    old = {service.started: service.restarts for service in stack.services()}
+    old = {service.identity: service.restarts for service in there}
     before = ""
     end = time.monotonic() + deadline
     with tempfile.TemporaryDirectory() as folder, (Path(folder) / "log").open("w+b") as log:
@@ -93,8 +97,8 @@ def up(stack: Stack, deadline: float, watch: Watch) -> list[Service]:
 
 def _new_trouble(service: Service, old: dict[str, int], ended: int | None) -> bool:
     """Whether a service has failed since: one that compose has not touched yet may still be left from before."""
-    untouched = ended is None and service.started in old
-    looping = service.restarts > old.get(service.started, 0) + 2
+    untouched = ended is None and service.identity in old
+    looping = service.restarts > old.get(service.identity, 0) + 2
     return (service.failed or looping) and not untouched
 
 

@@ -66,6 +66,11 @@ def test_each_profile_is_whole(tmp_path: Path, profile: str) -> None:
 def test_nothing_is_published_beyond_this_machine(tmp_path: Path, profile: str) -> None:
     found = services(tmp_path, profile)
     assert not found["etcd"].get("ports") and not found["minio"].get("ports")
+    assert {name for name, service in found.items() if "backend" in service.get("networks", {})} == {
+        "etcd",
+        "minio",
+        f"milvus-{profile}",
+    }
     for service in found.values():
         for port in service.get("ports", []):
             address = port["host_ip"] if isinstance(port, dict) else str(port)

@@ -121,6 +121,20 @@ def test_a_service_that_fails_is_named_with_its_last_log_lines(
     try:
         up = dresd(capsys, "stack", "up", *options, "--deadline", "60")
         assert "the service milvus-cpu failed" in up.error and "panic: the index pool is too small" in up.err
+        status = dresd(capsys, "stack", "status", "--project", folder)
+        assert status.code == 1 and "milvus-cpu" in status.out
+        # What failed before does not stand in the way of what was mended.
+        images = (folder / "images.yml").read_text()
+        (folder / "images.yml").write_text(images.replace(name_of("broken"), name_of("milvus")))
+        assert dresd(capsys, "stack", "up", *options).code == 0
+        # Nor does it start with the other profile on the same data and ports.
+        settings = (folder / ".env").read_text()
+        (folder / ".env").write_text(settings.replace("COMPOSE_PROFILES=cpu", "COMPOSE_PROFILES=gpu"))
+        assert (
+            "with the profile cpu; run first (data stays): dresd stack down"
+            in dresd(capsys, "stack", "up", *options).error
+        )
+        (folder / ".env").write_text(settings)
     finally:
         dresd(capsys, "stack", "down", *options, "--volumes")
 
