@@ -2,7 +2,7 @@
 FROM python:3.11-slim
 WORKDIR /opt/dresd-milvus
 COPY . .
-RUN VENV=/opt/venv scripts/install.sh && rm -rf /root/.cache
+RUN PIP_NO_CACHE_DIR=1 VENV=/opt/venv scripts/install.sh
 ENV PATH=/opt/venv/bin:$PATH
 ENTRYPOINT ["dresd"]
 CMD ["--help"]

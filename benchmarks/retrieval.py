@@ -21,7 +21,7 @@ from common import arguments, report
 from dresd_milvus.corpus import Document, Template, stdlib
 from dresd_milvus.drafters.base import Context
 from dresd_milvus.drafters.dense import Dense
-from dresd_milvus.loading import load_model
+from dresd_milvus.loading import LoadedModel, load_model
 from dresd_milvus.projection import Projection, ProjectionFit
 from dresd_milvus.replica import Replica
 from dresd_milvus.store import Manifest, Rows
@@ -32,15 +32,7 @@ CONTINUATION = 20
 
 def main() -> None:
     options = arguments(__doc__ or "", rows=300_000, queries=1000, nodes=16, depth=10)
-    model = load_model("sample")
-    embedder = Embedder(model, Template(), max_length=1024)
-    documents = [Document(*pair) for pair in stdlib.pairs()]
-    fit = ProjectionFit(model.target.hidden_size)
-    for _ in embedder.fit(fit, documents[:400]):
-        pass
-    projection = fit.result(64)
-    rows = take(embedder.rows(projection, documents, 0, CONTINUATION), options.rows)
-    queries = held_back_states(embedder, options.queries)
+    model, projection, rows, queries = embedded(options.rows, options.queries)
     os.sched_setaffinity(0, {0})  # one core
     torch.set_num_threads(1)
     results = {}
@@ -50,6 +42,19 @@ def main() -> None:
             replica = build(projection, rows, Path(folder) / name, half)
             results[name] = measure(replica, projection, queries, options.nodes, options.depth)
     report(results, model, options)
+
+
+def embedded(most: int, count: int) -> tuple[LoadedModel, Projection, list[Rows], list[tuple[torch.Tensor, int]]]:
+    """(sample model, projection, about `most` rows of the standard library, `count` held-back states)."""
+    model = load_model("sample")
+    embedder = Embedder(model, Template(), max_length=1024)
+    documents = [Document(*pair) for pair in stdlib.pairs()]
+    fit = ProjectionFit(model.target.hidden_size)
+    for _ in embedder.fit(fit, documents[:400]):
+        pass
+    projection = fit.result(64)
+    rows = take(embedder.rows(projection, documents, 0, CONTINUATION), most)
+    return model, projection, rows, held_back_states(embedder, count)
 
 
 def take(parts: Iterator[Rows], most: int) -> list[Rows]:

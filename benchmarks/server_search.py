@@ -18,15 +18,12 @@ from typing import Any
 
 import numpy as np
 from common import alternate, arguments, ratio, report
-from retrieval import CONTINUATION, build, held_back_states, take
+from retrieval import build, embedded
 
-from dresd_milvus.corpus import Document, Template, stdlib
-from dresd_milvus.loading import load_model
 from dresd_milvus.milvus import MilvusStore
-from dresd_milvus.projection import Projection, ProjectionFit
+from dresd_milvus.projection import Projection
 from dresd_milvus.replica import Replica
 from dresd_milvus.store import Manifest, Rows
-from ingestion.embed import Embedder
 from tests.milvus_server import MilvusServer
 
 LAYOUTS = {
@@ -43,15 +40,7 @@ K = 50
 
 def main() -> None:
     options = arguments(__doc__ or "", rows=100_000, queries=500, uri="")
-    model = load_model("sample")
-    embedder = Embedder(model, Template(), max_length=1024)
-    documents = [Document(*pair) for pair in stdlib.pairs()]
-    fit = ProjectionFit(model.target.hidden_size)
-    for _ in embedder.fit(fit, documents[:400]):
-        pass
-    projection = fit.result(64)
-    rows = take(embedder.rows(projection, documents, 0, CONTINUATION), options.rows)
-    states = held_back_states(embedder, options.queries)
+    model, projection, rows, states = embedded(options.rows, options.queries)
     queries = np.stack([projection(hidden[None])[0].cpu().numpy() for hidden, _ in states])
     tokens = np.array([token for _, token in states])
     results: dict[str, Any] = {}
