@@ -69,14 +69,7 @@ def import_store(
     manifest = replace(Manifest.from_json(json.dumps(about["manifest"])), **layout, rows=0, seal="", sealed_at="")
     resumed = has_collection(uri, collection, token)
     if resumed:
-        store = MilvusStore.open(uri, collection, token)
-        same = ("vectors", "partition_by", "partitions", "build")
-        if store.manifest.seal or any(getattr(store.manifest, name) != getattr(manifest, name) for name in same):
-            store.close()
-            raise StoreError(
-                f"the collection '{collection}' is already in {uri}, finished or begun with other options; "
-                "choose another --collection"
-            )
+        store = _resume(uri, collection, token, manifest, about["rows"])
     else:
         store = MilvusStore.create(uri, collection, manifest, Projection.load(folder), token, about["rows"])
     with store:
@@ -88,6 +81,24 @@ def import_store(
         if checksum.hexdigest() != about["checksum"]:
             raise StoreError(f"the files in {folder} are not those that were exported; export the store again")
         return store.seal(store.manifest, rows=about["rows"])
+
+
+def _resume(uri: str, collection: str, token: str, manifest: Manifest, rows: int) -> MilvusStore:
+    """The collection that an interrupted import of this manifest left; StoreError when it is another."""
+    store = MilvusStore.open(uri, collection, token)
+    try:
+        chosen = store.server.choose(manifest.index, rows, manifest.dim, manifest.vectors == "float16")
+        wanted = replace(manifest, index=str(chosen))
+        same = ("index", "vectors", "partition_by", "partitions", "build")
+        if store.manifest.seal or any(getattr(store.manifest, name) != getattr(wanted, name) for name in same):
+            raise StoreError(
+                f"the collection '{collection}' is already in {uri}, finished or begun with other options; "
+                "choose another --collection"
+            )
+    except BaseException:
+        store.close()
+        raise
+    return store
 
 
 def exported_rows(folder: Path) -> int:

@@ -48,9 +48,7 @@ def _summary(client: Any, name: str) -> dict[str, Any]:
     }
 
 
-def reindex(
-    store: MilvusStore, index: str, deadline: float = SEAL_SECONDS, progress: Callable[[int], None] = lambda rows: None
-) -> Manifest:
+def reindex(store: MilvusStore, index: str, progress: Callable[[int], None] = lambda rows: None) -> Manifest:
     """Give a store another index, or only other search parameters where the index itself stays as it is.
 
     While an index is built the store cannot be searched. Raises InputError or StoreError before anything is changed
@@ -65,7 +63,7 @@ def reindex(
                 store.client.drop_index(store.collection, name)
             # Not waited for here, where pymilvus would wait without an end.
             store.client.create_index(store.collection, key_index(store.client, chosen), sync=False)
-            wait_for_index(store.client, store.uri, store.collection, time.monotonic() + deadline, progress)
+            wait_for_index(store.client, store.uri, store.collection, time.monotonic() + SEAL_SECONDS, progress)
         make_ready(store.client, store.collection)
     return store.save(replace(manifest, index=str(chosen)))
 

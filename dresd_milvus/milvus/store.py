@@ -18,13 +18,7 @@ from dresd_milvus.milvus.explain import explained
 from dresd_milvus.milvus.indexes import Chosen, Plan
 from dresd_milvus.milvus.projections import load_projection, make_ready, save_projection
 from dresd_milvus.milvus.reading import key_index_state, resolve, scan, stores, wait_for_index
-from dresd_milvus.milvus.schema import (
-    PREVIEW_BYTES,
-    continuation_schema,
-    key_index,
-    partition_of,
-    properties_of,
-)
+from dresd_milvus.milvus.schema import PREVIEW_BYTES, continuation_schema, key_index, partition_of, properties_of
 from dresd_milvus.milvus.search import ANSWER_SECONDS, Searcher
 from dresd_milvus.milvus.server import Server
 from dresd_milvus.projection import Projection
@@ -261,7 +255,11 @@ class MilvusStore:
         k: int,
         timeout: float = ANSWER_SECONDS,
     ) -> Hits:
-        """By the best plan that the collection allows; StoreError when it is not answered within `timeout` seconds."""
+        """By the plan in use, else the best; StoreError when it is not answered within `timeout` seconds.
+
+        Where the connection has to be made anew, or the collection was dropped and the alias stands for another, that
+        comes on top: search.CONNECT_SECONDS and `timeout` again at the most.
+        """
         try:
             return self._search(queries, next_tokens, k, timeout)
         except StoreError as error:

@@ -183,6 +183,8 @@ def test_an_interrupted_import_goes_on(exported: Path, uri: str) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         import_store(exported, uri, "moved", progress=interrupt)
+    with pytest.raises(StoreError, match="begun with other options"):
+        import_store(exported, uri, "moved", index="HNSW:M=32")
     assert import_store(exported, uri, "moved").rows == 300
 
 

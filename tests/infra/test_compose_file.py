@@ -1,5 +1,6 @@
 """The compose file as compose itself reads it: what is published, what is pinned, who waits for whom."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -8,22 +9,29 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dresd_milvus.errors import DresdError
-from infra.compose import compose_command, read_settings
+from infra.compose import read_settings
 
 ROOT = Path(__file__).parent.parent.parent
 
 MUST_BE_SET = ("MINIO_ROOT_USER", "MINIO_ROOT_PASSWORD", "MILVUS_ROOT_PASSWORD", "ATTU_PASSWORD")
 
 
-def has_compose() -> bool:
-    try:
-        return bool(compose_command())
-    except DresdError:
-        return False
+def composes() -> list[str]:
+    """The command of every compose that is installed: the plugin, and 1.29."""
+    found = ["docker-compose"] if shutil.which("docker-compose") else []
+    if shutil.which("docker"):
+        asked = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False)
+        found += ["docker compose"] if asked.returncode == 0 else []
+    return found
 
 
-pytestmark = pytest.mark.skipif(not has_compose(), reason="no compose is installed: scripts/start-docker.sh")
+pytestmark = pytest.mark.skipif(not composes(), reason="no compose is installed: scripts/start-docker.sh")
+
+
+@pytest.fixture(params=composes(), autouse=True)
+def compose(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test reads the file with each of them."""
+    monkeypatch.setenv("TESTED_COMPOSE", request.param)
 
 
 def config(folder: Path, profile: str, *files: str, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -34,7 +42,7 @@ def config(folder: Path, profile: str, *files: str, **settings: str) -> subproce
     given = {**dict.fromkeys(MUST_BE_SET, "a-secret"), "COMPOSE_PROFILES": profile, **settings}
     (folder / ".env").write_text("".join(f"{name}={value}\n" for name, value in given.items() if value))
     names = [part for name in ("docker-compose.yml", *files) for part in ("--file", name)]
-    command = [*compose_command(), *names, "--profile", profile, "config"]
+    command = [*os.environ["TESTED_COMPOSE"].split(), *names, "--profile", profile, "config"]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
