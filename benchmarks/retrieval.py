@@ -25,7 +25,8 @@ from dresd_milvus.loading import LoadedModel, load_model
 from dresd_milvus.projection import Projection, ProjectionFit
 from dresd_milvus.replica import Replica
 from dresd_milvus.store import Manifest, Rows
-from ingestion.embed import Embedder
+from ingestion.documents import Numbered
+from ingestion.embed import Embedder, RowMaker
 
 CONTINUATION = 20
 
@@ -47,14 +48,28 @@ def main() -> None:
 def embedded(most: int, count: int) -> tuple[LoadedModel, Projection, list[Rows], list[tuple[torch.Tensor, int]]]:
     """(sample model, projection, about `most` rows of the standard library, `count` held-back states)."""
     model = load_model("sample")
-    embedder = Embedder(model, Template(), max_length=1024)
-    documents = [Document(*pair) for pair in stdlib.pairs()]
+    embedder = Embedder(model, max_length=1024)
+    documents = [as_document(pair) for pair in stdlib.pairs()]
     fit = ProjectionFit(model.target.hidden_size)
-    for _ in embedder.fit(fit, documents[:400]):
-        pass
+    for states, _ in embedder.flat_states(documents[:400]):
+        fit.add(states)
     projection = fit.result(64)
-    rows = take(embedder.rows(projection, documents, 0, CONTINUATION), most)
+    rows = take(made_rows(embedder, projection, documents), most)
     return model, projection, rows, held_back_states(embedder, count)
+
+
+def as_document(pair: stdlib.Pair) -> Document:
+    return Document((Template()(pair.prompt), pair.response), pair.origin)
+
+
+def made_rows(embedder: Embedder, projection: Projection, documents: list[Document]) -> Iterator[Rows]:
+    """The rows of all documents."""
+    for first in range(0, len(documents), 128):
+        numbered = Numbered(first, documents[first : first + 128])
+        encoded = embedder.encode(numbered.documents)
+        maker = RowMaker(numbered, encoded, CONTINUATION, False)
+        for embedded in embedder.keys(projection, encoded):
+            yield from maker(embedded)
 
 
 def take(parts: Iterator[Rows], most: int) -> list[Rows]:
@@ -70,12 +85,11 @@ def take(parts: Iterator[Rows], most: int) -> list[Rows]:
 
 def held_back_states(embedder: Embedder, count: int) -> list[tuple[torch.Tensor, int]]:
     """(hidden state [H], the token it produced) in answers that the store does not hold."""
-    documents = [Document(*pair) for pair in islice(stdlib.pairs(held_back=True), 60)]
-    encoded = embedder.encode(documents)
+    documents = [as_document(pair) for pair in islice(stdlib.pairs(held_back=True), 60)]
     found = [
-        (hidden[position].clone(), encoded[index].ids[position + 1])
-        for index, hidden in embedder.states(encoded)
-        for position in range(len(hidden))
+        (state.clone(), int(following[0]))
+        for states, rows in embedder.flat_states(documents)
+        for state, following in zip(states, rows, strict=True)
     ]
     picks = np.random.default_rng(0).permutation(len(found))[:count]
     return [found[pick] for pick in picks]

@@ -67,15 +67,9 @@ def quickstart(
     with Phases() as phases:
         phases.phase("loading the sample model", None, "")
         model = load_model(SAMPLE)
-        settings = Settings.of(
-            model,
-            source="stdlib",
-            collection=collection,
-            uri=uri,
-            template=template.text,
-            limit=QUICKSTART_DOCUMENTS,
-        )
-        manifest = ingest(model, settings, out / "ingestion", phases)
+        settings = Settings(SAMPLE, ("stdlib",), collection, uri, template=template.text, limit=QUICKSTART_DOCUMENTS)
+        manifest = ingest(settings, out / "ingestion", phases, model=model)
+        assert manifest is not None  # there are no other shares
         retrieval = open_retrieval(uri, collection, model, progress=phases.replica)
         options = Options(max_new_tokens=QUICKSTART_TOKENS)
         systems = ["vanilla", "prompt_lookup", "dense"]

@@ -78,6 +78,10 @@ class Phases:
             self._told = monotonic()
             self._line()
 
+    def tell(self, line: str) -> None:
+        """One line for the user, above the bar."""
+        self.console.print(line, highlight=False)
+
     def replica(self, rows: int) -> Callable[[int], None]:
         """Begin the phase of copying a collection of this many rows; returns what is told of every batch."""
         self.phase("copying the collection into memory", rows, "rows")

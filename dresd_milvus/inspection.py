@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import Any
 
@@ -94,3 +94,8 @@ class Checksum:
 
     def hexdigest(self) -> str:
         return f"{self._sum:016x}"
+
+    @classmethod
+    def total(cls, checksums: Iterable[str]) -> str:
+        """The checksum of all rows together, from those of their parts."""
+        return f"{sum(int(checksum, 16) for checksum in checksums) % 2**64:016x}"

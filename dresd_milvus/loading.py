@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from dresd_milvus.errors import InputError
-from dresd_milvus.target import HFTarget
+from dresd_milvus.target import HFTarget, refuse_unsupported
 
 SAMPLE = "sample"
 SAMPLE_FOLDER = Path(__file__).parent / "sample"
@@ -70,6 +70,21 @@ def load_tokenizer(name: str) -> Any:
         return AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise _cannot_load(name, error) from error
+
+
+def check_model(name: str, dtype: str = "auto", device: str = "auto") -> int:
+    """The hidden size of a model, from its configuration alone; raises InputError where load_model would for it."""
+    from transformers import AutoConfig
+
+    pick_dtype(dtype, pick_device(device))
+    if name != SAMPLE:
+        _check_there(name)
+    try:
+        config = AutoConfig.from_pretrained(str(SAMPLE_FOLDER) if name == SAMPLE else name)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise _cannot_load(name, error) from error
+    refuse_unsupported(config)
+    return int(config.get_text_config().hidden_size)
 
 
 def _check_there(name: str) -> None:

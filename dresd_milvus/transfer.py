@@ -13,14 +13,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from dresd_milvus.errors import InputError, StoreError
 from dresd_milvus.inspection import Checksum
 from dresd_milvus.milvus import MilvusStore, has_collection
 from dresd_milvus.projection import Projection
+from dresd_milvus.rowfile import RowFile, read_rows
 from dresd_milvus.store import Manifest, Rows
 
 FILE_ROWS = 500_000
@@ -42,7 +39,7 @@ def export_store(store: MilvusStore, folder: Path, progress: Progress = lambda r
     try:
         store.projection().save(part)
         checksum, rows = Checksum(), 0
-        with _Files(part, manifest) as files:
+        with _Files(part, manifest.dim) as files:
             for batch in store.scan(readable=True):
                 files.write(batch)
                 checksum.add(batch)
@@ -115,67 +112,31 @@ def _about(folder: Path) -> dict[str, Any]:
 
 
 class _Files:
-    """Parquet files of FILE_ROWS rows each, one after another."""
+    """Files of about FILE_ROWS rows each, one after another."""
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
-        self.folder, self.count, self.rows = folder, 0, 0
-        self.writer: pq.ParquetWriter | None = None
-        self.schema = pa.schema(
-            {
-                "pk": pa.int64(),
-                "vector": pa.list_(pa.float32(), manifest.dim),
-                "next_token": pa.int64(),
-                "next_tokens": pa.list_(pa.int32()),
-                "origin": pa.string(),
-                "preview": pa.string(),
-            }
-        )
+    def __init__(self, folder: Path, dim: int) -> None:
+        self.folder, self.dim, self.count = folder, dim, 0
+        self.file: RowFile | None = None
 
     def __enter__(self) -> _Files:
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        if self.writer:
-            self.writer.close()
+    def __exit__(self, *exception: Any) -> None:
+        if self.file:
+            self.file.__exit__(*exception)
 
     def write(self, rows: Rows) -> None:
-        if self.writer is None or self.rows + len(rows) > FILE_ROWS:
-            if self.writer:
-                self.writer.close()
-            self.writer = pq.ParquetWriter(self.folder / f"rows-{self.count:05d}.parquet", self.schema)
-            self.count, self.rows = self.count + 1, 0
-        columns = {
-            "pk": rows.pk,
-            "vector": pa.FixedSizeListArray.from_arrays(rows.vectors.ravel(), rows.vectors.shape[1]),
-            "next_token": rows.next_tokens[:, 0].astype(np.int64),
-            "next_tokens": list(rows.next_tokens),
-            "origin": [rows.origin] * len(rows),
-            "preview": list(rows.previews or [""] * len(rows)),
-        }
-        self.writer.write_table(pa.table(columns, schema=self.schema))
-        self.rows += len(rows)
+        if self.file is None or self.file.rows + len(rows) > FILE_ROWS:
+            if self.file:
+                self.file.__exit__(None, None, None)
+            self.file = RowFile(self.folder / f"rows-{self.count:05d}.parquet", self.dim)
+            self.count += 1
+        self.file.write(rows)
 
 
 def _read(folder: Path) -> Iterator[Rows]:
-    paths = sorted(folder.glob("rows-*.parquet"))
-    for path in paths:
+    for path in sorted(folder.glob("rows-*.parquet")):
         try:
-            for batch in pq.ParquetFile(path).iter_batches():
-                yield from _rows(batch)
-        except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-            raise StoreError(f"{path} cannot be read ({error}); export the store again") from error
-
-
-def _rows(batch: pa.RecordBatch) -> Iterator[Rows]:
-    """The rows of a batch, by source."""
-    origins = batch.column("origin").to_numpy(zero_copy_only=False)
-    for origin in sorted(set(origins)):
-        part = batch.filter(pa.array(origins == origin))
-        size = part.schema.field("vector").type.list_size
-        yield Rows(
-            pk=part.column("pk").to_numpy(),
-            vectors=part.column("vector").flatten().to_numpy().reshape(-1, size),
-            next_tokens=np.stack(part.column("next_tokens").to_numpy(zero_copy_only=False)),
-            origin=str(origin),
-            previews=part.column("preview").to_pylist(),
-        )
+            yield from read_rows(path)
+        except StoreError as error:
+            raise StoreError(f"{error}; export the store again") from error

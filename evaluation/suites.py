@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dresd_milvus.corpus import stdlib
-from dresd_milvus.corpus.sources import read_rows
+from dresd_milvus.corpus.rows import read_rows
 from dresd_milvus.errors import InputError
 
 PROMPT_KEYS = ("prompt", "instruction", "turns")

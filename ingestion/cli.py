@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -16,11 +17,25 @@ from dresd_milvus.options import (
     UriOption,
     VectorsOption,
 )
+from ingestion.together import with_options
 
 if TYPE_CHECKING:
     from dresd_milvus.store import Manifest
+    from ingestion.run import Run, Share
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+CollectionToBuild = Annotated[str, typer.Option("--collection", help="The collection to build.")]
+RunDirOption = Annotated[
+    Path | None, typer.Option("--run-dir", help="Plan, progress and projection; default: beside the database.")
+]
+ShardOption = Annotated[
+    str | None,
+    typer.Option("--shard", help="i/n: take every n-th shard from i on, for job arrays; under torchrun: its rank."),
+]
+WorkersOption = Annotated[int, typer.Option("--workers", min=1, help="Processes that embed: one a GPU, or CPU cores.")]
+ReplaceOption = Annotated[bool, typer.Option("--replace", help="Drop the collection and its run first.")]
+KeepRowsOption = Annotated[bool, typer.Option("--keep-rows", help="Leave the Parquet files of rows in the run folder.")]
 
 
 @app.callback()
@@ -28,66 +43,235 @@ def root() -> None:
     """Build a collection: run the model over a corpus and put its states with what followed them into Milvus."""
 
 
-@app.command()
-def run(
-    source: Annotated[str, typer.Option(help="A .json/.jsonl/.jsonl.gz file, a folder of text or code, or 'stdlib'.")],
+def settings(
+    source: Annotated[
+        list[str],
+        typer.Option(help="[NAME=]WHERE, may be repeated: a file, a folder, hf:DATASET, a recipe, or 'stdlib'."),
+    ],
     uri: UriOption,
-    collection: Annotated[str, typer.Option(help="The collection to build.")],
+    collection: CollectionToBuild,
     model: Annotated[str, typer.Option(help="'sample', a model folder, or a hub name.")] = "sample",
-    prompt_key: Annotated[str | None, typer.Option(help="The row's prompt; default: found.")] = None,
+    prompt_key: Annotated[str | None, typer.Option(help="The row's prompt or messages; default: found.")] = None,
     response_key: Annotated[str | None, typer.Option(help="The row's response; default: found.")] = None,
     template: Annotated[
         str,
-        typer.Option(help="What a prompt goes into; holds {prompt} or {instruction}, \\n is a line break."),
+        typer.Option(help="What a prompt goes into: text with {prompt}, \\n is a line break; 'chat': the model's own."),
     ] = "Question: {instruction}\\nAnswer:\\n",
-    limit: Annotated[int | None, typer.Option(min=1, help="Documents at most.")] = None,
-    max_length: Annotated[int, typer.Option(min=2, help="Tokens of a document at most.")] = 1024,
+    config: Annotated[str | None, typer.Option(help="Of a dataset on the hub.")] = None,
+    split: Annotated[str, typer.Option(help="Of a dataset on the hub.")] = "train",
+    streaming: Annotated[bool, typer.Option(help="Read a dataset on the hub without downloading it first.")] = False,
+    skip_incomplete: Annotated[bool, typer.Option(help="Pass over rows without text under a key.")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="Documents of a source at most.")] = None,
+    dedup: Annotated[
+        Literal["none", "exact", "near"], typer.Option(help="Documents to pass over: equal ones, or alike ones too.")
+    ] = "exact",
+    max_length: Annotated[
+        int, typer.Option(min=2, help="Tokens that go through the model at once; longer documents go in windows.")
+    ] = 1024,
     continuation: Annotated[int, typer.Option(min=1, max=4096, help="N, tokens kept after every state.")] = 20,
-    dim: Annotated[int, typer.Option(min=1, help="Dimensions of a key.")] = 64,
+    responses_only: Annotated[bool, typer.Option(help="Keep rows only where an answer's token follows.")] = False,
+    dim: Annotated[str, typer.Option(help="Dimensions of a key; auto: the fewest that draft as well.")] = "64",
     fit_tokens: Annotated[int, typer.Option(min=1, help="States that the projection is fitted on.")] = 1_000_000,
     index: IndexOption = "auto",
     vectors: VectorsOption = "float32",
     partition_by: PartitionByOption = "none",
     partitions: PartitionsOption = 64,
-    run_dir: Annotated[Path | None, typer.Option(help="Progress and projection; default: beside the database.")] = None,
+    shard_size: Annotated[int, typer.Option(min=1, help="Characters of a shard, the unit of work.")] = 400_000,
     dtype: Annotated[str, typer.Option(help="auto, bfloat16, float16 or float32.")] = "auto",
+) -> Any:
+    """The settings of a run, from its options."""
+    from dresd_milvus.corpus import Template
+    from dresd_milvus.errors import InputError
+    from ingestion.plan import CHAT, Settings
+
+    if dim != "auto" and not (dim.isdecimal() and int(dim) > 0):
+        raise InputError(f"--dim is a number of dimensions or 'auto', not '{dim}'")
+    plain = all(Path(text.partition("=")[2] or text).is_dir() for text in source)
+    return Settings(
+        model=model,
+        sources=tuple(source),
+        collection=collection,
+        uri=uri,
+        dtype=dtype,
+        template=CHAT if template == CHAT else None if plain else Template.parse(template).text,
+        prompt_key=prompt_key,
+        response_key=response_key,
+        config=config,
+        split=split,
+        streaming=streaming,
+        incomplete="skip" if skip_incomplete else "refuse",
+        limit=limit,
+        dedup=dedup,
+        max_length=max_length,
+        continuation=continuation,
+        responses_only=responses_only,
+        dim=0 if dim == "auto" else int(dim),
+        fit_tokens=fit_tokens,
+        index=index,
+        vectors=vectors,
+        partition_by=partition_by,
+        partitions=partitions if partition_by == "token" else 0,
+        shard_size=shard_size,
+    )
+
+
+@app.command()
+@with_options(settings)
+def run(
+    settings: Any,
+    run_dir: RunDirOption = None,
+    workers: WorkersOption = 1,
+    shard: ShardOption = None,
     device: DeviceOption = "auto",
     token: TokenOption = "",
-    replace: Annotated[bool, typer.Option("--replace", help="Drop the collection and its run first.")] = False,
+    keep_rows: KeepRowsOption = False,
+    replace: ReplaceOption = False,
 ) -> None:
     """Plan, fit, embed, load and seal; after an interruption the same command goes on where it was."""
     from dresd_milvus.console import Phases
-    from dresd_milvus.corpus import Template
-    from dresd_milvus.loading import load_model
-    from dresd_milvus.milvus import sidecar
-    from ingestion.plan import Settings
     from ingestion.runner import ingest
 
-    parsed = None if Path(source).is_dir() else Template.parse(template).text
     with Phases() as phases:
-        phases.phase(f"loading the model {model}", None, "")
-        loaded = load_model(model, dtype, device)
-        settings = Settings.of(
-            loaded,
-            source=source,
-            collection=collection,
-            uri=uri,
-            template=parsed,
-            prompt_key=prompt_key,
-            response_key=response_key,
-            limit=limit,
-            max_length=max_length,
-            continuation=continuation,
-            dim=dim,
-            fit_tokens=fit_tokens,
-            index=index,
-            vectors=vectors,
-            partition_by=partition_by,
-            partitions=partitions if partition_by == "token" else 0,
+        manifest = ingest(
+            settings,
+            _folder(run_dir, settings.uri, settings.collection),
+            phases,
+            device=device,
+            token=token,
+            replace_old=replace,
+            keep_rows=keep_rows,
+            workers=workers,
+            share=_share(shard),
         )
-        folder = run_dir or sidecar(uri) / "runs" / collection
-        manifest = ingest(loaded, settings, folder, phases, replace_old=replace, token=token)
-    print_summary(uri, collection, manifest)
+    if manifest:
+        print_summary(settings.uri, settings.collection, manifest)
+
+
+@app.command()
+@with_options(settings)
+def plan(settings: Any, run_dir: RunDirOption = None, token: TokenOption = "", replace: ReplaceOption = False) -> None:
+    """Read the sources once and divide them into shards; the commands below need no more than the run folder."""
+    from dresd_milvus.console import Phases
+    from ingestion.run import drop
+    from ingestion.runner import plan as make
+
+    folder = _folder(run_dir, settings.uri, settings.collection)
+    with Phases() as phases:
+        if replace:
+            drop(folder, settings.uri, settings.collection, token)
+        made = make(settings, folder, phases, token=token)
+    print(f"{made.documents:,} documents, about {made.tokens:,} tokens, in {len(made.shards)} shards: {folder}")
+
+
+@app.command()
+def fit(
+    run_dir: RunDirOption = None,
+    uri: UriOption = "",
+    collection: CollectionToBuild = "",
+    device: DeviceOption = "auto",
+) -> None:
+    """Fit the projection of a planned run; fit/explained.png shows its axes."""
+    from dresd_milvus.console import Phases
+
+    going = _open(run_dir, uri, collection, "", device)
+    with Phases() as phases:
+        going.fit(phases)
+    print(f"{going.projection.dim} dimensions explain {float(going.projection.explained.sum()):.1%} of the variance")
+
+
+@app.command()
+def embed(
+    run_dir: RunDirOption = None,
+    uri: UriOption = "",
+    collection: CollectionToBuild = "",
+    workers: WorkersOption = 1,
+    shard: ShardOption = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Write the rows of a fitted run's shards, or of a share of them, as Parquet files."""
+    from dresd_milvus.console import Phases
+    from ingestion.runner import embed as embed_share
+
+    going = _open(run_dir, uri, collection, "", device)
+    with Phases() as phases:
+        embed_share(going, phases, _share(shard), workers)
+
+
+@app.command()
+def load(
+    run_dir: RunDirOption = None,
+    uri: UriOption = "",
+    collection: CollectionToBuild = "",
+    shard: ShardOption = None,
+    token: TokenOption = "",
+) -> None:
+    """Send the rows of embedded shards, or of a share of them, to the database."""
+    from dresd_milvus.console import Phases
+
+    going = _open(run_dir, uri, collection, token)
+    with Phases() as phases:
+        going.load(_share(shard), phases)
+
+
+@app.command()
+def seal(
+    run_dir: RunDirOption = None,
+    uri: UriOption = "",
+    collection: CollectionToBuild = "",
+    token: TokenOption = "",
+    keep_rows: KeepRowsOption = False,
+) -> None:
+    """Index, count and seal the collection of a run whose shards are all loaded."""
+    from dresd_milvus.console import Phases
+
+    going = _open(run_dir, uri, collection, token)
+    with Phases() as phases:
+        manifest = going.seal(phases, keep_rows)
+    print_summary(going.plan.settings.uri, going.plan.settings.collection, manifest)
+
+
+@app.command()
+def status(
+    run_dir: RunDirOption = None,
+    uri: UriOption = "",
+    collection: CollectionToBuild = "",
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Every phase and shard of a run, and how far it is."""
+    import json
+
+    from ingestion.status import print_status
+    from ingestion.status import status as read
+
+    content = read(_open(run_dir, uri, collection))
+    if as_json:
+        print(json.dumps(content, indent=2))
+    else:
+        print_status(content)
+
+
+def _folder(run_dir: Path | None, uri: str, collection: str) -> Path:
+    from dresd_milvus.errors import InputError
+    from dresd_milvus.milvus import sidecar
+
+    if run_dir is None and not (uri and collection):
+        raise InputError("say which run: give --run-dir, or --uri and --collection")
+    return run_dir or sidecar(uri) / "runs" / collection
+
+
+def _open(run_dir: Path | None, uri: str, collection: str, token: str = "", device: str = "auto") -> Run:
+    from ingestion.run import Run
+
+    return Run.open(_folder(run_dir, uri, collection), token, device)
+
+
+def _share(text: str | None) -> Share:
+    """--shard, else the rank that torchrun or the DeepSpeed launcher gave this process."""
+    from ingestion.run import Share
+
+    if text is not None:
+        return Share.parse(text)
+    return Share(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
 
 
 def print_summary(uri: str, collection: str, manifest: Manifest) -> None:

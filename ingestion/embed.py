@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -10,81 +14,150 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dresd_milvus.corpus import Document, Encoded, Template, encode_documents
+from dresd_milvus.corpus import Document, Encoded, encode_documents
+from dresd_milvus.inspection import Checksum
 from dresd_milvus.loading import LoadedModel
-from dresd_milvus.projection import Projection, ProjectionFit
+from dresd_milvus.projection import Projection
+from dresd_milvus.rowfile import RowFile
 from dresd_milvus.store import PAD, POSITION_BITS, Rows
+from ingestion.documents import Numbered
 
 BATCH_TOKENS = 4096
 """Tokens of one forward pass, padding counted."""
+
+CARRY = 8
+"""A window after the first begins with 1/CARRY of max_length tokens of context that are not rows again."""
+
+IN_FLIGHT = 4
+"""Batches that may wait to be written: what the forward pass runs ahead, and no more memory than that."""
+
+
+class Window(NamedTuple):
+    """A part of a document that goes through the model at once: its states at start..stop - 1, rows from `first` on."""
+
+    document: int
+    start: int
+    first: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+class Embedded(NamedTuple):
+    """A batch: its windows and their hidden states or keys [B, T, H or d], padded on the right."""
+
+    windows: list[Window]
+    values: Tensor
 
 
 class Embedder:
     """Runs the target over documents."""
 
-    def __init__(self, model: LoadedModel, template: Template | None, max_length: int) -> None:
-        self.model, self.template, self.max_length = model, template, max_length
+    def __init__(self, model: LoadedModel, max_length: int) -> None:
+        self.model, self.max_length = model, min(max_length, model.target.context)
 
     def encode(self, documents: Sequence[Document]) -> list[Encoded]:
-        return encode_documents(self.model.tokenizer, self.template, documents, self.max_length)
+        return encode_documents(self.model.tokenizer, documents)
 
-    def states(self, encoded: Sequence[Encoded]) -> Iterator[tuple[int, Tensor]]:
-        """(index, hidden states [T - 1, H]) of every document of two tokens or more, in order of length.
+    def states(self, encoded: Sequence[Encoded]) -> Iterator[Embedded]:
+        """Hidden states [B, T, H] of every token but a document's last, after which nothing follows.
 
-        The last token's state is left out: nothing follows it. Documents of like length share a batch, padded on
-        the right, where a causal model never looks.
+        Windows of like length share a batch, padded on the right, where a causal model never looks; the longest come
+        first, so that a batch that does not fit fails at once.
         """
         target = self.model.target
-        for batch in _batches(encoded):
-            longest = max(len(encoded[index].ids) for index in batch) - 1
-            tokens = torch.zeros(len(batch), longest, dtype=torch.long)
-            mask = torch.zeros(len(batch), longest, dtype=torch.long)
-            for row, index in enumerate(batch):
-                ids = encoded[index].ids[:-1]
-                tokens[row, : len(ids)] = torch.tensor(ids)
-                mask[row, : len(ids)] = 1
-            hidden = target.embed(tokens.to(target.device), mask.to(target.device))
-            for row, index in enumerate(batch):
-                yield index, hidden[row, : len(encoded[index].ids) - 1]
+        for batch in _batches(_windows([len(e.ids) - 1 for e in encoded], self.max_length)):
+            longest = max(map(len, batch))
+            tokens = np.zeros((len(batch), longest), np.int64)
+            mask = np.zeros((len(batch), longest), np.int64)
+            for row, window in enumerate(batch):
+                tokens[row, : len(window)] = encoded[window.document].ids[window.start : window.stop]
+                mask[row, : len(window)] = 1
+            where = target.device
+            yield Embedded(batch, target.embed(torch.from_numpy(tokens).to(where), torch.from_numpy(mask).to(where)))
 
-    def fit(self, fit: ProjectionFit, documents: Sequence[Document]) -> Iterator[int]:
-        """Add the states of these documents to a fit; yields the number of tokens of every batch."""
-        for _, hidden in self.states(self.encode(documents)):
-            fit.add(hidden)
-            yield len(hidden)
-
-    def rows(
-        self, projection: Projection, documents: Sequence[Document], first: int, continuation: int
-    ) -> Iterator[Rows]:
-        """The rows of these documents, numbered from `first`; one Rows a document."""
+    def flat_states(self, documents: Sequence[Document]) -> Iterator[tuple[Tensor, NDArray[np.int32]]]:
+        """(states [n, H], continuations [n, 32] behind them), without padding and without context twice."""
         encoded = self.encode(documents)
-        for index, hidden in self.states(encoded):
-            ids = np.array(encoded[index].ids, np.int32)
-            yield Rows(
-                pk=((first + index) << POSITION_BITS) + np.arange(len(ids) - 1, dtype=np.int64),
-                vectors=projection(hidden).cpu().numpy(),
-                next_tokens=continuations(ids, continuation),
-                origin=documents[index].origin,
-                previews=[encoded[index].preview(t, continuation) for t in range(len(ids) - 1)],
-            )
+        for batch, hidden in self.states(encoded):
+            for row, window in enumerate(batch):
+                kept = slice(window.first - window.start, len(window))
+                following = continuations(encoded[window.document].ids, 32)[window.first : window.stop]
+                yield hidden[row, kept], following
+
+    def keys(self, projection: Projection, encoded: Sequence[Encoded]) -> Iterator[Embedded]:
+        """The states as keys [B, T, d], projected on the device."""
+        for batch, hidden in self.states(encoded):
+            yield Embedded(batch, projection(hidden))
+
+
+class RowMaker:
+    """Turns keys into rows. encoded: the documents; first: the number of the first of them."""
+
+    def __init__(self, numbered: Numbered, encoded: Sequence[Encoded], size: int, responses_only: bool) -> None:
+        self.numbered, self.encoded, self.size, self.responses_only = numbered, encoded, size, responses_only
+
+    def __call__(self, embedded: Embedded) -> Iterator[Rows]:
+        """The rows of a batch, one Rows a source."""
+        keys = embedded.values.cpu().numpy()
+        parts = [self._rows(window, keys[row]) for row, window in enumerate(embedded.windows)]
+        for origin in sorted({part.origin for part in parts}):
+            yield _joined([part for part in parts if part.origin == origin])
+
+    def _rows(self, window: Window, keys: NDArray[np.float32]) -> Rows:
+        encoded = self.encoded[window.document]
+        positions = np.arange(window.first, window.stop)
+        if self.responses_only:
+            positions = positions[encoded.answered[positions + 1]]
+        return Rows(
+            pk=((self.numbered.first + window.document) << POSITION_BITS) + positions,
+            vectors=keys[positions - window.start],
+            next_tokens=continuations(encoded.ids, self.size)[positions],
+            origin=self.numbered.documents[window.document].origin,
+            previews=encoded.previews(positions, self.size),
+        )
+
+
+def embed_shard(
+    embedder: Embedder,
+    projection: Projection,
+    numbered: Numbered,
+    path: Path,
+    size: int,
+    responses_only: bool = False,
+    advance: Callable[[int], None] = lambda rows: None,
+) -> dict[str, Any]:
+    """Write the rows of a shard's documents into a file; {rows, checksum, file (its hash), tokens}.
+
+    size: N, tokens of a continuation. One thread makes and writes rows while the next batches go through the model.
+    """
+    encoded = embedder.encode(numbered.documents)
+    maker, checksum, tokens = RowMaker(numbered, encoded, size, responses_only), Checksum(), 0
+    with RowFile(path, projection.dim) as file, ThreadPoolExecutor(1) as writer:
+
+        def write(embedded: Embedded) -> int:
+            before = file.rows
+            for rows in maker(embedded):
+                file.write(rows)
+                checksum.add(rows)
+            return file.rows - before
+
+        waiting: deque[Future[int]] = deque()
+        for batch in embedder.keys(projection, encoded):
+            tokens += sum(map(len, batch.windows))
+            waiting.append(writer.submit(write, batch))
+            while len(waiting) > IN_FLIGHT:
+                advance(waiting.popleft().result())
+        while waiting:
+            advance(waiting.popleft().result())
+    return {"rows": file.rows, "checksum": checksum.hexdigest(), "file": file.digest, "tokens": tokens}
 
 
 def continuations(ids: NDArray[np.int32], size: int) -> NDArray[np.int32]:
     """ids [T] -> int32 [T - 1, size]: row t holds ids[t + 1 : t + 1 + size], padded with -1 past the end."""
     padded = np.concatenate((ids[1:], np.full(size - 1, PAD, np.int32)))
-    return np.ascontiguousarray(sliding_window_view(padded, size))
-
-
-def gathered(parts: Iterable[Rows], size: int = 5_000) -> Iterator[Rows]:
-    """Join small Rows of one origin into batches of about `size` rows."""
-    held: list[Rows] = []
-    for rows in parts:
-        if held and (rows.origin != held[0].origin or sum(map(len, held)) + len(rows) > size):
-            yield _joined(held)
-            held = []
-        held.append(rows)
-    if held:
-        yield _joined(held)
+    return sliding_window_view(padded, size)
 
 
 def _joined(parts: Sequence[Rows]) -> Rows:
@@ -93,19 +166,31 @@ def _joined(parts: Sequence[Rows]) -> Rows:
         vectors=np.concatenate([rows.vectors for rows in parts]),
         next_tokens=np.concatenate([rows.next_tokens for rows in parts]),
         origin=parts[0].origin,
-        previews=[preview for rows in parts for preview in rows.previews or [""] * len(rows)],
+        previews=[preview for rows in parts for preview in rows.previews or ()],
     )
 
 
-def _batches(encoded: Sequence[Encoded]) -> Iterator[list[int]]:
-    """Indices of documents of like length, BATCH_TOKENS a batch when padded."""
-    batch: list[int] = []
-    for index in sorted(range(len(encoded)), key=lambda index: len(encoded[index].ids)):
-        if len(encoded[index].ids) < 2:
-            continue
-        if batch and (len(batch) + 1) * len(encoded[index].ids) > BATCH_TOKENS:
+def _windows(lengths: Sequence[int], size: int) -> list[Window]:
+    """Windows of at most `size` states over documents that have so many."""
+    found = []
+    carry = size // CARRY
+    for document, length in enumerate(lengths):
+        first = 0
+        while first < length:
+            start = max(first - carry, 0)
+            stop = min(start + size, length)
+            found.append(Window(document, start, first, stop))
+            first = stop
+    return found
+
+
+def _batches(windows: list[Window]) -> Iterator[list[Window]]:
+    """Windows of like length, BATCH_TOKENS a batch when padded, the longest first."""
+    batch: list[Window] = []
+    for window in sorted(windows, key=len, reverse=True):
+        if batch and (len(batch) + 1) * len(batch[0]) > BATCH_TOKENS:
             yield batch
             batch = []
-        batch.append(index)
+        batch.append(window)
     if batch:
         yield batch

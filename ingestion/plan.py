@@ -1,172 +1,221 @@
-"""The plan of an ingestion: its settings, its documents, its shards, and which of them are done.
-
-A run folder holds plan.json, the projection and one marker per shard. 'begun' is on disk before a shard's first
-row goes out and 'done' after its last, so that after any interruption a shard is known to be absent (insert),
-perhaps partly there (upsert), or there.
-"""
+"""The plan of an ingestion: its settings, and its corpus in shards that any worker can take."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import uuid
-from dataclasses import asdict, dataclass, field
-from itertools import islice
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from dresd_milvus.corpus import Document, read_documents
+from dresd_milvus.corpus import Document, Reading, Source, Template, encode_documents, read_documents
+from dresd_milvus.corpus.chat import chat_template
+from dresd_milvus.corpus.duplicates import Dedup, Duplicates
+from dresd_milvus.corpus.sources import stamp
 from dresd_milvus.errors import InputError
-from dresd_milvus.loading import LoadedModel
+from dresd_milvus.loading import tokenizer_hash
+from ingestion.documents import clean, split_long, write_documents
+from ingestion.folder import RunFolder, write_durably
 
-SHARD_DOCUMENTS = 128
+CHAT = "chat"
+"""A --template of this name is the tokenizer's own chat template."""
+
+SAMPLED = 200
+"""Documents that are tokenised to judge how many tokens the corpus has."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides the rows of a store and how they lie; the same settings give the same store."""
+    """What decides the rows of a store and how they lie; the same settings and corpus give the same store.
+
+    sources: [NAME=]WHERE. template: None for none, 'chat' for the tokenizer's. limit: documents of a source at most.
+    max_length: tokens of one forward pass; longer documents go through in windows. shard_size: characters of a shard.
+    responses_only: whether rows are kept only where an answer's token follows.
+    """
 
     model: str
-    model_fingerprint: str
-    tokenizer_hash: str
-    dtype: str
-    source: str
+    sources: tuple[str, ...]
     collection: str
     uri: str
-    template: str | None
+    dtype: str = "auto"
+    template: str | None = "Question: {instruction}\nAnswer:\n"
     prompt_key: str | None = None
     response_key: str | None = None
+    config: str | None = None
+    split: str = "train"
+    streaming: bool = False
+    incomplete: str = "refuse"
     limit: int | None = None
+    dedup: Dedup = "exact"
     max_length: int = 1024
     continuation: int = 20
+    responses_only: bool = False
     dim: int = 64
     fit_tokens: int = 1_000_000
     index: str = "auto"
     vectors: str = "float32"
     partition_by: str = "none"
     partitions: int = 0
+    shard_size: int = 400_000
 
-    @classmethod
-    def of(cls, model: LoadedModel, **settings: Any) -> Settings:
-        """The settings of an ingestion with this model; `settings` are the fields that do not speak of the model."""
-        return cls(
-            model=model.name,
-            model_fingerprint=model.fingerprint,
-            tokenizer_hash=model.tokenizer_hash,
-            dtype=model.dtype,
-            **settings,
-        )
+    def __post_init__(self) -> None:
+        if self.continuation < 1 or self.max_length < 2 or self.dim < 1:
+            raise InputError("--continuation and --dim must be at least 1 and --max-length at least 2")
+        if self.template not in (None, CHAT):
+            Template(self.template)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Plan:
-    """documents: how many; corpus: a hash of their text; build: marks the collection that this run creates."""
+    """build: marks the collection that this run creates. stamps: of the sources, as they were. template: what prompts
+    were put into, as the manifest has it. shards: (first document, documents, characters) of each. tokens: about how
+    many there are in all. skipped: documents passed over, by reason.
+    """
 
     settings: Settings
+    tokenizer: str
+    template: str | None
+    stamps: tuple[str, ...]
     documents: int
-    skipped: int
-    corpus: str
+    shards: tuple[tuple[int, int, int], ...]
+    tokens: int
+    skipped: dict[str, int]
     build: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
 
     @property
-    def shards(self) -> int:
-        return -(-self.documents // SHARD_DOCUMENTS)
+    def fingerprint(self) -> str:
+        """A short hash of it all, which every marker names."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
 
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=1, sort_keys=True)
 
-def read_corpus(settings: Settings) -> tuple[list[Document], int]:
-    """(the documents that hold text, how many were passed over for holding none); InputError if none is left."""
-    read = 0
-    documents = []
-    source = read_documents(settings.source, settings.prompt_key, settings.response_key, settings.limit)
-    for document in source:
-        read += 1
-        if document.response.strip():
-            documents.append(document)
-    if not documents:
-        raise InputError(f"the corpus {settings.source} is empty: {read} documents read, none of them holds text")
-    return documents, read - len(documents)
+    @classmethod
+    def from_json(cls, text: str) -> Plan:
+        """Raises ValueError, TypeError or KeyError for anything else."""
+        content = json.loads(text)
+        settings = content["settings"]
+        settings["sources"] = tuple(settings["sources"])
+        content["shards"] = tuple((first, count, characters) for first, count, characters in content["shards"])
+        return cls(**{**content, "settings": Settings(**settings), "stamps": tuple(content["stamps"])})
 
-
-def make_plan(settings: Settings, documents: list[Document], skipped: int) -> Plan:
-    """A new plan for these documents."""
-    digest = hashlib.sha256()
-    for document in documents:
-        digest.update(f"{len(document.prompt)} {len(document.response)} ".encode())
-        digest.update((document.prompt + document.response).encode(errors="replace"))
-    return Plan(settings, len(documents), skipped, digest.hexdigest()[:16])
-
-
-class RunFolder:
-    """The run folder on disk."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def exists(self) -> bool:
-        return (self.folder / "plan.json").exists()
-
-    def load(self) -> Plan:
-        """The plan that was saved; raises InputError when the folder holds something else."""
-        try:
-            content = json.loads((self.folder / "plan.json").read_text())
-            return Plan(**{**content, "settings": Settings(**content["settings"])})
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise InputError(f"{self.folder} is not a run folder of this version; give another --run-dir") from error
-
-    def save(self, plan: Plan) -> None:
-        write_durably(self.folder / "plan.json", json.dumps(asdict(plan), indent=2) + "\n")
-
-    def require_same(self, old: Plan, new: Plan) -> None:
-        """Raise InputError, naming what differs, when a run would be resumed with other settings or another corpus."""
-        before, now = asdict(old.settings), asdict(new.settings)
-        differs = [f"{name} was {before[name]!r} and is {now[name]!r}" for name in now if before[name] != now[name]]
-        if old.corpus != new.corpus and not differs:
+    def require(self, settings: Settings, folder: Path) -> None:
+        """Raise InputError, naming what differs, when a run would go on with other settings or another corpus."""
+        before, now = self.settings, settings
+        differs = [
+            f"{f.name.replace('_', ' ')} was {getattr(before, f.name)!r} and is {getattr(now, f.name)!r}"
+            for f in fields(Settings)
+            if getattr(before, f.name) != getattr(now, f.name)
+        ]
+        if not differs and tuple(stamp(Source.parse(text)) for text in now.sources) != self.stamps:
             differs.append("the corpus has changed")
         if differs:
             raise InputError(
-                f"the run in {self.folder} was begun with other settings: {'; '.join(differs)}; "
+                f"the run in {folder} was begun with other settings: {'; '.join(differs)}; "
                 "use those, give --replace to start over, or another --collection"
             )
 
-    def begun(self, shard: int) -> bool:
-        return self._marker(shard, "begun").exists()
 
-    def done(self, shard: int) -> bool:
-        return self._marker(shard, "done").exists()
-
-    def mark(self, shard: int, state: str, **content: int) -> None:
-        write_durably(self._marker(shard, state), json.dumps(content) + "\n")
-
-    def rows_done(self) -> int:
-        """The rows of all shards that are done."""
-        return sum(json.loads(path.read_text())["rows"] for path in self.folder.glob("shards/*.done"))
-
-    def forget_shards(self) -> None:
-        """Remove all markers: the collection they speak of is gone."""
-        for path in self.folder.glob("shards/*"):
-            path.unlink()
-
-    def _marker(self, shard: int, state: str) -> Path:
-        return self.folder / "shards" / f"{shard:06d}.{state}"
-
-
-def shard_documents(documents: list[Document], shard: int) -> list[Document]:
-    """The documents of one shard; document numbers count from shard * SHARD_DOCUMENTS."""
-    return list(islice(documents, shard * SHARD_DOCUMENTS, (shard + 1) * SHARD_DOCUMENTS))
-
-
-def write_durably(path: Path, text: str) -> None:
-    """Write a file whole or not at all, and have it on the disk before returning."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    with part.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
+def load_plan(folder: Path) -> Plan:
+    """The plan of a run folder; InputError when there is none or it is of another version."""
     try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+        return Plan.from_json((folder / "plan.json").read_text())
+    except FileNotFoundError as error:
+        raise InputError(f"there is no plan in {folder}; run dresd ingest plan or dresd ingest run") from error
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{folder} is not a run folder of this version; give another --run-dir") from error
+
+
+def make_plan(
+    settings: Settings, folder: Path, tokenizer: Any, advance: Callable[[int], None] = lambda documents: None
+) -> Plan:
+    """Read the sources, write the shards and then the plan. Raises InputError when no document holds text."""
+    sources = [Source.parse(text) for text in settings.sources]
+    template = chat_template(tokenizer) if settings.template == CHAT else settings.template
+    skipped: Counter[str] = Counter()
+    shards = _Shards(RunFolder(folder), settings.shard_size)
+    for document in _documents(settings, sources, template, tokenizer, skipped):
+        shards.add(document)
+        advance(1)
+    shards.close()
+    if not shards.count:
+        told = ", ".join(f"{count} {reason}" for reason, count in (+skipped).items()) or "nothing at all"
+        raise InputError(f"the corpus {', '.join(settings.sources)} is empty: no document holds text ({told})")
+    plan = Plan(
+        settings,
+        tokenizer_hash(tokenizer),
+        template,
+        tuple(stamp(source) for source in sources),
+        shards.count,
+        tuple(shards.made),
+        _tokens(tokenizer, shards.sample, sum(characters for _, _, characters in shards.made)),
+        dict(+skipped),
+    )
+    write_durably(folder / "plan.json", plan.to_json() + "\n")
+    return plan
+
+
+def _documents(
+    settings: Settings, sources: list[Source], template: str | None, tokenizer: Any, skipped: Counter[str]
+) -> Iterator[Document]:
+    """Every document that holds an answer, once, long ones in parts."""
+    duplicates = Duplicates(settings.dedup)
+    for source in sources:
+        reading = Reading(
+            settings.prompt_key,
+            settings.response_key,
+            Template(template) if template is not None else None,
+            tokenizer if settings.template == CHAT else None,
+            split=settings.split,
+            config=settings.config,
+            streaming=settings.streaming,
+            incomplete=settings.incomplete,
+            skipped=skipped,
+        )
+        for document in read_documents(source, reading, settings.limit):
+            if not any(turn.strip() for turn in document.turns[1::2]):
+                skipped["empty documents"] += 1
+            elif duplicates.seen(document := clean(document)):
+                skipped["duplicates"] += 1
+            else:
+                parts = split_long(document)
+                skipped["cuts of long documents"] += len(parts) - 1
+                yield from parts
+
+
+class _Shards:
+    """Gathers documents and writes them as shards of about `size` characters."""
+
+    def __init__(self, run: RunFolder, size: int) -> None:
+        self.run, self.size = run, size
+        self.made: list[tuple[int, int, int]] = []
+        self.sample: list[Document] = []
+        self.count = 0
+        self._held: list[Document] = []
+        self._characters = 0
+
+    def add(self, document: Document) -> None:
+        self._held.append(document)
+        self._characters += sum(map(len, document.turns))
+        if self.count % max(self.count // SAMPLED, 1) == 0:  # ever sparser, spread over the whole
+            self.sample = [*self.sample[-2 * SAMPLED :], document]
+        self.count += 1
+        if self._characters >= self.size:
+            self.close()
+
+    def close(self) -> None:
+        """Write what is held."""
+        if self._held:
+            first = self.count - len(self._held)
+            write_documents(self.run.file("documents", len(self.made)), first, self._held)
+            self.made.append((first, len(self._held), self._characters))
+            self._held, self._characters = [], 0
+
+
+def _tokens(tokenizer: Any, sample: list[Document], characters: int) -> int:
+    """About how many tokens so many characters are."""
+    encoded = encode_documents(tokenizer, sample)
+    return sum(len(e.ids) for e in encoded) * characters // max(sum(len(e.text) for e in encoded), 1)

@@ -2,10 +2,11 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from dresd_milvus.console import Phases
 from dresd_milvus.corpus import stdlib
-from dresd_milvus.loading import LoadedModel
+from dresd_milvus.loading import SAMPLE, LoadedModel
 from dresd_milvus.store import Manifest
 from ingestion.plan import Settings
 from ingestion.runner import ingest
@@ -23,13 +24,16 @@ def write_corpus(path: Path, documents: int, **change: str) -> Path:
     return path
 
 
-def settings(model: LoadedModel, source: Path | str, uri: Path | str, **other: object) -> Settings:
+def settings(source: Path | str, uri: Path | str, **other: Any) -> Settings:
     """Settings for a small store."""
     fields = {"collection": "code", "template": TEMPLATE, "dim": 16, **other}
-    return Settings.of(model, source=str(source), uri=str(uri), **fields)
+    sources = (source,) if isinstance(source, str | Path) else source
+    return Settings(SAMPLE, tuple(map(str, sources)), uri=str(uri), **fields)
 
 
-def build(model: LoadedModel, source: Path | str, uri: Path, **other: object) -> Manifest:
+def build(model: LoadedModel, source: Path | str, uri: Path, **other: Any) -> Manifest:
     """Ingest, with the run folder beside the database."""
     with Phases() as phases:
-        return ingest(model, settings(model, source, uri, **other), uri.with_suffix(".run"), phases)
+        manifest = ingest(settings(source, uri, **other), uri.with_suffix(".run"), phases, model=model)
+    assert manifest is not None
+    return manifest

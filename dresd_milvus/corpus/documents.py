@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from dresd_milvus.errors import InputError
 
 PREVIEW_CONTEXT = 12
@@ -13,10 +16,12 @@ PREVIEW_CONTEXT = 12
 
 
 class Document(NamedTuple):
-    """One example of a corpus. prompt is empty for plain text, which is all response."""
+    """One example of a corpus, with its templates filled in.
 
-    prompt: str
-    response: str
+    turns: what the model reads and what it answers, in turn; a plain text is an answer to nothing: ("", text).
+    """
+
+    turns: tuple[str, ...]
     origin: str
 
 
@@ -41,20 +46,29 @@ class Template:
 
 
 class Encoded(NamedTuple):
-    """A document's tokens: ids, prompt first; the text they came from and, per token, its (start, end) there."""
+    """A document's tokens. ids, answered: [T], whether a token is part of an answer; text: all turns;
+    spans: [T, 2], (start, end) of every token in it.
+    """
 
-    ids: list[int]
+    ids: NDArray[np.int32]
+    answered: NDArray[np.bool_]
     text: str
-    spans: list[tuple[int, int]]
+    spans: NDArray[np.int64]
 
-    def preview(self, position: int, continuation: int, max_bytes: int = 480) -> str:
-        """The text around a row, for people: '… context ⟶ continuation', cut to max_bytes on a code point."""
-        here, end = position + 1, min(position + 1 + continuation, len(self.spans))
-        start = max(here - PREVIEW_CONTEXT, 0)
-        before = self.text[self.spans[start][0] : self.spans[here - 1][1]]
-        after = self.text[self.spans[here][0] : self.spans[end - 1][1]]
-        shown = f"{'… ' if start else ''}{before} ⟶ {after}"
-        return shown.encode()[:max_bytes].decode(errors="ignore")
+    def previews(self, positions: NDArray[np.int64], continuation: int, max_bytes: int = 480) -> list[str]:
+        """For people, the text around the rows [R] at these positions: '… context ⟶ continuation', cut to max_bytes."""
+        here = positions + 1
+        start = np.maximum(here - PREVIEW_CONTEXT, 0)
+        end = np.minimum(here + continuation, len(self.ids)) - 1
+        places = (start, self.spans[start, 0], self.spans[here - 1, 1], self.spans[here, 0], self.spans[end, 1])
+        shown = (
+            f"{'… ' if first else ''}{self.text[a:b]} ⟶ {self.text[c:d]}"
+            for first, a, b, c, d in zip(*(place.tolist() for place in places), strict=True)
+        )
+        return [
+            text if len(text) * 4 <= max_bytes else text.encode(errors="replace")[:max_bytes].decode(errors="ignore")
+            for text in shown
+        ]
 
 
 def encode_prompt(tokenizer: Any, template: Template | None, prompt: str) -> list[int]:
@@ -62,24 +76,38 @@ def encode_prompt(tokenizer: Any, template: Template | None, prompt: str) -> lis
     return list(tokenizer(template(prompt) if template else prompt)["input_ids"])
 
 
-def encode_documents(
-    tokenizer: Any, template: Template | None, documents: Sequence[Document], max_length: int
-) -> list[Encoded]:
-    """Tokenise prompts (with leading specials) and responses (without, the end token after them) and join the ids.
+def encode_documents(tokenizer: Any, documents: Sequence[Document]) -> list[Encoded]:
+    """Tokenise every turn by itself and join the ids; leading specials before the first, the end token after the last.
 
-    They are tokenised apart because that is what decoding sees: a prompt, then tokens one by one. Texts are cut to
-    max_length tokens.
+    Turn by turn, because that is what decoding sees: a prompt, then tokens one by one.
     """
-    prompts = [template(document.prompt) if template else document.prompt for document in documents]
-    responses = [document.response for document in documents]
-    fronts = tokenizer(prompts, return_offsets_mapping=True, verbose=False)
-    backs = tokenizer(responses, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    firsts = [document.turns[0] for document in documents]
+    others = [turn for document in documents for turn in document.turns[1:]]
+    fronts = _tokenised(tokenizer, firsts, True)
+    backs = iter(_tokenised(tokenizer, others, False))
     end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
     encoded = []
-    for index, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
-        text = prompt + response
-        ids = fronts["input_ids"][index] + backs["input_ids"][index] + end
-        shifted = [(a + len(prompt), b + len(prompt)) for a, b in backs["offset_mapping"][index]]
-        spans = fronts["offset_mapping"][index] + shifted + [(len(text), len(text))] * len(end)
-        encoded.append(Encoded(ids[:max_length], text, spans[:max_length]))
+    for document, front in zip(documents, fronts, strict=True):
+        parts, at = [front], len(document.turns[0])
+        for turn in document.turns[1:]:
+            ids, spans = next(backs)
+            parts.append((ids, spans + at))
+            at += len(turn)
+        parts.append((np.array(end, np.int32), np.full((len(end), 2), at)))
+        answered = np.repeat(
+            [n % 2 == 1 or n == len(document.turns) for n in range(len(parts))], [len(i) for i, _ in parts]
+        )
+        ids, spans = np.concatenate([i for i, _ in parts]), np.concatenate([s for _, s in parts])
+        encoded.append(Encoded(ids, answered, "".join(document.turns), spans))
     return encoded
+
+
+def _tokenised(tokenizer: Any, texts: list[str], specials: bool) -> list[tuple[NDArray[np.int32], NDArray[np.int64]]]:
+    """(ids [T], spans [T, 2]) of every text."""
+    if not texts:
+        return []
+    found = tokenizer(texts, add_special_tokens=specials, return_offsets_mapping=True, verbose=False)
+    return [
+        (np.array(ids, np.int32), np.array(spans, np.int64).reshape(-1, 2))
+        for ids, spans in zip(found["input_ids"], found["offset_mapping"], strict=True)
+    ]

@@ -1,101 +1,203 @@
-"""Where documents come from: a json, jsonl or jsonl.gz file, a folder of text or code, the standard library."""
+"""Where documents come from: files, folders of text or code, the hub, a recipe, the standard library."""
 
 from __future__ import annotations
 
-import gzip
-import json
-from collections.abc import Iterator
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dresd_milvus.corpus import stdlib
-from dresd_milvus.corpus.documents import Document
+from dresd_milvus.corpus.chat import exchanges, read_messages, turns_by_chat_template, turns_by_template
+from dresd_milvus.corpus.documents import Document, Template
+from dresd_milvus.corpus.recipes import RECIPES, Recipe
+from dresd_milvus.corpus.rows import KINDS, kind_of, read_hub, read_rows
 from dresd_milvus.errors import InputError
 
-STDLIB = "stdlib"
-PROMPT_KEYS = ("instruction", "prompt", "question", "query")
+STDLIB, HUB = "stdlib", "hf:"
+PROMPT_KEYS = ("instruction", "prompt", "question", "query", "text")
 RESPONSE_KEYS = ("output", "response", "completion", "answer", "canonical_solution", "code")
+MESSAGES_KEYS = ("messages", "conversations", "conversation")
 
 
-def read_documents(
-    source: str, prompt_key: str | None = None, response_key: str | None = None, limit: int | None = None
-) -> Iterator[Document]:
+class Source(NamedTuple):
+    """One --source: [NAME=]WHERE. name: the origin of its rows in the store; recipe: if the name or place is one."""
+
+    name: str
+    where: str
+    recipe: Recipe | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Source:
+        """'stdlib', a recipe, hf:DATASET, a file or a folder, or NAME= before one; RECIPE=FILE is a local copy."""
+        name, given, where = text.partition("=")
+        if not given or "/" in name:
+            name, where = "", text
+        if not where:
+            raise InputError(f"the source '{text}' names no place; give NAME=FILE, NAME=hf:DATASET or NAME=FOLDER")
+        recipe = RECIPES.get(name) or RECIPES.get(where)
+        if not name:
+            hub = where.removeprefix(HUB)
+            name = where if where == STDLIB or recipe else hub if where != hub else Path(where).resolve().name
+        return cls(name, where, recipe)
+
+    @property
+    def path(self) -> Path | None:
+        """The local file or folder, if it is one."""
+        remote = self.where == STDLIB or self.where in RECIPES or self.where.startswith(HUB)
+        return None if remote else Path(self.where)
+
+
+@dataclass
+class Reading:
+    """How rows become documents, and what became of them.
+
+    keys: None for the usual names. template: what a prompt goes into, None for nothing; chat: the tokenizer, where
+    its chat template is used instead. answers: whether rows must have one (not when the target is to write them).
+    incomplete: 'refuse' or 'skip' rows without text under a key. skipped: why documents were passed over, counted.
+    """
+
+    prompt_key: str | None = None
+    response_key: str | None = None
+    template: Template | None = None
+    chat: Any = None
+    answers: bool = True
+    split: str = "train"
+    config: str | None = None
+    streaming: bool = False
+    incomplete: str = "refuse"
+    skipped: Counter[str] = field(default_factory=Counter)
+
+
+def read_documents(source: Source, reading: Reading, limit: int | None = None) -> Iterator[Document]:
     """The documents of a source, at most `limit`, always in the same order.
 
-    source: 'stdlib', a .json / .jsonl / .jsonl.gz file of rows with a prompt and a response key (found among the
-    usual names when not given), or a folder whose text files are one document each.
-    Raises InputError when the source cannot be used; a file's rows are all checked before the first is given out.
+    Raises InputError when the source cannot be used, at its end when rows had no text under a key.
     """
-    path = Path(source)
-    if source == STDLIB:
-        documents: Iterator[Document] = (Document(*pair) for pair in stdlib.pairs())
-    elif path.is_dir():
-        documents = _folder(path)
-    elif path.name.endswith((".json", ".jsonl", ".json.gz", ".jsonl.gz")):
-        documents = _file(path, prompt_key, response_key, limit)
-    elif path.exists():
+    path = source.path
+    documents: Iterator[Document]
+    if source.where == STDLIB:
+        put = _into(reading)
+        documents = (Document((put(pair.prompt), pair.response), source.name) for pair in stdlib.pairs())
+    elif path is not None and path.is_dir():
+        documents = _folder(path, source.name, reading)
+    elif path is not None and not path.exists():
         raise InputError(
-            f"{source} is not a kind of file that can be ingested; give .json, .jsonl, .jsonl.gz or a folder"
+            f"there is no source '{source.where}'; give a file, a folder, {HUB}DATASET, '{STDLIB}' or one of "
+            f"{', '.join(RECIPES)}"
+        )
+    elif path is not None and not kind_of(path):
+        raise InputError(
+            f"{source.where} is not a kind of file that can be ingested; give {', '.join(KINDS)}, these with .gz, or a "
+            "folder"
         )
     else:
-        raise InputError(f"there is no source '{source}'; give a file, a folder or '{STDLIB}'")
+        documents = _rows(source, reading, limit)
     return islice(documents, limit)
 
 
-def read_rows(path: Path, limit: int | None = None) -> Iterator[dict[str, Any]]:
-    """The rows of a .json (an array) or .jsonl file, gzipped or not; raises InputError at what is not a JSON object."""
-    opened = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opened(path, "rt", encoding="utf-8") as file:
-            if path.name.endswith((".json", ".json.gz")):
-                rows = json.load(file)
-                numbered: Any = enumerate(rows if isinstance(rows, list) else [rows], 1)
-            else:
-                numbered = ((n, json.loads(line)) for n, line in enumerate(file, 1) if line.strip())
-            for number, row in islice(numbered, limit):
-                if not isinstance(row, dict):
-                    raise InputError(f"row {number} of {path} is not a JSON object")
-                yield row
-    except FileNotFoundError as error:
-        raise InputError(f"there is no file {path}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError, EOFError, OSError) as error:
-        raise InputError(f"{path} cannot be read: {error}; is it whole?") from error
+def stamp(source: Source) -> str:
+    """A hash that changes when what lies on this machine under a source does; of what is remote, its name."""
+    digest = hashlib.blake2b(f"{source.name} {source.where}".encode(), digest_size=16)
+    if source.path is not None:
+        root = source.path
+        for path in sorted(root.rglob("*")) if root.is_dir() else [root]:
+            if path.is_file():
+                digest.update(f"{path.relative_to(root)} {path.stat().st_size}".encode(errors="replace"))
+                with path.open("rb") as file:
+                    while part := file.read(1 << 20):
+                        digest.update(part)
+    return digest.hexdigest()
 
 
-def _file(path: Path, prompt_key: str | None, response_key: str | None, limit: int | None) -> Iterator[Document]:
-    first = next(read_rows(path), None)
-    if first is None:
-        raise InputError(f"{path} has no rows")
-    prompt_key = prompt_key or _usual(path, first, PROMPT_KEYS, "--prompt-key")
-    response_key = response_key or _usual(path, first, RESPONSE_KEYS, "--response-key")
-    for key, option in ((prompt_key, "--prompt-key"), (response_key, "--response-key")):
-        _check_key(path, key, option, limit)
-    return (Document(row[prompt_key], row[response_key], path.name) for row in read_rows(path, limit))
+def _rows(source: Source, reading: Reading, limit: int | None) -> Iterator[Document]:
+    recipe, path = source.recipe, source.path
+    if recipe and (recipe.shuffle is not None or path is None):
+        rows = read_hub(recipe.hub, None, recipe.split, reading.streaming, recipe.shuffle, path)
+    elif path is not None:
+        rows = read_rows(path)
+    else:
+        name = source.where.removeprefix(HUB)
+        rows = read_hub(name, reading.config, reading.split, reading.streaming)
+    most = min((n for n in (limit, recipe and recipe.take) if n is not None), default=None)
+    convert: Callable[[dict[str, Any]], tuple[str, ...] | None] | None = None
+    read, incomplete = 0, []
+    for read, row in enumerate(islice(rows, most), 1):
+        if convert is None:
+            convert = _converter(source, row, reading)
+        turns = convert(row)
+        if turns is None:
+            incomplete.append((read, list(row)))
+            continue
+        yield Document(turns, source.name)
+    if not read:
+        raise InputError(f"{source.where} has no rows")
+    if incomplete and reading.incomplete == "refuse":
+        first, keys = incomplete[0]
+        raise InputError(
+            f"{len(incomplete)} of {read} rows of {source.where} have no text under the keys that are read, the first "
+            f"of them row {first} (its keys: {', '.join(keys)}); correct the file, give --prompt-key and "
+            "--response-key, or --skip-incomplete"
+        )
+    reading.skipped["incomplete rows"] += len(incomplete)
 
 
-def _usual(path: Path, row: dict[str, Any], names: tuple[str, ...], option: str) -> str:
+def _converter(
+    source: Source, row: dict[str, Any], reading: Reading
+) -> Callable[[dict[str, Any]], tuple[str, ...] | None]:
+    """What makes turns of this source's rows, judged from the first; it gives None for a row without its text."""
+    recipe, put = source.recipe, _into(reading)
+    prompt_key = reading.prompt_key or (recipe and recipe.prompt_key)
+    response_key = reading.response_key or (recipe and recipe.response_key)
+    if not prompt_key:
+        prompt_key = next((key for key in MESSAGES_KEYS if read_messages(row.get(key)) is not None), None)
+        prompt_key = prompt_key or _usual(source, row, PROMPT_KEYS, "--prompt-key")
+    if read_messages(row.get(prompt_key)) is not None:
+        return lambda row: _conversation(row.get(prompt_key), recipe, reading)
+    if not reading.answers:
+        return lambda row: None if (text := _first(row.get(prompt_key))) is None else (put(text), "")
+    if prompt_key == "text" and not response_key and not set(row) & set(RESPONSE_KEYS):  # a corpus of plain text
+        return lambda row: ("", row["text"]) if isinstance(row.get("text"), str) else None
+    response = response_key or _usual(source, row, RESPONSE_KEYS, "--response-key")
+
+    def pair(row: dict[str, Any]) -> tuple[str, ...] | None:
+        prompt, answer = _first(row.get(prompt_key)), row.get(response)
+        return None if prompt is None or not isinstance(answer, str) else (put(prompt), answer)
+
+    return pair
+
+
+def _first(value: Any) -> str | None:
+    """A prompt: a text, or the first of several turns."""
+    value = value[0] if isinstance(value, list) and value else value
+    return value if isinstance(value, str) else None
+
+
+def _conversation(value: Any, recipe: Recipe | None, reading: Reading) -> tuple[str, ...] | None:
+    messages = read_messages(value)
+    messages = exchanges(messages, recipe.turns if recipe else None) if messages else None
+    if not messages:
+        return None
+    if reading.chat is not None:
+        return turns_by_chat_template(reading.chat, messages) or None
+    return turns_by_template(reading.template, messages)
+
+
+def _into(reading: Reading) -> Callable[[str], str]:
+    return reading.template if reading.template is not None else lambda prompt: prompt
+
+
+def _usual(source: Source, row: dict[str, Any], names: tuple[str, ...], option: str) -> str:
     found = next((name for name in names if name in row), None)
     if found is None:
-        raise InputError(f"{path} has the keys {', '.join(row)}; say with {option} which to use")
+        raise InputError(f"{source.where} has the keys {', '.join(row)}; say with {option} which to use")
     return found
 
 
-def _check_key(path: Path, key: str, option: str, limit: int | None) -> None:
-    rows = missing = first = 0
-    keys: list[str] = []
-    for rows, row in enumerate(read_rows(path, limit), 1):
-        if not isinstance(row.get(key), str):
-            missing += 1
-            first, keys = (rows, list(row)) if missing == 1 else (first, keys)
-    if missing:
-        raise InputError(
-            f"{missing} of {rows} rows of {path} have no text under the key '{key}', the first of them row {first} "
-            f"(its keys: {', '.join(keys)}); correct the file or give another {option}"
-        )
-
-
-def _folder(folder: Path) -> Iterator[Document]:
+def _folder(folder: Path, origin: str, reading: Reading) -> Iterator[Document]:
     """Every readable text file under a folder; hidden ones and binary ones are passed over."""
     for path in sorted(folder.rglob("*")):
         parts = path.relative_to(folder).parts
@@ -104,6 +206,9 @@ def _folder(folder: Path) -> Iterator[Document]:
         try:
             text = path.read_text(encoding="utf-8")
         except UnicodeDecodeError:
+            reading.skipped["files that are not UTF-8"] += 1
             continue
-        if text.strip() and "\0" not in text:
-            yield Document("", text, folder.resolve().name)
+        if "\0" in text:
+            reading.skipped["binary files"] += 1
+        else:
+            yield Document(("", text), origin)

@@ -51,7 +51,7 @@ class Searcher:
         self.chosen, self.version, self.plan = chosen, version, plan
         self._empty = np.zeros(manifest.dim, manifest.vectors)
         self._metadata = [("authorization", base64.b64encode(token.encode()).decode())] if token else []
-        self._channel, self._stub = _connection(uri)
+        self._channel, self._stub = connection(uri)
         try:  # a search is timed, and must not pay for the connection
             grpc.channel_ready_future(self._channel).result(CONNECT_SECONDS)
         except grpc.FutureTimeoutError as error:
@@ -139,7 +139,7 @@ def _parse(answer: Any, continuation: int) -> tuple[NDArray[np.float32], NDArray
     return scores, rows.reshape(len(scores), continuation)
 
 
-def _connection(uri: str) -> tuple[Any, Any]:
+def connection(uri: str) -> tuple[Any, Any]:
     """(channel, stub) to a server, or to the embedded database that is open in this process."""
     import grpc
     from pymilvus.grpc_gen.milvus_pb2_grpc import MilvusServiceStub

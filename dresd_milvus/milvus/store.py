@@ -18,13 +18,12 @@ from dresd_milvus.milvus.explain import explained
 from dresd_milvus.milvus.indexes import Chosen, Plan
 from dresd_milvus.milvus.projections import load_projection, make_ready, save_projection
 from dresd_milvus.milvus.reading import key_index_state, resolve, scan, stores, wait_for_index
-from dresd_milvus.milvus.schema import PREVIEW_BYTES, continuation_schema, key_index, partition_of, properties_of
+from dresd_milvus.milvus.schema import continuation_schema, key_index, partition_of, properties_of
 from dresd_milvus.milvus.search import ANSWER_SECONDS, Searcher
 from dresd_milvus.milvus.server import Server
+from dresd_milvus.milvus.writing import Writer
 from dresd_milvus.projection import Projection
 from dresd_milvus.store import Hits, Manifest, Rows
-
-INSERT_ROWS = 5_000
 
 SEAL_SECONDS = 24 * 3600.0
 """Building a large index takes hours; one that does not move is given up long before."""
@@ -54,6 +53,7 @@ class MilvusStore:
         self.server, self._token, self.name = server, token, name or collection
         self.chosen = Chosen.parse(manifest.index, manifest.dim)
         self._searcher: Searcher | None = None
+        self._writer: Writer | None = None
         self._plan: str | None = None
         self._partitions: set[str] = set()
 
@@ -112,8 +112,9 @@ class MilvusStore:
 
     def close(self) -> None:
         """Give the embedded database back, so that another process may open it."""
-        if self._searcher:
-            self._searcher.close()
+        for connection in (self._searcher, self._writer):
+            if connection:
+                connection.close()
         disconnect(self.client, self.uri)
 
     def projection(self) -> Projection:
@@ -124,36 +125,27 @@ class MilvusStore:
         return projection
 
     def write(self, rows: Rows, replace: bool = False) -> None:
-        previews = rows.previews or [""] * len(rows)
-        vectors = rows.vectors.astype(self.manifest.vectors, copy=False)
-        columns = zip(rows.pk.tolist(), vectors, rows.next_tokens.tolist(), previews, strict=True)
-        data = [
-            {
-                "pk": pk,
-                "vector": vector,
-                "next_token": tokens[0],
-                "next_tokens": tokens,
-                "origin": rows.origin[:64],
-                "preview": preview.encode()[:PREVIEW_BYTES].decode(errors="ignore"),
-            }
-            for pk, vector, tokens, preview in columns
-        ]
-        put = self.client.upsert if replace else self.client.insert
-        with explained(self.uri):
-            where = self._partition(rows.origin[:64])
-            for start in range(0, len(data), INSERT_ROWS):
-                put(self.collection, data[start : start + INSERT_ROWS], **where)
+        writer = self.writer()
+        writer.send(rows, replace)
+        writer.flush()
 
-    def _partition(self, origin: str) -> dict[str, str]:
-        """Where rows of a source go, made if need be."""
+    def writer(self, waiting: Callable[[str], None] = lambda why: None) -> Writer:
+        """What sends rows, several requests at a time; closed with the store. waiting: see Writer."""
+        if self._writer is None:
+            self._writer = Writer(self.uri, self._token, self.collection, self.manifest, self._partition)
+        self._writer.waiting = waiting
+        return self._writer
+
+    def _partition(self, origin: str) -> str:
+        """Where rows of a source go, made if need be; '' where the server decides."""
         if self.manifest.partition_by != "source":
-            return {}
+            return ""
         name = partition_of(origin)
         if name not in self._partitions:
             if not self.client.has_partition(self.collection, name):
                 self.client.create_partition(self.collection, name)
             self._partitions.add(name)
-        return {"partition_name": name}
+        return name
 
     def seal(
         self,

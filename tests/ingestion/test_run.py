@@ -9,6 +9,7 @@ from dresd_milvus.errors import InputError, StoreError
 from dresd_milvus.inspection import inspect_store
 from dresd_milvus.loading import LoadedModel
 from dresd_milvus.milvus import MilvusStore
+from dresd_milvus.milvus.writing import Writer
 from dresd_milvus.store import Rows
 from ingestion.runner import ingest
 from tests.samples import build, settings, write_corpus
@@ -27,15 +28,13 @@ class InterruptedRunError(Exception):
 def test_an_interrupted_run_resumed_equals_an_undisturbed_one(
     sample: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ingestion.plan.SHARD_DOCUMENTS", 4)
-    monkeypatch.setattr("ingestion.runner.SHARD_DOCUMENTS", 4)
     corpus = write_corpus(tmp_path / "corpus.jsonl", 20)
-    build(sample, corpus, tmp_path / "whole.db")
-    real = MilvusStore.write
+    build(sample, corpus, tmp_path / "whole.db", shard_size=1500)
+    real = Writer.send
     for dies_at in (1, 2, 4):
         calls = 0
 
-        def write(store: MilvusStore, rows: Rows, replace: bool = False, dies_at: int = dies_at) -> None:
+        def send(store: Writer, rows: Rows, replace: bool = False, dies_at: int = dies_at) -> None:
             nonlocal calls
             calls += 1
             if calls == dies_at:
@@ -47,13 +46,13 @@ def test_an_interrupted_run_resumed_equals_an_undisturbed_one(
             real(store, rows, replace)
 
         uri = tmp_path / f"dies{dies_at}.db"
-        monkeypatch.setattr(MilvusStore, "write", write)
+        monkeypatch.setattr(Writer, "send", send)
         with pytest.raises(InterruptedRunError):
-            build(sample, corpus, uri)
+            build(sample, corpus, uri, shard_size=1500)
         with pytest.raises(StoreError, match="not sealed"):
             checksum(uri)
-        monkeypatch.setattr(MilvusStore, "write", real)
-        build(sample, corpus, uri)
+        monkeypatch.setattr(Writer, "send", real)
+        build(sample, corpus, uri, shard_size=1500)
         assert checksum(uri) == checksum(tmp_path / "whole.db")
 
 
@@ -80,8 +79,9 @@ def test_other_settings_are_refused_by_name_and_replace_starts_over(sample: Load
     with pytest.raises(InputError, match="the corpus has changed"):
         build(sample, corpus, tmp_path / "a.db")
     with Phases() as phases:
-        changed = settings(sample, corpus, tmp_path / "a.db", dim=8)
-        assert ingest(sample, changed, tmp_path / "a.run", phases, replace_old=True).dim == 8
+        changed = settings(corpus, tmp_path / "a.db", dim=8)
+        manifest = ingest(changed, tmp_path / "a.run", phases, model=sample, replace_old=True)
+        assert manifest and manifest.dim == 8
 
 
 def test_a_collection_of_another_run_is_left_alone(sample: LoadedModel, tmp_path: Path) -> None:

@@ -1,62 +1,101 @@
 """Corpora: what is read, in which order, and what is refused."""
 
+import csv
 import gzip
 import json
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from dresd_milvus.corpus import Template, read_documents, stdlib
+from dresd_milvus.corpus import Document, Reading, Source, Template, read_documents, stdlib
+from dresd_milvus.corpus.chat import chat_template
+from dresd_milvus.corpus.duplicates import Dedup, Duplicates
+from dresd_milvus.corpus.recipes import RECIPES
 from dresd_milvus.errors import InputError
 
 ROWS = [{"instruction": f"q{n}", "output": f"a{n}"} for n in range(5)]
 
+TALK = [
+    {"role": "system", "content": "Be kind."},
+    {"role": "user", "content": "Hello?"},
+    {"role": "assistant", "content": "Hello!"},
+    {"role": "user", "content": "Bye."},
+    {"role": "assistant", "content": "Farewell."},
+    {"role": "user", "content": "nobody answers"},
+]
 
-@pytest.mark.parametrize("name", ["a.json", "a.jsonl", "a.jsonl.gz"])
-def test_json_files_of_every_kind(tmp_path: Path, name: str) -> None:
-    text = json.dumps(ROWS) if name == "a.json" else "\n".join(map(json.dumps, ROWS)) + "\n\n"
-    opened = gzip.open if name.endswith("gz") else open
-    with opened(tmp_path / name, "wt") as file:
-        file.write(text)
-    documents = list(read_documents(str(tmp_path / name)))
-    assert [(d.prompt, d.response) for d in documents] == [(f"q{n}", f"a{n}") for n in range(5)]
-    assert len(list(read_documents(str(tmp_path / name), limit=2))) == 2
+
+def read(text: str | Path, limit: int | None = None, **how: Any) -> list[Document]:
+    return list(read_documents(Source.parse(str(text)), Reading(**how), limit))
+
+
+def write_jsonl(path: Path, rows: list[Any]) -> Path:
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl", "a.jsonl.gz", "a.csv", "a.csv.gz", "a.parquet"])
+def test_files_of_every_kind(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    if name.endswith("parquet"):
+        pq.write_table(pa.Table.from_pylist(ROWS), path)
+    else:
+        with gzip.open(path, "wt") if name.endswith("gz") else path.open("w") as file:
+            if "csv" in name:
+                writer = csv.DictWriter(file, ["instruction", "output"])
+                writer.writeheader()
+                writer.writerows(ROWS)
+            else:
+                file.write(json.dumps(ROWS) if name == "a.json" else "\n".join(map(json.dumps, ROWS)) + "\n\n")
+    assert [d.turns for d in read(path)] == [(f"q{n}", f"a{n}") for n in range(5)]
+    assert len(read(path, limit=2)) == 2 and {d.origin for d in read(f"mine={path}")} == {"mine"}
 
 
 def test_rows_without_a_key_are_counted_and_named(tmp_path: Path) -> None:
-    path = tmp_path / "a.jsonl"
-    rows = [*ROWS, {"instruction": "q"}, {"instruction": "q", "output": None}]
-    path.write_text("\n".join(map(json.dumps, rows)))
-    with pytest.raises(InputError, match=r"2 of 7 rows of .* under the key 'output', the first of them row 6"):
-        list(read_documents(str(path)))
-    assert len(list(read_documents(str(path), limit=5))) == 5
-    with pytest.raises(InputError, match=r"7 of 7 rows .* key 'answer'.*--response-key"):
-        list(read_documents(str(path), response_key="answer"))
+    path = write_jsonl(tmp_path / "a.jsonl", [*ROWS, {"instruction": "q"}, {"instruction": "q", "output": None}])
+    with pytest.raises(InputError, match=r"2 of 7 rows of .* the first of them row 6 \(its keys: instruction\)"):
+        read(path)
+    assert len(read(path, limit=5)) == 5
+    with pytest.raises(InputError, match=r"7 of 7 rows .*--response-key"):
+        read(path, response_key="answer")
+    reading = Reading(incomplete="skip")
+    assert len(list(read_documents(Source.parse(str(path)), reading))) == 5
+    assert reading.skipped == {"incomplete rows": 2}
 
 
 def test_unusual_keys_are_asked_for(tmp_path: Path) -> None:
-    path = tmp_path / "a.jsonl"
-    path.write_text('{"in": "q", "out": "a"}\n')
+    path = write_jsonl(tmp_path / "a.jsonl", [{"in": "q", "out": "a"}])
     with pytest.raises(InputError, match="keys in, out; say with --prompt-key"):
-        list(read_documents(str(path)))
-    assert next(read_documents(str(path), "in", "out")).response == "a"
+        read(path)
+    assert read(path, prompt_key="in", response_key="out") == [Document(("q", "a"), "a.jsonl")]
+
+
+def test_plain_text_rows_are_answers_to_nothing(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "a.jsonl", [{"text": "one"}, {"text": "two"}])
+    assert [d.turns for d in read(path, template=Template())] == [("", "one"), ("", "two")]
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
         ("a.jsonl", b"", "has no rows"),
-        ("a.jsonl", b'{"instruction": "q", "output": "a"}\n{"inst', "cannot be read"),
+        ("a.jsonl", b'{"instruction": "q", "output": "a"}\n{"inst', "row 2 of .* cannot be read"),
         ("a.jsonl", b"[1]\n", "row 1 of .* is not a JSON object"),
         ("a.jsonl.gz", b"not gzip", "cannot be read"),
-        ("a.jsonl", b'{"instruction": "\xff"}', "cannot be read"),
-        ("a.csv", b"a,b", "not a kind of file"),
+        ("a.jsonl", b'{"instruction": "\xff"}', "row 1 of .* cannot be read.*utf-8"),
+        ("a.json", b"[{}, ", "cannot be read"),
+        ("a.parquet", b"PAR1 not", "cannot be read"),
+        ("a.csv", b"instruction,output\n\xff,a", "cannot be read"),
+        ("a.xlsx", b"a,b", "not a kind of file"),
     ],
 )
 def test_what_cannot_be_read_is_one_clear_line(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=message):
-        list(read_documents(str(tmp_path / name)))
+        read(tmp_path / name)
 
 
 def test_a_folder_gives_its_text_files_in_order(tmp_path: Path) -> None:
@@ -65,18 +104,99 @@ def test_a_folder_gives_its_text_files_in_order(tmp_path: Path) -> None:
         "a/x.txt": b"x",
         "z.bin": b"\xff\x00",
         "n.txt": b"a\0b",
-        "e.md": b" ",
     }.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(content)
     (tmp_path / ".hidden").mkdir()
     (tmp_path / ".hidden" / "h.txt").write_text("h")
-    assert [(d.prompt, d.response) for d in read_documents(str(tmp_path))] == [("", "x"), ("", "b = 1")]
+    reading = Reading()
+    documents = list(read_documents(Source.parse(str(tmp_path)), reading))
+    assert [d.turns for d in documents] == [("", "x"), ("", "b = 1")]
+    assert reading.skipped == {"files that are not UTF-8": 1, "binary files": 1}
 
 
-def test_an_unknown_source_is_refused() -> None:
+def test_what_is_not_there_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no source 'nowhere'"):
-        list(read_documents("nowhere"))
+        read("nowhere")
+    with pytest.raises(InputError, match="names no place"):
+        read("mine=")
+    with pytest.raises(InputError, match="cannot load the dataset 'no-such/dataset'"):
+        read("hf:no-such/dataset")
+
+
+def conversations(tmp_path: Path) -> Path:
+    other = [{"from": "human", "value": "1?"}, {"from": "gpt", "value": "1!"}]
+    return write_jsonl(tmp_path / "chat.jsonl", [{"messages": TALK}, {"messages": other}])
+
+
+def test_conversations_under_a_plain_template(tmp_path: Path) -> None:
+    first, second = read(conversations(tmp_path), template=Template("Q: {prompt}\nA: "))
+    assert first.turns == ("Be kind.\nQ: Hello?\nA: ", "Hello!", "\nQ: Bye.\nA: ", "Farewell.")
+    assert second.turns == ("Q: 1?\nA: ", "1!")
+
+
+class ChatTokenizer:
+    """What the chat code asks of a tokenizer."""
+
+    chat_template, bos_token, bos_token_id = "there is one", "<s>", 1
+
+    def apply_chat_template(self, messages: list[dict[str, str]], tokenize: bool, add_generation_prompt: bool) -> str:
+        said = "".join(f"<{m['role']}>{m['content']}</>" for m in messages)
+        return "<s>" + said + ("<assistant>" if add_generation_prompt else "")
+
+    def __call__(self, text: str) -> Any:
+        return type("Found", (), {"input_ids": [1]})
+
+
+def test_conversations_in_the_models_own_chat_template(tmp_path: Path) -> None:
+    tokenizer = ChatTokenizer()
+    first, second = read(conversations(tmp_path), chat=tokenizer)
+    assert first.turns == (
+        "<system>Be kind.</><user>Hello?</><assistant>",
+        "Hello!",
+        "</><user>Bye.</><assistant>",
+        "Farewell.",
+    )
+    assert second.turns == ("<user>1?</><assistant>", "1!")
+    assert chat_template(tokenizer) == "<user>{prompt}</><assistant>"
+    with pytest.raises(InputError, match="has no chat template"):
+        chat_template(type("Plain", (), {"chat_template": None}))
+
+
+def test_recipes_read_a_local_copy_under_their_own_name(tmp_path: Path) -> None:
+    path = write_jsonl(
+        tmp_path / "ultra.jsonl", [{"prompt": "x", "messages": [*TALK[1:5], n_th(n)]} for n in range(30)]
+    )
+    documents = read(f"ultrachat={path}", template=Template("{prompt}|"))
+    assert [d.turns for d in documents] == [("Hello?|", "Hello!")] * 30 and documents[0].origin == "ultrachat"
+    rows = [{"instruction": f"q{n}", "input": "i", "output": f"a{n}"} for n in range(3)]
+    assert read(f"codealpaca={write_jsonl(tmp_path / 'c.jsonl', rows)}")[2].turns == ("q2", "a2")
+    bench = write_jsonl(tmp_path / "m.jsonl", [{"prompt": ["first?", "second?"]}])
+    assert read(f"mt-bench={bench}", answers=False)[0].turns == ("first?", "")
+    assert {"evol-instruct-code", "ultrachat", "codealpaca", "mt-bench"} == set(RECIPES)
+    assert (RECIPES["ultrachat"].shuffle, RECIPES["ultrachat"].take) == (42, 80_000)
+
+
+def n_th(number: int) -> dict[str, str]:
+    return {"role": "user", "content": str(number)}
+
+
+def test_the_order_of_a_recipe_is_its_seeds(tmp_path: Path) -> None:
+    """The paper's subset is datasets' own shuffle(seed=42), so ours must be too."""
+    import datasets
+
+    rows = [{"messages": [n_th(n), {"role": "assistant", "content": f"a{n}"}]} for n in range(40)]
+    path = write_jsonl(tmp_path / "u.jsonl", rows)
+    expected = [f"a{n}" for n in datasets.Dataset.from_dict({"n": list(range(40))}).shuffle(seed=42)["n"]]
+    assert [d.turns[1] for d in read(f"ultrachat={path}")] == expected
+
+
+@pytest.mark.parametrize(("mode", "kept"), [("none", 4), ("exact", 3), ("near", 2)])
+def test_duplicates(mode: Dedup, kept: int) -> None:
+    long = "def f(a, b):\n" + "\n".join(f"    x{n} = a + b * {n} - some_value({n})" for n in range(40))
+    texts = [long, long, long.replace("x39", "y39"), "something else entirely, about nothing in particular"]
+    duplicates = Duplicates(mode)
+    assert sum(not duplicates.seen(Document(("prompt", text), "x")) for text in texts) == kept
 
 
 def test_the_standard_library_is_split_without_overlap() -> None:

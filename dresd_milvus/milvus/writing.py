@@ -1,0 +1,174 @@
+"""Writing rows: requests built column by column, several under way at a time, sent again when a server was away."""
+
+from __future__ import annotations
+
+import base64
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from dresd_milvus.milvus.connection import is_embedded
+from dresd_milvus.milvus.explain import explained
+from dresd_milvus.milvus.search import connection
+from dresd_milvus.store import Manifest, Rows
+
+REQUEST_BYTES = 8 << 20
+"""Of one request, about; a server takes 64 MB, and small ones can be spread over its shards."""
+
+IN_FLIGHT = 4
+"""Requests that may be unanswered: the next is built while the server works on the last."""
+
+ANSWER_SECONDS, PATIENCE_SECONDS = 60.0, 120.0
+"""How long one request may take, and how long a server that is away or too busy is waited for."""
+
+PERMANENT = frozenset({7, 100, 101, 1100, 1101, 1802})
+"""Milvus's codes for what waiting cannot mend: permission, no such collection or partition, wrong parameters, the
+collection's schema."""
+
+MEMORY_AND_DISK = frozenset({3, 9})
+"""... and for a server that refuses writes until somebody makes room: quota exceeded (3 of old, 9 denied)."""
+
+
+class Writer:
+    """Sends rows to one collection; `flush` when all is sent. waiting: told, once, when a server keeps us waiting.
+
+    A request that failed half-way may have been carried out: it is sent again as an upsert, which gives the same rows.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        token: str,
+        collection: str,
+        manifest: Manifest,
+        partition: Callable[[str], str],
+        waiting: Callable[[str], None] = lambda why: None,
+    ) -> None:
+        self.uri, self.collection, self.manifest, self.waiting = uri, collection, manifest, waiting
+        self._partition = partition
+        self._metadata = [("authorization", base64.b64encode(token.encode()).decode())] if token else []
+        self._channel, self._stub = connection(uri)
+        self._sent: deque[tuple[Any, Any]] = deque()
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def send(self, rows: Rows, replace: bool = False) -> None:
+        """Send rows; waits while IN_FLIGHT requests are unanswered. replace: some of them may be there already.
+
+        Raises StoreError for the first request that failed for good.
+        """
+        from pymilvus.grpc_gen import milvus_pb2
+
+        kind = milvus_pb2.UpsertRequest if replace else milvus_pb2.InsertRequest
+        with explained(self.uri):
+            partition = self._partition(rows.origin[:64])
+            for part in _parts(rows, REQUEST_BYTES // self._row_bytes(rows)):
+                request = kind(collection_name=self.collection, partition_name=partition, num_rows=len(part))
+                request.fields_data.extend(_columns(part, self.manifest))
+                while len(self._sent) >= IN_FLIGHT:
+                    self._settle()
+                self._sent.append((request, self._start(request)))
+
+    def flush(self) -> None:
+        """Return when every row that was sent is stored; StoreError otherwise."""
+        with explained(self.uri):
+            while self._sent:
+                self._settle()
+
+    def _row_bytes(self, rows: Rows) -> int:
+        """About: negative token ids, which pad, take ten bytes each."""
+        return 4 * rows.vectors.shape[1] + 5 * rows.next_tokens.shape[1] + 160
+
+    def _start(self, request: Any) -> Any:
+        call = self._stub.Upsert if type(request).__name__ == "UpsertRequest" else self._stub.Insert
+        return call.future(request, timeout=ANSWER_SECONDS, metadata=self._metadata)
+
+    def _settle(self) -> None:
+        """Wait for the oldest request; send it again until it is stored, or PATIENCE_SECONDS are over."""
+        from grpc import RpcError
+        from pymilvus.exceptions import MilvusException
+        from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential
+
+        request, future = self._sent.popleft()
+        try:
+            return _check(future.result())
+        except (RpcError, MilvusException) as error:
+            if is_embedded(self.uri) or not _passing(error):
+                raise
+            self.waiting(f"the Milvus at {self.uri} does not take rows at the moment; waiting for it")
+        again = _as_upsert(request)
+        for attempt in Retrying(
+            stop=stop_after_delay(PATIENCE_SECONDS),
+            wait=wait_exponential(0.5, max=5),
+            retry=retry_if_exception(_passing),
+            reraise=True,
+        ):
+            with attempt:
+                _check(self._start(again).result())
+        return None
+
+
+def _check(answer: Any) -> None:
+    from pymilvus.exceptions import MilvusException
+
+    if answer.status.code or answer.status.error_code:
+        raise MilvusException(answer.status.code or answer.status.error_code, answer.status.reason)
+
+
+def _passing(error: BaseException) -> bool:
+    """Whether the same request may be taken later."""
+    import grpc
+    from pymilvus.exceptions import MilvusException
+
+    if isinstance(error, MilvusException):
+        return error.code not in PERMANENT | MEMORY_AND_DISK
+    lasting = ("UNAUTHENTICATED", "PERMISSION_DENIED", "INVALID_ARGUMENT", "UNIMPLEMENTED", "OUT_OF_RANGE")
+    return isinstance(error, grpc.RpcError) and error.code().name not in lasting
+
+
+def _as_upsert(request: Any) -> Any:
+    from pymilvus.grpc_gen import milvus_pb2
+
+    return milvus_pb2.UpsertRequest(
+        collection_name=request.collection_name,
+        partition_name=request.partition_name,
+        num_rows=request.num_rows,
+        fields_data=request.fields_data,
+    )
+
+
+def _parts(rows: Rows, size: int) -> Iterator[Rows]:
+    for start in range(0, len(rows), max(size, 1)):
+        at = slice(start, start + size)
+        previews = rows.previews[at] if rows.previews else None
+        yield Rows(rows.pk[at], rows.vectors[at], rows.next_tokens[at], rows.origin, previews)
+
+
+def _columns(rows: Rows, manifest: Manifest) -> Iterator[Any]:
+    """The rows' fields as Milvus's protocol has them."""
+    from pymilvus.grpc_gen import schema_pb2
+    from pymilvus.grpc_gen.schema_pb2 import DataType
+
+    from dresd_milvus.milvus.schema import PREVIEW_BYTES
+
+    def scalars(name: str, kind: Any, **data: Any) -> Any:
+        return schema_pb2.FieldData(field_name=name, type=kind, scalars=schema_pb2.ScalarField(**data))
+
+    yield scalars("pk", DataType.Int64, long_data=schema_pb2.LongArray(data=rows.pk.tolist()))
+    keys = rows.vectors.astype(manifest.vectors, copy=False)
+    vectors = schema_pb2.VectorField(dim=keys.shape[1])
+    if manifest.vectors == "float16":
+        vectors.float16_vector = keys.tobytes()
+        yield schema_pb2.FieldData(field_name="vector", type=DataType.Float16Vector, vectors=vectors)
+    else:
+        vectors.float_vector.data.extend(keys.ravel())
+        yield schema_pb2.FieldData(field_name="vector", type=DataType.FloatVector, vectors=vectors)
+    yield scalars("next_token", DataType.Int64, long_data=schema_pb2.LongArray(data=rows.next_tokens[:, 0].tolist()))
+    payload = [schema_pb2.ScalarField(int_data=schema_pb2.IntArray(data=row)) for row in rows.next_tokens.tolist()]
+    array = schema_pb2.ArrayArray(data=payload, element_type=DataType.Int32)
+    yield scalars("next_tokens", DataType.Array, array_data=array)
+    previews = rows.previews or [""] * len(rows)
+    cut = [preview.encode()[:PREVIEW_BYTES].decode(errors="ignore") for preview in previews]
+    for name, texts in (("origin", [rows.origin[:64]] * len(rows)), ("preview", cut)):
+        yield scalars(name, DataType.VarChar, string_data=schema_pb2.StringArray(data=texts))

@@ -1,0 +1,149 @@
+"""Rows in Parquet files, with a collection's own columns, so that Milvus's bulk import reads them too."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dresd_milvus.errors import StoreError
+from dresd_milvus.store import Rows
+
+
+def schema(dim: int) -> pa.Schema:
+    """The columns of a file of rows with keys of dim dimensions."""
+    return pa.schema(
+        {
+            "pk": pa.int64(),
+            "vector": pa.list_(pa.float32(), dim),
+            "next_token": pa.int64(),
+            "next_tokens": pa.list_(pa.int32()),
+            "origin": pa.string(),
+            "preview": pa.string(),
+        }
+    )
+
+
+class RowFile:
+    """Writes one file, whole or not at all: it has its name, and is on the disk, once it is closed without an error.
+
+    digest: of its bytes, known then. Raises OSError where the disk is full.
+    """
+
+    def __init__(self, path: Path, dim: int) -> None:
+        self.path, self.rows, self.digest = path, 0, ""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._part = path.with_name(path.name + ".part")
+        self._file = _Hashing(self._part.open("wb"))
+        self._schema = schema(dim)
+        self._writer = pq.ParquetWriter(self._file, self._schema)
+
+    def __enter__(self) -> RowFile:
+        return self
+
+    def write(self, rows: Rows) -> None:
+        size, (count, continuation) = rows.vectors.shape[1], rows.next_tokens.shape
+        offsets = np.arange(0, (count + 1) * continuation, continuation, dtype=np.int32)
+        columns = {
+            "pk": rows.pk,
+            "vector": pa.FixedSizeListArray.from_arrays(pa.array(rows.vectors.ravel()), size),
+            "next_token": rows.next_tokens[:, 0].astype(np.int64),
+            "next_tokens": pa.ListArray.from_arrays(pa.array(offsets), pa.array(rows.next_tokens.ravel())),
+            "origin": pa.array([rows.origin], pa.string()).take(pa.array(np.zeros(count, np.int32))),
+            "preview": pa.array(rows.previews or [""] * count, pa.string()),
+        }
+        self._writer.write_table(pa.table(columns, schema=self._schema))
+        self.rows += count
+
+    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
+        try:
+            self._writer.close()
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except BaseException:
+            kind = kind or OSError
+            raise
+        finally:
+            self._file.close()
+            if kind is not None:
+                self._part.unlink(missing_ok=True)
+        if kind is None:
+            self._part.replace(self.path)
+            sync_folder(self.path.parent)
+            self.digest = self._file.hexdigest()
+
+
+def read_rows(path: Path, digest: str | None = None) -> Iterator[Rows]:
+    """The rows of a file in batches, one origin each; StoreError where it is damaged or not the one of this digest."""
+    try:
+        content: Any = path
+        if digest is not None:
+            content = path.read_bytes()
+            if hashlib.blake2b(content, digest_size=16).hexdigest() != digest:
+                raise StoreError(f"{path} is damaged: it is not what was written")
+            content = pa.BufferReader(content)
+        with pq.ParquetFile(content) as file:
+            for batch in file.iter_batches(10_000):
+                yield from _by_origin(batch)
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        raise StoreError(f"{path} cannot be read ({error})") from error
+
+
+def _by_origin(batch: pa.RecordBatch) -> Iterator[Rows]:
+    origins = batch.column("origin").dictionary_encode()
+    numbers = origins.indices.to_numpy()
+    for number, origin in enumerate(origins.dictionary.to_pylist()):
+        part = batch if len(origins.dictionary) == 1 else batch.filter(pa.array(numbers == number))
+        tokens = part.column("next_tokens")
+        yield Rows(
+            pk=part.column("pk").to_numpy(),
+            vectors=part.column("vector").flatten().to_numpy().reshape(len(part), -1),
+            next_tokens=tokens.flatten().to_numpy().reshape(len(part), -1),
+            origin=str(origin),
+            previews=part.column("preview").to_pylist(),
+        )
+
+
+def sync_folder(folder: Path) -> None:
+    """Have a folder's entries on the disk."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+class _Hashing(io.RawIOBase):
+    """A file that hashes what is written to it, in order."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        super().__init__()
+        self._to, self._digest = file, hashlib.blake2b(digest_size=16)
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._digest.update(data)
+        return self._to.write(data)
+
+    def flush(self) -> None:
+        if not self._to.closed:
+            self._to.flush()
+
+    def fileno(self) -> int:
+        return self._to.fileno()
+
+    def close(self) -> None:
+        self._to.close()
+        super().close()
+
+    def hexdigest(self) -> str:
+        return self._digest.hexdigest()

@@ -1,0 +1,284 @@
+"""A run that is going on: its folder, plan and model, and the phases from the fit to the seal.
+
+Every phase does what is missing of it and may be interrupted anywhere. Several processes may be at work on one run: a
+phase that is whole (fit, seal) is done by the first that comes, the others wait for it; of the shards everyone takes a
+fixed part.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+from dresd_milvus.errors import InputError, StoreError
+from dresd_milvus.inspection import Checksum
+from dresd_milvus.loading import LoadedModel, load_model
+from dresd_milvus.milvus import MilvusStore, has_collection
+from dresd_milvus.projection import Projection
+from dresd_milvus.rowfile import read_rows
+from dresd_milvus.store import Manifest
+from ingestion.documents import read_documents
+from ingestion.embed import Embedder, embed_shard
+from ingestion.fit import fit_projection, plot_fit
+from ingestion.folder import RunFolder, write_durably
+from ingestion.plan import Plan, load_plan
+
+
+class Progress(Protocol):
+    """How a run tells what it does."""
+
+    def phase(self, name: str, total: int | None, unit: str, done: int = 0) -> None: ...
+    def advance(self, amount: int) -> None: ...
+    def tell(self, line: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Share:
+    """The shards that one of `world` workers takes: every world-th from `rank` on, so that nobody has to be asked."""
+
+    rank: int = 0
+    world: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rank < self.world:
+            raise InputError(f"there is no share {self.rank}/{self.world}; the first of two is 0/2, the last is 1/2")
+
+    @classmethod
+    def parse(cls, text: str) -> Share:
+        """'i/n', i from 0; raises InputError for anything else."""
+        rank, slash, world = text.partition("/")
+        if not (slash and rank.isdecimal() and world.isdecimal()):
+            raise InputError(f"a share is written i/n, i from 0 to n - 1, not '{text}'")
+        return cls(int(rank), int(world))
+
+    def split(self, worker: int, workers: int) -> Share:
+        """The part of it that one of several workers takes."""
+        return Share(self.rank + self.world * worker, self.world * workers)
+
+    def __str__(self) -> str:
+        return f"{self.rank}/{self.world}"
+
+
+class Run:
+    """plan: what is built. token: of the server. device: of the model, which is loaded when it is first wanted."""
+
+    def __init__(
+        self, folder: Path, plan: Plan, token: str = "", device: str = "auto", model: LoadedModel | None = None
+    ) -> None:
+        self.plan, self.token, self.device, self._given = plan, token, device, model
+        self.folder = RunFolder(folder, plan.fingerprint)
+
+    @classmethod
+    def open(cls, folder: Path, token: str = "", device: str = "auto") -> Run:
+        """A run that was planned; raises InputError when there is none."""
+        return cls(folder, load_plan(folder), token, device)
+
+    @cached_property
+    def model(self) -> LoadedModel:
+        """The target; InputError when it is not the one that the run was begun with."""
+        settings = self.plan.settings
+        model = self._given or load_model(settings.model, settings.dtype, self.device)
+        about = {"model": model.fingerprint, "tokenizer": model.tokenizer_hash, "dtype": model.dtype}
+        path = self.folder.folder / "model.json"
+        with suppress(FileNotFoundError):
+            before = json.loads(path.read_text())
+            differs = [
+                f"{name} was {before.get(name)} and is {about[name]}"
+                for name in about
+                if before.get(name) != about[name]
+            ]
+            if differs:
+                raise InputError(
+                    f"the run in {self.folder.folder} was begun with another model: {'; '.join(differs)}; use that one "
+                    "(--dtype as it was), or give --replace to start over"
+                )
+            return model
+        if model.tokenizer_hash != self.plan.tokenizer:
+            raise InputError(f"the tokenizer of {settings.model} has changed since the run was planned; give --replace")
+        write_durably(path, json.dumps(about) + "\n")
+        return model
+
+    @cached_property
+    def embedder(self) -> Embedder:
+        return Embedder(self.model, self.plan.settings.max_length)
+
+    @cached_property
+    def projection(self) -> Projection:
+        """That of the fit phase; InputError before it."""
+        marker = self.folder.done("fit")
+        if marker is None:
+            raise InputError(
+                f"the run in {self.folder.folder} is not fitted; run dresd ingest fit, or dresd ingest run"
+            )
+        projection = Projection.load(self.folder.folder)
+        if projection.fingerprint != marker["projection"]:
+            raise InputError(f"the projection in {self.folder.folder} is not the one that was fitted; give --replace")
+        return projection
+
+    def shards(self, share: Share = Share()) -> range:
+        return range(share.rank, len(self.plan.shards), share.world)
+
+    def embedded(self, shard: int) -> dict[str, Any] | None:
+        """What the marker of an embedded shard says; None where its rows are not there."""
+        marker = self.folder.done("embed", shard)
+        return marker if marker and self.folder.file("embed", shard).exists() else None
+
+    def to_embed(self, share: Share) -> list[int]:
+        """The shards that are neither loaded nor embedded."""
+        return [n for n in self.shards(share) if not self.folder.done("load", n) and not self.embedded(n)]
+
+    def fit(self, progress: Progress) -> None:
+        """Fit the projection, unless that is done."""
+        if self.folder.done("fit"):
+            return
+        with self.folder.claim("fit", wait=True):
+            if self.folder.done("fit"):
+                return
+            embedder, settings = self.embedder, self.plan.settings
+            progress.phase("fitting the projection", min(settings.fit_tokens, self.plan.tokens), "states")
+            self.folder.begin("fit")
+            projection, curve = fit_projection(embedder, self.folder, self.plan, progress.advance)
+            projection.save(self.folder.folder)
+            plot_fit(curve, projection.dim, self.folder.folder / "fit" / "explained.png")
+            write_durably(self.folder.folder / "fit" / "curve.json", json.dumps(asdict(curve)) + "\n")
+            self.folder.finish("fit", projection=projection.fingerprint, dim=projection.dim, states=projection.samples)
+
+    def embed(self, share: Share, advance: Callable[[int], None]) -> None:
+        """Embed the shards of a share that are not; advance is told of rows."""
+        for shard in self.to_embed(share):
+            with self.folder.claim("embed", shard):
+                self.folder.begin("embed", shard)
+                made = embed_shard(
+                    self.embedder,
+                    self.projection,
+                    read_documents(self.folder.file("documents", shard)),
+                    self.folder.file("embed", shard),
+                    self.plan.settings.continuation,
+                    self.plan.settings.responses_only,
+                    advance,
+                )
+                self.folder.finish("embed", shard, projection=self.projection.fingerprint, **made)
+
+    def load(self, share: Share, progress: Progress) -> None:
+        """Send the rows of the shards of a share that are not in the collection yet."""
+        with self.collection() as store:
+            pending = [shard for shard in self.shards(share) if not self.folder.done("load", shard)]
+            if not pending:
+                return
+            total = sum((self.embedded(shard) or {}).get("rows", 0) for shard in pending)
+            progress.phase("loading", total, "rows")
+            for shard in pending:
+                with self.folder.claim("load", shard):
+                    self._load_shard(store, shard, progress)
+
+    def _load_shard(self, store: MilvusStore, shard: int, progress: Progress) -> None:
+        made, path = self.embedded(shard), self.folder.file("embed", shard)
+        if made is None:
+            raise InputError(f"shard {shard} of {self.folder.folder} is not embedded; run dresd ingest embed first")
+        if made["projection"] != store.manifest.projection:
+            raise StoreError(
+                f"the rows of shard {shard} were made with another projection than the collection "
+                f"'{store.collection}' has; give --replace to start over"
+            )
+        may_be_there = self.folder.begun("load", shard)
+        self.folder.begin("load", shard)
+        writer = store.writer(progress.tell)
+        try:
+            for rows in read_rows(path, made["file"]):
+                writer.send(rows, replace=may_be_there)
+                progress.advance(len(rows))
+        except StoreError as error:
+            if str(path) in str(error):
+                self.folder.undo("embed", shard)
+                raise StoreError(f"{error}; run the same command again, which embeds this shard anew") from error
+            raise
+        writer.flush()
+        self.folder.finish("load", shard, rows=made["rows"], checksum=made["checksum"])
+
+    def collection(self) -> MilvusStore:
+        """The collection of this run, made if need be. What the markers say of one that is gone is forgotten."""
+        settings = self.plan.settings
+        with self.folder.claim("load", len(self.plan.shards), wait=True):
+            if has_collection(settings.uri, settings.collection, self.token):
+                store = MilvusStore.open(settings.uri, settings.collection, self.token)
+                if store.manifest.build == self.plan.build:
+                    return store
+                store.close()
+                raise StoreError(
+                    f"the collection '{settings.collection}' in {settings.uri} was not built by the run in "
+                    f"{self.folder.folder}; give --replace to build it anew, or another --collection"
+                )
+            self.folder.forget("load")
+            self.folder.forget("seal")
+            return MilvusStore.create(
+                settings.uri, settings.collection, self._manifest(), self.projection, self.token, self.plan.tokens
+            )
+
+    def _manifest(self) -> Manifest:
+        settings = self.plan.settings
+        model = json.loads((self.folder.folder / "model.json").read_text())
+        return Manifest(
+            model=settings.model,
+            model_fingerprint=model["model"],
+            tokenizer_hash=model["tokenizer"],
+            projection=self.projection.fingerprint,
+            dim=self.projection.dim,
+            continuation=settings.continuation,
+            template=self.plan.template,
+            source=", ".join(settings.sources),
+            index=settings.index,
+            vectors=settings.vectors,
+            partition_by=settings.partition_by,
+            partitions=settings.partitions,
+            build=self.plan.build,
+        )
+
+    def missing(self) -> list[int]:
+        """The shards that are not loaded."""
+        return [shard for shard in self.shards() if not self.folder.done("load", shard)]
+
+    def seal(self, progress: Progress, keep_rows: bool = False) -> Manifest:
+        """Index, count and seal the collection, when all is loaded; the rows' files are removed unless they are kept.
+
+        Raises InputError while shards are missing, StoreError when the collection does not hold what was sent.
+        """
+        with self.folder.claim("seal", wait=True), self.collection() as store:
+            missing = self.missing()
+            if missing:
+                raise InputError(
+                    f"{len(missing)} of {len(self.plan.shards)} shards are not loaded (the first is {missing[0]}); "
+                    "run dresd ingest run, or dresd ingest load"
+                )
+            loaded = [self.folder.done("load", shard) or {} for shard in self.shards()]
+            rows = sum(marker["rows"] for marker in loaded)
+            if not store.manifest.seal:
+                progress.phase("indexing and sealing", rows, "rows")
+                self.folder.begin("seal")
+                manifest = replace(store.manifest, documents=self.plan.documents)
+                store.seal(manifest, progress=progress.advance, rows=rows)
+            if not self.folder.done("seal"):
+                checksum = Checksum.total(marker["checksum"] for marker in loaded)
+                self.folder.finish("seal", rows=rows, checksum=checksum, seal=store.manifest.seal)
+            if not keep_rows:
+                shutil.rmtree(self.folder.file("embed", 0).parent, ignore_errors=True)
+            return store.manifest
+
+
+def drop(folder: Path, uri: str, collection: str, token: str) -> None:
+    """Remove a run and its collection."""
+    if has_collection(uri, collection, token):
+        with MilvusStore.open(uri, collection, token) as store:
+            store.drop()
+    if (folder / "plan.json").exists() or (folder / "documents").exists():
+        shutil.rmtree(folder)
+
+
+def rows_of(run: Run, phase: str, shards: Iterable[int]) -> int:
+    """The rows of those shards of which a phase is done."""
+    return sum((run.folder.done(phase, shard) or {}).get("rows", 0) for shard in shards)

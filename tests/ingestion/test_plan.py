@@ -1,0 +1,111 @@
+"""Plans: what becomes of a corpus before the model sees it."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dresd_milvus.errors import InputError, StoreError
+from dresd_milvus.loading import LoadedModel
+from ingestion.documents import LONGEST, read_documents
+from ingestion.folder import RunFolder
+from ingestion.plan import Plan, load_plan, make_plan
+from tests.samples import settings
+
+
+def planned(sample: LoadedModel, folder: Path, rows: list[dict[str, Any]], **other: Any) -> Plan:
+    folder.mkdir(exist_ok=True)
+    (folder / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return make_plan(settings(folder / "a.jsonl", "x.db", **other), folder / "run", sample.tokenizer)
+
+
+def texts(folder: Path, plan: Plan) -> list[tuple[str, ...]]:
+    shards = [read_documents(RunFolder(folder / "run").file("documents", n)) for n in range(len(plan.shards))]
+    assert [(shard.first, len(shard.documents)) for shard in shards] == [(a, b) for a, b, _ in plan.shards]
+    return [document.turns for shard in shards for document in shard.documents]
+
+
+def row(prompt: str, output: str) -> dict[str, str]:
+    return {"instruction": prompt, "output": output}
+
+
+def test_documents_are_numbered_over_shards_and_templates_are_filled_in(sample: LoadedModel, tmp_path: Path) -> None:
+    plan = planned(sample, tmp_path, [row(f"q{n}", "a" * 50) for n in range(10)], shard_size=200, dedup="none")
+    assert len(plan.shards) > 2 and plan.documents == 10
+    assert texts(tmp_path, plan) == [(f"Question: q{n}\nAnswer:\n", "a" * 50) for n in range(10)]
+    assert load_plan(tmp_path / "run") == plan and load_plan(tmp_path / "run").fingerprint == plan.fingerprint
+    encoded = sum(len(sample.tokenizer("".join(turns))["input_ids"]) for turns in texts(tmp_path, plan))
+    assert 0.8 < plan.tokens / encoded < 1.3
+
+
+def test_what_is_passed_over_is_counted(sample: LoadedModel, tmp_path: Path) -> None:
+    rows = [row("q", "a"), row("q", "a"), row("q", "  "), row("", "b"), {"instruction": "q"}]
+    plan = planned(sample, tmp_path, rows, incomplete="skip")
+    assert [turns[1] for turns in texts(tmp_path, plan)] == ["a", "b"]
+    assert plan.skipped == {"duplicates": 1, "empty documents": 1, "incomplete rows": 1}
+    with pytest.raises(InputError, match=r"is empty: no document holds text \(1 empty documents\)"):
+        planned(sample, tmp_path / "b", [row("q", " ")])
+
+
+def test_a_document_of_millions_of_characters_is_cut_at_line_breaks(sample: LoadedModel, tmp_path: Path) -> None:
+    line = "value = compute(1, 2, 3)\n"
+    text = line * (2 * LONGEST // len(line)) + "x" * LONGEST
+    plan = planned(sample, tmp_path, [row("q", text), row("short", "a")])
+    parts = texts(tmp_path, plan)
+    assert "".join(turns[1] for turns in parts[:-1]) == text and len(parts) > 3
+    assert parts[0][0] == "Question: q\nAnswer:\n" and parts[1][0] == ""
+    assert all(len(turns[1]) <= LONGEST for turns in parts) and parts[1][1].startswith(line)
+    assert plan.skipped["cuts of long documents"] == len(parts) - 2
+
+
+def test_what_utf8_cannot_hold_is_replaced(sample: LoadedModel, tmp_path: Path) -> None:
+    assert texts(tmp_path, planned(sample, tmp_path, [row("q", "a\ud800b")]))[0][1] == "a?b"
+
+
+def test_sources_keep_their_names(sample: LoadedModel, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(row("q", f"from {name}")))
+    sources = [f"first={tmp_path / 'a.jsonl'}", str(tmp_path / "b.jsonl")]
+    make_plan(settings(sources, "x.db"), tmp_path / "run", sample.tokenizer)
+    documents = read_documents(RunFolder(tmp_path / "run").file("documents", 0)).documents
+    assert [(d.origin, d.turns[1]) for d in documents] == [("first", "from a"), ("b.jsonl", "from b")]
+
+
+def test_the_plan_names_what_differs(sample: LoadedModel, tmp_path: Path) -> None:
+    plan = planned(sample, tmp_path, [row("q", "a")])
+    plan.require(plan.settings, tmp_path)
+    with pytest.raises(InputError, match="dedup was 'exact' and is 'near'; continuation was 20 and is 10"):
+        plan.require(replace(plan.settings, continuation=10, dedup="near"), tmp_path)
+    (tmp_path / "a.jsonl").write_text(json.dumps(row("q", "b")))
+    with pytest.raises(InputError, match="the corpus has changed"):
+        plan.require(plan.settings, tmp_path)
+
+
+def test_damaged_folders_are_one_clear_line(sample: LoadedModel, tmp_path: Path) -> None:
+    plan = planned(sample, tmp_path, [row("q", "a")])
+    run = RunFolder(tmp_path / "run", plan.fingerprint)
+    run.file("documents", 0).write_bytes(b"PAR1 and no more")
+    with pytest.raises(StoreError, match=r"00000\.parquet cannot be read .*--replace"):
+        read_documents(run.file("documents", 0))
+    run.finish("embed", 0, rows=1)
+    with pytest.raises(InputError, match="is of another plan"):
+        RunFolder(run.folder, "other").done("embed", 0)
+    (run.folder / "embed" / "00000.done").write_text("{")
+    with pytest.raises(InputError, match="is damaged"):
+        run.done("embed", 0)
+    (run.folder / "plan.json").write_text("{}")
+    with pytest.raises(InputError, match="is not a run folder of this version"):
+        load_plan(run.folder)
+    with pytest.raises(InputError, match="there is no plan in"):
+        load_plan(tmp_path)
+
+
+def test_one_process_at_a_time_is_at_work_on_a_shard(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path, "plan")
+    at_work = pytest.raises(InputError, match="another process is at work on shard 3")
+    with run.claim("load", 3), run.claim("load", 4), at_work, run.claim("load", 3):
+        pass
+    with run.claim("load", 3):
+        pass

@@ -1,0 +1,159 @@
+"""Several workers, several machines, several commands: the same store as one command's."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from dresd_milvus.errors import InputError, StoreError
+from dresd_milvus.inspection import inspect_store
+from dresd_milvus.milvus import MilvusStore
+from ingestion.run import Run, Share
+from tests.helpers import dresd
+from tests.samples import write_corpus
+
+Capture = pytest.CaptureFixture[str]
+SMALL = ("--dim", "16", "--shard-size", "3000", "--dtype", "float32")
+
+
+def rows(uri: Path) -> tuple[int, str]:
+    with MilvusStore.open(str(uri), "code") as store:
+        found = inspect_store(store.require_sealed())
+    return found["rows"], found["checksum"]
+
+
+def arguments(corpus: Path, uri: Path) -> tuple[str | Path, ...]:
+    return ("--source", corpus, "--uri", uri, "--collection", "code", *SMALL)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_corpus(tmp_path_factory.mktemp("shares") / "corpus.jsonl", 40)
+
+
+@pytest.fixture
+def whole(corpus: Path, tmp_path: Path, capsys: Capture) -> tuple[int, str]:
+    """The store of one undisturbed command."""
+    done = dresd(capsys, "ingest", "run", *arguments(corpus, tmp_path / "whole.db"))
+    assert done.code == 0, done
+    return rows(tmp_path / "whole.db")
+
+
+def test_shares_are_read_and_split() -> None:
+    assert Share.parse("1/3") == Share(1, 3) and str(Share(1, 3)) == "1/3"
+    for text in ("3/3", "1", "a/b", "-1/2", "1/0"):
+        with pytest.raises(InputError, match="share"):
+            Share.parse(text)
+    parts = [Share(i, 3).split(w, 2) for i in range(3) for w in range(2)]
+    assert sorted(shard for part in parts for shard in range(part.rank, 20, part.world)) == list(range(20))
+
+
+def test_every_phase_by_itself_by_workers_and_by_shares(
+    corpus: Path, tmp_path: Path, whole: tuple[int, str], capsys: Capture
+) -> None:
+    uri, run = tmp_path / "parts.db", ("--run-dir", tmp_path / "run")
+    assert "run dresd ingest plan" in dresd(capsys, "ingest", "fit", *run).error
+    planned = dresd(capsys, "ingest", "plan", *arguments(corpus, uri), *run)
+    assert "40 documents" in planned.out
+    shards = len(json.loads(dresd(capsys, "ingest", "status", *run, "--json").out)["shards"])
+    assert shards >= 3
+    assert "is not fitted; run dresd ingest fit" in dresd(capsys, "ingest", "embed", *run).error
+    assert "16 dimensions explain" in dresd(capsys, "ingest", "fit", *run).out
+    assert (tmp_path / "run" / "fit" / "explained.png").stat().st_size > 5_000
+    assert "is not embedded; run dresd ingest embed" in dresd(capsys, "ingest", "load", *run).error
+    assert dresd(capsys, "ingest", "embed", *run, "--shard", "0/2").code == 0
+    status = dresd(capsys, "ingest", "status", *run).out
+    assert f"embed  {-(-shards // 2)} of {shards} shards" in status and "fit    done" in status
+    assert dresd(capsys, "ingest", "load", *run, "--shard", "0/2").code == 0
+    assert "shards are not loaded (the first is 1)" in dresd(capsys, "ingest", "seal", *run).error
+    assert dresd(capsys, "ingest", "embed", *run, "--workers", "2").code == 0
+    assert dresd(capsys, "ingest", "load", *run).code == 0
+    assert dresd(capsys, "ingest", "seal", *run).code == 0
+    assert rows(uri) == whole
+    content = json.loads(dresd(capsys, "ingest", "status", *run, "--json").out)
+    assert set(content["phases"].values()) == {"done"} and content["rows"] == whole[0]
+    sealed = json.loads((tmp_path / "run" / "seal" / "00000.done").read_text())
+    assert (sealed["rows"], sealed["checksum"]) == whole
+
+
+def test_two_shares_one_after_the_other_give_the_store_of_one(
+    corpus: Path, tmp_path: Path, whole: tuple[int, str], capsys: Capture
+) -> None:
+    command = ("ingest", "run", *arguments(corpus, tmp_path / "two.db"))
+    first = dresd(capsys, *command, "--shard", "1/2")
+    assert first.code == 0 and "left to the other shares; not sealed yet" in first.err
+    assert dresd(capsys, *command, "--shard", "0/2").code == 0
+    assert rows(tmp_path / "two.db") == whole
+    assert "run it once without --shard" in dresd(capsys, *command, "--shard", "0/2", "--replace").error
+
+
+def test_a_damaged_file_of_rows_is_named_and_made_again(
+    corpus: Path, tmp_path: Path, whole: tuple[int, str], capsys: Capture
+) -> None:
+    uri, run = tmp_path / "damaged.db", tmp_path / "run"
+    for phase in ("plan", "fit", "embed"):
+        options = arguments(corpus, uri) if phase == "plan" else ()
+        assert dresd(capsys, "ingest", phase, *options, "--run-dir", run).code == 0
+    path = run / "rows" / "00001.parquet"
+    path.write_bytes(path.read_bytes()[:-100])
+    loading = dresd(capsys, "ingest", "run", *arguments(corpus, uri), "--run-dir", run)
+    assert "00001.parquet is damaged" in loading.error and "run the same command again" in loading.error
+    assert dresd(capsys, "ingest", "run", *arguments(corpus, uri), "--run-dir", run).code == 0
+    assert rows(uri) == whole
+
+
+def test_another_projection_or_model_is_refused(corpus: Path, tmp_path: Path, capsys: Capture) -> None:
+    uri, run = tmp_path / "a.db", tmp_path / "run"
+    assert dresd(capsys, "ingest", "run", *arguments(corpus, uri), "--run-dir", run, "--shard", "0/2").code == 0
+    about = json.loads((run / "model.json").read_text())
+    (run / "model.json").write_text(json.dumps({**about, "model": "another"}))
+    command = ("ingest", "run", *arguments(corpus, uri), "--run-dir", run)
+    assert "begun with another model: model was another" in dresd(capsys, *command).error
+    (run / "model.json").write_text(json.dumps(about))
+    marker = run / "embed" / "00001.done"
+    assert dresd(capsys, "ingest", "embed", "--run-dir", run).code == 0
+    marker.write_text(json.dumps({**json.loads(marker.read_text()), "projection": "another"}))
+    going = Run.open(run)
+    with pytest.raises(StoreError, match="another projection"):
+        going.load(Share(), Silent())
+
+
+class Silent:
+    """Progress that nobody sees."""
+
+    def phase(self, name: str, total: int | None, unit: str, done: int = 0) -> None: ...
+    def advance(self, amount: int) -> None: ...
+    def tell(self, line: str) -> None: ...
+
+
+def test_workers_end_with_their_parent(corpus: Path, tmp_path: Path, capsys: Capture) -> None:
+    run = tmp_path / "run"
+    assert dresd(capsys, "ingest", "plan", *arguments(corpus, tmp_path / "a.db"), "--run-dir", run).code == 0
+    assert dresd(capsys, "ingest", "fit", "--run-dir", run).code == 0
+    command = [sys.executable, "-m", "ingestion", "embed", "--run-dir", str(run), "--workers", "2"]
+    parent = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    children: list[int] = []
+    end = time.monotonic() + 120
+    while len(children) < 2 and time.monotonic() < end:
+        listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(parent.pid)], capture_output=True, text=True)
+        children = [int(pid) for pid in listed.stdout.split()]
+        time.sleep(0.05)
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    while any(Path(f"/proc/{pid}").exists() for pid in children) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert len(children) == 2 and not any(Path(f"/proc/{pid}").exists() for pid in children), os.getpid()
+
+
+def test_a_failing_worker_is_named(corpus: Path, tmp_path: Path, capsys: Capture) -> None:
+    run = tmp_path / "run"
+    assert dresd(capsys, "ingest", "plan", *arguments(corpus, tmp_path / "a.db"), "--run-dir", run).code == 0
+    assert dresd(capsys, "ingest", "fit", "--run-dir", run).code == 0
+    (run / "documents" / "00001.parquet").write_bytes(b"nothing")
+    failed = dresd(capsys, "ingest", "embed", "--run-dir", run, "--workers", "2")
+    assert "worker 1: " in failed.error and "00001.parquet cannot be read" in failed.error
