@@ -4,28 +4,20 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dresd_milvus.options import (
-    DeviceOption,
-    IndexOption,
-    PartitionByOption,
-    PartitionsOption,
-    TokenOption,
-    UriOption,
-    VectorsOption,
-)
-from ingestion.together import with_options
+from dresd_milvus.options import DeviceOption, TokenOption, UriOption
+from ingestion.options import CollectionToBuild, settings, with_options
 
 if TYPE_CHECKING:
     from dresd_milvus.store import Manifest
-    from ingestion.run import Run, Share
+    from ingestion.run import Run
+from ingestion.share import Share
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
-CollectionToBuild = Annotated[str, typer.Option("--collection", help="The collection to build.")]
 RunDirOption = Annotated[
     Path | None, typer.Option("--run-dir", help="Plan, progress and projection; default: beside the database.")
 ]
@@ -33,7 +25,9 @@ ShardOption = Annotated[
     str | None,
     typer.Option("--shard", help="i/n: take every n-th shard from i on, for job arrays; under torchrun: its rank."),
 ]
-WorkersOption = Annotated[int, typer.Option("--workers", min=1, help="Processes that embed: one a GPU, or CPU cores.")]
+WorkersOption = Annotated[
+    int, typer.Option("--workers", min=1, help="Processes that generate and embed: one a GPU, or CPU cores.")
+]
 ReplaceOption = Annotated[bool, typer.Option("--replace", help="Drop the collection and its run first.")]
 KeepRowsOption = Annotated[bool, typer.Option("--keep-rows", help="Leave the Parquet files of rows in the run folder.")]
 
@@ -41,78 +35,6 @@ KeepRowsOption = Annotated[bool, typer.Option("--keep-rows", help="Leave the Par
 @app.callback()
 def root() -> None:
     """Build a collection: run the model over a corpus and put its states with what followed them into Milvus."""
-
-
-def settings(
-    source: Annotated[
-        list[str],
-        typer.Option(help="[NAME=]WHERE, may be repeated: a file, a folder, hf:DATASET, a recipe, or 'stdlib'."),
-    ],
-    uri: UriOption,
-    collection: CollectionToBuild,
-    model: Annotated[str, typer.Option(help="'sample', a model folder, or a hub name.")] = "sample",
-    prompt_key: Annotated[str | None, typer.Option(help="The row's prompt or messages; default: found.")] = None,
-    response_key: Annotated[str | None, typer.Option(help="The row's response; default: found.")] = None,
-    template: Annotated[
-        str,
-        typer.Option(help="What a prompt goes into: text with {prompt}, \\n is a line break; 'chat': the model's own."),
-    ] = "Question: {instruction}\\nAnswer:\\n",
-    config: Annotated[str | None, typer.Option(help="Of a dataset on the hub.")] = None,
-    split: Annotated[str, typer.Option(help="Of a dataset on the hub.")] = "train",
-    streaming: Annotated[bool, typer.Option(help="Read a dataset on the hub without downloading it first.")] = False,
-    skip_incomplete: Annotated[bool, typer.Option(help="Pass over rows without text under a key.")] = False,
-    limit: Annotated[int | None, typer.Option(min=1, help="Documents of a source at most.")] = None,
-    dedup: Annotated[
-        Literal["none", "exact", "near"], typer.Option(help="Documents to pass over: equal ones, or alike ones too.")
-    ] = "exact",
-    max_length: Annotated[
-        int, typer.Option(min=2, help="Tokens that go through the model at once; longer documents go in windows.")
-    ] = 1024,
-    continuation: Annotated[int, typer.Option(min=1, max=4096, help="N, tokens kept after every state.")] = 20,
-    responses_only: Annotated[bool, typer.Option(help="Keep rows only where an answer's token follows.")] = False,
-    dim: Annotated[str, typer.Option(help="Dimensions of a key; auto: the fewest that draft as well.")] = "64",
-    fit_tokens: Annotated[int, typer.Option(min=1, help="States that the projection is fitted on.")] = 1_000_000,
-    index: IndexOption = "auto",
-    vectors: VectorsOption = "float32",
-    partition_by: PartitionByOption = "none",
-    partitions: PartitionsOption = 64,
-    shard_size: Annotated[int, typer.Option(min=1, help="Characters of a shard, the unit of work.")] = 400_000,
-    dtype: Annotated[str, typer.Option(help="auto, bfloat16, float16 or float32.")] = "auto",
-) -> Any:
-    """The settings of a run, from its options."""
-    from dresd_milvus.corpus import Template
-    from dresd_milvus.errors import InputError
-    from ingestion.plan import CHAT, Settings
-
-    if dim != "auto" and not (dim.isdecimal() and int(dim) > 0):
-        raise InputError(f"--dim is a number of dimensions or 'auto', not '{dim}'")
-    plain = all(Path(text.partition("=")[2] or text).is_dir() for text in source)
-    return Settings(
-        model=model,
-        sources=tuple(source),
-        collection=collection,
-        uri=uri,
-        dtype=dtype,
-        template=CHAT if template == CHAT else None if plain else Template.parse(template).text,
-        prompt_key=prompt_key,
-        response_key=response_key,
-        config=config,
-        split=split,
-        streaming=streaming,
-        incomplete="skip" if skip_incomplete else "refuse",
-        limit=limit,
-        dedup=dedup,
-        max_length=max_length,
-        continuation=continuation,
-        responses_only=responses_only,
-        dim=0 if dim == "auto" else int(dim),
-        fit_tokens=fit_tokens,
-        index=index,
-        vectors=vectors,
-        partition_by=partition_by,
-        partitions=partitions if partition_by == "token" else 0,
-        shard_size=shard_size,
-    )
 
 
 @app.command()
@@ -161,6 +83,24 @@ def plan(settings: Any, run_dir: RunDirOption = None, token: TokenOption = "", r
             drop(folder, settings.uri, settings.collection, token)
         made = make(settings, folder, phases, token=token)
     print(f"{made.documents:,} documents, about {made.tokens:,} tokens, in {len(made.shards)} shards: {folder}")
+
+
+@app.command()
+def generate(
+    run_dir: RunDirOption = None,
+    uri: UriOption = "",
+    collection: CollectionToBuild = "",
+    workers: WorkersOption = 1,
+    shard: ShardOption = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Have the model answer the prompts of a run planned with --answers greedy or sampled, or of a share of them."""
+    from dresd_milvus.console import Phases
+    from ingestion.runner import generate as generate_share
+
+    going = _open(run_dir, uri, collection, "", device)
+    with Phases() as phases:
+        generate_share(going, phases, _share(shard), workers)
 
 
 @app.command()
@@ -267,7 +207,7 @@ def _open(run_dir: Path | None, uri: str, collection: str, token: str = "", devi
 
 def _share(text: str | None) -> Share:
     """--shard, else the rank that torchrun or the DeepSpeed launcher gave this process."""
-    from ingestion.run import Share
+    from ingestion.share import Share
 
     if text is not None:
         return Share.parse(text)

@@ -13,9 +13,8 @@ from torch import Tensor
 
 from dresd_milvus.corpus import Document
 from dresd_milvus.projection import Projection, ProjectionFit, check_dim
-from ingestion.documents import read_documents
+from ingestion.documents import Numbered
 from ingestion.embed import Embedder
-from ingestion.folder import RunFolder
 from ingestion.plan import Plan
 
 DIMENSIONS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
@@ -46,13 +45,18 @@ class Curve:
 
 
 def fit_projection(
-    embedder: Embedder, run: RunFolder, plan: Plan, advance: Callable[[int], None] = lambda states: None
+    embedder: Embedder,
+    read: Callable[[int], Numbered],
+    plan: Plan,
+    advance: Callable[[int], None] = lambda states: None,
 ) -> tuple[Projection, Curve]:
-    """(the projection, what was measured); InputError where the corpus is too small or --dim too large."""
+    """(the projection, what was measured); read gives the documents of a shard.
+
+    Raises InputError where the corpus is too small or --dim too large."""
     size = embedder.model.target.hidden_size
     check_dim(plan.settings.dim or 1, size)
     fit, held = ProjectionFit(size), _Held(plan.settings.dim == 0)
-    for documents in _spread(run, plan):
+    for documents in _spread(read, plan):
         for states, following in embedder.flat_states(documents):
             fit.add(states)
             held.add(states, following)
@@ -67,11 +71,11 @@ def fit_projection(
     return (_narrowed(widest, dim) if dim <= widest.dim else fit.result(dim)), curve
 
 
-def _spread(run: RunFolder, plan: Plan) -> Iterator[list[Document]]:
+def _spread(read: Callable[[int], Numbered], plan: Plan) -> Iterator[list[Document]]:
     """Documents from all over the corpus: shards in a random order that is always the same, every k-th of each."""
     share = min(max(plan.settings.fit_tokens / max(plan.tokens, 1), LEAST_SHARE), 1.0)
     for shard in np.random.default_rng(0).permutation(len(plan.shards)):
-        documents = read_documents(run.file("documents", int(shard))).documents
+        documents = read(int(shard)).documents
         places = np.unique(
             np.linspace(0, len(documents) - 1, max(round(share * len(documents)), 1)).round().astype(int)
         )

@@ -33,7 +33,8 @@ class Settings:
 
     sources: [NAME=]WHERE. template: None for none, 'chat' for the tokenizer's. limit: documents of a source at most.
     max_length: tokens of one forward pass; longer documents go through in windows. shard_size: characters of a shard.
-    responses_only: whether rows are kept only where an answer's token follows.
+    responses_only: whether rows are kept only where an answer's token follows. answers: 'own' of the corpus, or the
+    target's, 'greedy' or 'sampled' with temperature, top_p, answer_tokens at most and a seed.
     """
 
     model: str
@@ -60,6 +61,11 @@ class Settings:
     partition_by: str = "none"
     partitions: int = 0
     shard_size: int = 400_000
+    answers: str = "own"
+    temperature: float = 0.7
+    top_p: float = 0.95
+    answer_tokens: int = 128
+    seed: int = 0
 
     def __post_init__(self) -> None:
         if self.continuation < 1 or self.max_length < 2 or self.dim < 1:
@@ -162,7 +168,7 @@ def _documents(
     settings: Settings, sources: list[Source], template: str | None, tokenizer: Any, skipped: Counter[str]
 ) -> Iterator[Document]:
     """Every document that holds an answer, once, long ones in parts."""
-    duplicates = Duplicates(settings.dedup)
+    duplicates, own = Duplicates(settings.dedup), settings.answers == "own"
     for source in sources:
         reading = Reading(
             settings.prompt_key,
@@ -172,16 +178,17 @@ def _documents(
             split=settings.split,
             config=settings.config,
             streaming=settings.streaming,
+            answers=own,
             incomplete=settings.incomplete,
             skipped=skipped,
         )
         for document in read_documents(source, reading, settings.limit):
-            if not any(turn.strip() for turn in document.turns[1::2]):
+            if not any(turn.strip() for turn in document.turns[1 if own else 0 :: 2]):
                 skipped["empty documents"] += 1
             elif duplicates.seen(document := clean(document)):
                 skipped["duplicates"] += 1
             else:
-                parts = split_long(document)
+                parts = split_long(document) if own else [document]
                 skipped["cuts of long documents"] += len(parts) - 1
                 yield from parts
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from dresd_milvus.errors import InputError, StoreError
 from dresd_milvus.inspection import Checksum
@@ -23,46 +23,13 @@ from dresd_milvus.milvus import MilvusStore, has_collection
 from dresd_milvus.projection import Projection
 from dresd_milvus.rowfile import read_rows
 from dresd_milvus.store import Manifest
-from ingestion.documents import read_documents
+from ingestion.documents import Numbered, read_documents, write_documents
 from ingestion.embed import Embedder, embed_shard
 from ingestion.fit import fit_projection, plot_fit
 from ingestion.folder import RunFolder, write_durably
+from ingestion.generate import Sampling, generate_shard
 from ingestion.plan import Plan, load_plan
-
-
-class Progress(Protocol):
-    """How a run tells what it does."""
-
-    def phase(self, name: str, total: int | None, unit: str, done: int = 0) -> None: ...
-    def advance(self, amount: int) -> None: ...
-    def tell(self, line: str) -> None: ...
-
-
-@dataclass(frozen=True)
-class Share:
-    """The shards that one of `world` workers takes: every world-th from `rank` on, so that nobody has to be asked."""
-
-    rank: int = 0
-    world: int = 1
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.rank < self.world:
-            raise InputError(f"there is no share {self.rank}/{self.world}; the first of two is 0/2, the last is 1/2")
-
-    @classmethod
-    def parse(cls, text: str) -> Share:
-        """'i/n', i from 0; raises InputError for anything else."""
-        rank, slash, world = text.partition("/")
-        if not (slash and rank.isdecimal() and world.isdecimal()):
-            raise InputError(f"a share is written i/n, i from 0 to n - 1, not '{text}'")
-        return cls(int(rank), int(world))
-
-    def split(self, worker: int, workers: int) -> Share:
-        """The part of it that one of several workers takes."""
-        return Share(self.rank + self.world * worker, self.world * workers)
-
-    def __str__(self) -> str:
-        return f"{self.rank}/{self.world}"
+from ingestion.share import ALL, Progress, Share
 
 
 class Run:
@@ -121,7 +88,7 @@ class Run:
             raise InputError(f"the projection in {self.folder.folder} is not the one that was fitted; give --replace")
         return projection
 
-    def shards(self, share: Share = Share()) -> range:
+    def shards(self, share: Share = ALL) -> range:
         return range(share.rank, len(self.plan.shards), share.world)
 
     def embedded(self, shard: int) -> dict[str, Any] | None:
@@ -143,11 +110,38 @@ class Run:
             embedder, settings = self.embedder, self.plan.settings
             progress.phase("fitting the projection", min(settings.fit_tokens, self.plan.tokens), "states")
             self.folder.begin("fit")
-            projection, curve = fit_projection(embedder, self.folder, self.plan, progress.advance)
+            projection, curve = fit_projection(embedder, self.documents, self.plan, progress.advance)
             projection.save(self.folder.folder)
             plot_fit(curve, projection.dim, self.folder.folder / "fit" / "explained.png")
             write_durably(self.folder.folder / "fit" / "curve.json", json.dumps(asdict(curve)) + "\n")
             self.folder.finish("fit", projection=projection.fingerprint, dim=projection.dim, states=projection.samples)
+
+    def to_generate(self, share: Share) -> list[int]:
+        """The shards whose answers the target has still to write."""
+        if self.plan.settings.answers == "own":
+            return []
+        return [n for n in self.shards(share) if not self.folder.done("generate", n)]
+
+    def generate(self, share: Share, advance: Callable[[int], None]) -> None:
+        """Have the target answer the prompts of a share's shards; advance is told of tokens."""
+        settings = self.plan.settings
+        temperature = settings.temperature if settings.answers == "sampled" else 0.0
+        for shard in self.to_generate(share):
+            with self.folder.claim("generate", shard):
+                self.folder.begin("generate", shard)
+                asked = read_documents(self.folder.file("documents", shard))
+                sampling = Sampling(temperature, settings.top_p, settings.answer_tokens, settings.seed + shard)
+                answered = generate_shard(self.model, asked, sampling, advance)
+                write_documents(self.folder.file("generate", shard), asked.first, answered)
+                self.folder.finish("generate", shard, documents=len(answered))
+
+    def documents(self, shard: int) -> Numbered:
+        """The documents of a shard, with the answers that count."""
+        if self.plan.settings.answers == "own":
+            return read_documents(self.folder.file("documents", shard))
+        if not self.folder.done("generate", shard):
+            raise InputError(f"shard {shard} of {self.folder.folder} has no answers yet; run dresd ingest generate")
+        return read_documents(self.folder.file("generate", shard))
 
     def embed(self, share: Share, advance: Callable[[int], None]) -> None:
         """Embed the shards of a share that are not; advance is told of rows."""
@@ -157,7 +151,7 @@ class Run:
                 made = embed_shard(
                     self.embedder,
                     self.projection,
-                    read_documents(self.folder.file("documents", shard)),
+                    self.documents(shard),
                     self.folder.file("embed", shard),
                     self.plan.settings.continuation,
                     self.plan.settings.responses_only,
@@ -277,8 +271,3 @@ def drop(folder: Path, uri: str, collection: str, token: str) -> None:
             store.drop()
     if (folder / "plan.json").exists() or (folder / "documents").exists():
         shutil.rmtree(folder)
-
-
-def rows_of(run: Run, phase: str, shards: Iterable[int]) -> int:
-    """The rows of those shards of which a phase is done."""
-    return sum((run.folder.done(phase, shard) or {}).get("rows", 0) for shard in shards)

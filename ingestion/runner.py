@@ -1,4 +1,4 @@
-"""One ingestion from start to end: plan, fit, embed, load, seal. Every part is skipped when it is done."""
+"""One ingestion from start to end: plan, generate, fit, embed, load, seal. Every part is skipped when it is done."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from dresd_milvus.projection import check_dim
 from dresd_milvus.store import Manifest
 from ingestion.folder import RunFolder
 from ingestion.plan import Plan, Settings, load_plan, make_plan
-from ingestion.run import Progress, Run, Share, drop, rows_of
-from ingestion.workers import embed_with_workers
+from ingestion.run import Run, drop
+from ingestion.share import ALL, Progress, Share
+from ingestion.workers import work_with_workers
 
 
 def ingest(
@@ -29,7 +30,7 @@ def ingest(
     replace_old: bool = False,
     keep_rows: bool = False,
     workers: int = 1,
-    share: Share = Share(),  # noqa: B008, it is immutable
+    share: Share = ALL,
 ) -> Manifest | None:
     """Build, or go on building, the collection that the settings describe; returns the sealed manifest.
 
@@ -45,6 +46,10 @@ def ingest(
     if not has_collection(settings.uri, settings.collection, token):
         run.folder.forget("load")
         run.folder.forget("seal")
+    generate(run, progress, share, workers)
+    if left := run.to_generate(ALL):
+        progress.tell(f"{len(left)} of {len(run.plan.shards)} shards are left to the other shares; run it again then")
+        return None
     run.fit(progress)
     embed(run, progress, share, workers)
     run.load(share, progress)
@@ -86,17 +91,26 @@ def _nothing_left_of(folder: Path) -> Iterator[None]:
         raise
 
 
+def generate(run: Run, progress: Progress, share: Share, workers: int) -> None:
+    """Have the target answer a share of the shards, in this process or in several."""
+    pending = run.to_generate(share)
+    if pending:
+        documents = sum(run.plan.shards[shard][1] for shard in pending)
+        _work(run, "generate", progress, share, workers, documents * run.plan.settings.answer_tokens, "tokens")
+
+
 def embed(run: Run, progress: Progress, share: Share, workers: int) -> None:
     """Embed a share of the shards, in this process or in several."""
     pending = run.to_embed(share)
-    if not pending:
-        return
-    done = rows_of(run, "embed", set(run.shards(share)) - set(pending))
-    about = sum(run.plan.shards[shard][2] for shard in run.shards(share))
-    total = run.plan.tokens * about // max(sum(characters for _, _, characters in run.plan.shards), 1)
+    if pending:
+        part = sum(run.plan.shards[shard][2] for shard in pending) / sum(size for _, _, size in run.plan.shards)
+        _work(run, "embed", progress, share, workers, round(run.plan.tokens * part), "rows")
+
+
+def _work(run: Run, phase: str, progress: Progress, share: Share, workers: int, total: int, unit: str) -> None:
+    name = {"generate": "generating answers", "embed": "embedding"}[phase]
+    progress.phase(name if workers == 1 else f"{name} with {workers} workers", total, unit)
     if workers == 1:
-        progress.phase("embedding", total, "rows", done)
-        run.embed(share, progress.advance)
+        {"generate": run.generate, "embed": run.embed}[phase](share, progress.advance)
     else:
-        progress.phase(f"embedding with {workers} workers", total, "rows", done)
-        embed_with_workers(run, share, workers, progress)
+        work_with_workers(run, phase, share, workers, progress)

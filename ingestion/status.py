@@ -7,13 +7,14 @@ from typing import Any
 from rich.table import Table
 
 from dresd_milvus.console import wide_console
+from ingestion.folder import PHASES
 from ingestion.run import Run
 
 
 def status(run: Run) -> dict[str, Any]:
     """{phase: {state: count}, shards: [...]}, as the markers have it."""
-    folder = run.folder
-    shards = []
+    folder, shards = run.folder, []
+    by_shard = ["embed", "load"] if run.plan.settings.answers == "own" else ["generate", "embed", "load"]
     for shard, (first, documents, characters) in enumerate(run.plan.shards):
         embedded, loaded = folder.done("embed", shard), folder.done("load", shard)
         shards.append(
@@ -22,15 +23,12 @@ def status(run: Run) -> dict[str, Any]:
                 "first": first,
                 "documents": documents,
                 "characters": characters,
-                "embed": "done" if embedded else "begun" if folder.begun("embed", shard) else "to do",
-                "load": "done" if loaded else "begun" if folder.begun("load", shard) else "to do",
+                **{phase: _state(run, phase, shard) for phase in by_shard},
                 "rows": (loaded or embedded or {}).get("rows"),
             }
         )
-    phases = {"plan": "done"}
-    for phase in ("fit", "seal"):
-        phases[phase] = "done" if folder.done(phase) else "begun" if folder.begun(phase) else "to do"
-    for phase in ("embed", "load"):
+    phases = {"plan": "done", "fit": _state(run, "fit"), "seal": _state(run, "seal")}
+    for phase in by_shard:
         count = sum(shard[phase] == "done" for shard in shards)
         phases[phase] = "done" if count == len(shards) else f"{count} of {len(shards)} shards" if count else "to do"
     return {
@@ -38,9 +36,13 @@ def status(run: Run) -> dict[str, Any]:
         "documents": run.plan.documents,
         "passed over": run.plan.skipped,
         "rows": sum(shard["rows"] or 0 for shard in shards),
-        "phases": {phase: phases[phase] for phase in ("plan", "fit", "embed", "load", "seal")},
+        "phases": {phase: phases[phase] for phase in ("plan", *PHASES) if phase in phases},
         "shards": shards,
     }
+
+
+def _state(run: Run, phase: str, shard: int = 0) -> str:
+    return "done" if run.folder.done(phase, shard) else "begun" if run.folder.begun(phase, shard) else "to do"
 
 
 def print_status(content: dict[str, Any]) -> None:
@@ -49,12 +51,14 @@ def print_status(content: dict[str, Any]) -> None:
     passed = ", ".join(f"{count:,} {reason}" for reason, count in content["passed over"].items())
     console.print(f"{content['collection']}: {content['documents']:,} documents" + (f" ({passed})" if passed else ""))
     for phase, state in content["phases"].items():
-        console.print(f"  {phase:<6} {state}")
+        console.print(f"  {phase:<8} {state}")
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("shard", "documents", "embed", "load", "rows"):
-        table.add_column(name, justify="left" if name in ("embed", "load") else "right")
+    by_shard = [phase for phase in PHASES if phase in content["shards"][0]]
+    for name in ("shard", "documents", *by_shard, "rows"):
+        table.add_column(name, justify="left" if name in by_shard else "right")
     for shard in content["shards"]:
         rows = "" if shard["rows"] is None else f"{shard['rows']:,}"
-        table.add_row(str(shard["shard"]), f"{shard['documents']:,}", shard["embed"], shard["load"], rows)
+        states = [shard[phase] for phase in by_shard]
+        table.add_row(str(shard["shard"]), f"{shard['documents']:,}", *states, rows)
     console.print()
     console.print(table)

@@ -1,4 +1,4 @@
-"""Several processes that embed: the parent starts them, shows what they do, and stops all when one fails."""
+"""Several processes that generate or embed: the parent starts them, shows what they do, stops all when one fails."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ from threading import Thread
 from typing import IO, Any
 
 from dresd_milvus.errors import InputError
-from ingestion.run import Progress, Run, Share
+from ingestion.run import Run
+from ingestion.share import Progress, Share
 
 
-def embed_with_workers(run: Run, share: Share, workers: int, progress: Progress) -> None:
-    """Embed a share with so many processes, one a GPU where there are GPUs; InputError says why one of them failed.
+def work_with_workers(run: Run, phase: str, share: Share, workers: int, progress: Progress) -> None:
+    """Do a phase of a share with so many processes, one a GPU where there are GPUs.
 
-    A worker ends by itself when its parent does: its standard input is then closed.
+    Raises InputError, saying why, when one of them fails. A worker ends by itself when its parent does: its standard
+    input is then closed.
     """
     told: Queue[tuple[int, str | None]] = Queue()
-    running = [_start(run, share.split(worker, workers), worker, workers) for worker in range(workers)]
+    running = [_start(run, phase, share.split(worker, workers), worker, workers) for worker in range(workers)]
     try:
         for worker, process in enumerate(running):
             assert process.stdout is not None
@@ -39,14 +41,14 @@ def embed_with_workers(run: Run, share: Share, workers: int, progress: Progress)
             elif "error" in (said := json.loads(line)):
                 raise InputError(f"worker {worker}: {said['error']}")
             else:
-                progress.advance(said["rows"])
+                progress.advance(said["done"])
     finally:
         for process in running:
             process.kill()
             process.wait()
 
 
-def _start(run: Run, share: Share, worker: int, workers: int) -> subprocess.Popen[str]:
+def _start(run: Run, phase: str, share: Share, worker: int, workers: int) -> subprocess.Popen[str]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = max(cores // workers, 1)
     environment = {**os.environ, "DRESD_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
@@ -54,6 +56,7 @@ def _start(run: Run, share: Share, worker: int, workers: int) -> subprocess.Pope
         sys.executable,
         "-m",
         "ingestion.worker",
+        phase,
         str(run.folder.folder),
         str(share),
         _device(run.device, worker),

@@ -13,7 +13,8 @@ import pytest
 from dresd_milvus.errors import InputError, StoreError
 from dresd_milvus.inspection import inspect_store
 from dresd_milvus.milvus import MilvusStore
-from ingestion.run import Run, Share
+from ingestion.run import Run
+from ingestion.share import Share
 from tests.helpers import dresd
 from tests.samples import write_corpus
 
@@ -68,7 +69,7 @@ def test_every_phase_by_itself_by_workers_and_by_shares(
     assert "is not embedded; run dresd ingest embed" in dresd(capsys, "ingest", "load", *run).error
     assert dresd(capsys, "ingest", "embed", *run, "--shard", "0/2").code == 0
     status = dresd(capsys, "ingest", "status", *run).out
-    assert f"embed  {-(-shards // 2)} of {shards} shards" in status and "fit    done" in status
+    assert f"embed    {-(-shards // 2)} of {shards} shards" in status and "fit      done" in status
     assert dresd(capsys, "ingest", "load", *run, "--shard", "0/2").code == 0
     assert "shards are not loaded (the first is 1)" in dresd(capsys, "ingest", "seal", *run).error
     assert dresd(capsys, "ingest", "embed", *run, "--workers", "2").code == 0
