@@ -16,6 +16,13 @@ import pyarrow.parquet as pq
 from dresd_milvus.errors import StoreError
 from dresd_milvus.store import Rows
 
+ENCODING: dict[str, Any] = {
+    "use_dictionary": ["origin", "next_token"],
+    "compression": {"next_tokens.list.element": "snappy", "preview": "snappy", "pk": "snappy", "next_token": "snappy"},
+    "write_statistics": False,
+}
+"""Keys do not compress, and nothing but sources and first tokens repeats as a whole."""
+
 
 def schema(dim: int) -> pa.Schema:
     """The columns of a file of rows with keys of dim dimensions."""
@@ -43,7 +50,7 @@ class RowFile:
         self._part = path.with_name(path.name + ".part")
         self._file = _Hashing(self._part.open("wb"))
         self._schema = schema(dim)
-        self._writer = pq.ParquetWriter(self._file, self._schema)
+        self._writer = pq.ParquetWriter(self._file, self._schema, **ENCODING)
 
     def __enter__(self) -> RowFile:
         return self

@@ -1,0 +1,150 @@
+"""How fast ingestion is: embedding against the bare forward pass, two workers against one, loading into a server.
+
+embedding: tokens/s of whole shards, tokenising, projecting, hashing and writing included, over tokens/s of the forward
+pass alone on the same batches, in turn. workers: rows/s of two processes of one thread over those of one, in turn; model
+loading is timed in neither (they start together when ready). loading: rows/s into the packaged Milvus server
+(`make server`) and into the embedded database.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from common import alternate, arguments, ratio, report
+
+from dresd_milvus.console import Phases
+from dresd_milvus.milvus import MilvusStore
+from dresd_milvus.rowfile import read_rows
+from ingestion.documents import read_documents
+from ingestion.embed import embed_shard
+from ingestion.plan import Settings
+from ingestion.run import Run
+from ingestion.runner import plan
+from ingestion.share import ALL
+from tests.milvus_server import MilvusServer, installed
+
+
+def main() -> None:
+    options = arguments(__doc__ or "", documents=1000, shards=2, repeats=5)
+    results: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder, Phases() as phases:
+        run = planned(Path(folder), options.documents, phases)
+        run.fit(phases)
+        results["embedding over forward"] = embedding(run, options.shards, options.repeats)
+        print(results, flush=True)
+        results["two workers over one"] = workers(run, options.repeats)
+        print(results, flush=True)
+        phases.phase("embedding", run.plan.tokens, "rows")
+        run.embed(ALL, phases.advance)
+        results["loading rows/s"] = loading(run, Path(folder))
+    report(results, run.model, options)
+
+
+def planned(folder: Path, documents: int, phases: Phases) -> Run:
+    """A run over a part of the standard library."""
+    settings = Settings(
+        "sample", ("stdlib",), "rows", str(folder / "rows.db"), limit=documents, fit_tokens=100_000, shard_size=100_000
+    )
+    return Run(folder / "run", plan(settings, folder / "run", phases))
+
+
+def embedding(run: Run, shards: int, repeats: int) -> dict[str, Any]:
+    """Tokens/s of whole shards over those of the forward pass alone."""
+    embedder, projection = run.embedder, run.projection
+    numbered = [read_documents(run.folder.file("documents", shard)) for shard in range(shards)]
+    encoded = [embedder.encode(part.documents) for part in numbered]
+
+    def whole() -> float:
+        start, tokens = perf_counter(), 0
+        for part in numbered:
+            tokens += embed_shard(embedder, projection, part, run.folder.folder / "timed.parquet", 20)["tokens"]
+        return tokens / (perf_counter() - start)
+
+    def bare() -> float:
+        start, tokens = perf_counter(), 0
+        for part in encoded:
+            for batch, _ in embedder.states(part):
+                tokens += sum(map(len, batch))
+        return tokens / (perf_counter() - start)
+
+    speeds = alternate({"embedding": whole, "forward": bare}, repeats)
+    return ratio(speeds["embedding"], speeds["forward"])
+
+
+WORKER = """
+import sys, time, torch
+from pathlib import Path
+from ingestion.documents import read_documents
+from ingestion.embed import embed_shard
+from ingestion.run import Run
+torch.set_num_threads(1)
+run = Run.open(Path(sys.argv[1]))
+parts = [read_documents(run.folder.file("documents", int(n))) for n in sys.argv[3:]]
+def once(part):
+    return embed_shard(run.embedder, run.projection, part, Path(sys.argv[2]), 20)["rows"]
+once(parts[0])
+print("ready", flush=True)
+sys.stdin.readline()
+print(sum(map(once, parts)), flush=True)
+"""
+
+
+def workers(run: Run, repeats: int) -> dict[str, Any]:
+    """Rows/s of two processes of one thread over those of one, from a common start."""
+
+    def with_(count: int) -> Callable[[], float]:
+        def measure() -> float:
+            pipe, running = subprocess.PIPE, []
+            for worker in range(count):
+                out = run.folder.folder / f"timed{worker}.parquet"
+                command = [sys.executable, "-c", WORKER, run.folder.folder, out, str(worker), str(worker + 2)]
+                running.append(subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True))
+            for process in running:
+                assert process.stdout and process.stdout.readline() == "ready\n"
+            start = perf_counter()
+            for process in running:
+                assert process.stdin
+                process.stdin.write("\n")
+                process.stdin.flush()
+            rows = sum(int(process.stdout.readline()) for process in running if process.stdout)
+            took = perf_counter() - start
+            for process in running:
+                process.wait()
+            return rows / took
+
+        return measure
+
+    speeds = alternate({"two": with_(2), "one": with_(1)}, repeats)
+    return ratio(speeds["two"], speeds["one"])
+
+
+def loading(run: Run, folder: Path) -> dict[str, float]:
+    """Rows/s from the staged files into a database, sealing apart."""
+    found = {}
+    places = {"Milvus Lite": str(folder / "lite.db")}
+    server = MilvusServer(folder / "server") if installed() else None
+    if server:
+        places["Milvus server"] = server.uri
+    for name, uri in places.items():
+        with MilvusStore.create(uri, "rows", run._manifest(), run.projection) as store:
+            start, rows = perf_counter(), 0
+            for shard in run.shards():
+                for part in read_rows(run.folder.file("embed", shard)):
+                    store.writer().send(part)
+                    rows += len(part)
+            store.writer().flush()
+            found[name] = round(rows / (perf_counter() - start))
+            found[f"{name}, rows"] = rows
+    if server:
+        server.stop()
+    return found
+
+
+if __name__ == "__main__":
+    main()
