@@ -1,9 +1,9 @@
 """How fast ingestion is: embedding against the bare forward pass, two workers against one, loading into a server.
 
 embedding: tokens/s of whole shards, tokenising, projecting, hashing and writing included, over tokens/s of the forward
-pass alone on the same batches, in turn. workers: rows/s of two processes of one thread over those of one, in turn; model
-loading is timed in neither (they start together when ready). loading: rows/s into the packaged Milvus server
-(`make server`) and into the embedded database.
+pass alone on the same batches, in turn. workers: rows/s of two processes of one thread over those of one, in turn; they
+start together when their models are loaded. loading: rows/s into the packaged Milvus server (`make server`) and into
+the embedded database.
 """
 
 from __future__ import annotations

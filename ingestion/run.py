@@ -20,6 +20,7 @@ from dresd_milvus.errors import InputError, StoreError
 from dresd_milvus.inspection import Checksum
 from dresd_milvus.loading import LoadedModel, load_model
 from dresd_milvus.milvus import MilvusStore, has_collection
+from dresd_milvus.milvus.patience import patiently
 from dresd_milvus.projection import Projection
 from dresd_milvus.rowfile import read_rows
 from dresd_milvus.store import Manifest
@@ -255,7 +256,7 @@ class Run:
                 progress.phase("indexing and sealing", rows, "rows")
                 self.folder.begin("seal")
                 manifest = replace(store.manifest, documents=self.plan.documents)
-                store.seal(manifest, progress=progress.advance, rows=rows)
+                patiently(lambda: store.seal(manifest, progress=progress.advance, rows=rows), progress.tell, store.uri)
             if not self.folder.done("seal"):
                 checksum = Checksum.total(marker["checksum"] for marker in loaded)
                 self.folder.finish("seal", rows=rows, checksum=checksum, seal=store.manifest.seal)

@@ -113,4 +113,6 @@ def explain(uri: str, error: BaseException) -> str:
 def _first_line(error: BaseException) -> str:
     details = getattr(error, "details", None)
     text = str(details() if callable(details) else getattr(error, "message", "") or error).strip()
+    if ".go:" in text:  # a server's stack trace; what went wrong stands at its end
+        text = re.sub(r".*attempt #\d+: ", "", text.splitlines()[-1])
     return text.splitlines()[0] if text else type(error).__name__

@@ -9,6 +9,7 @@ from typing import Any
 
 from dresd_milvus.milvus.connection import is_embedded
 from dresd_milvus.milvus.explain import explained
+from dresd_milvus.milvus.patience import patiently
 from dresd_milvus.milvus.search import connection
 from dresd_milvus.store import Manifest, Rows
 
@@ -18,15 +19,8 @@ REQUEST_BYTES = 8 << 20
 IN_FLIGHT = 4
 """Requests that may be unanswered: the next is built while the server works on the last."""
 
-ANSWER_SECONDS, PATIENCE_SECONDS = 60.0, 120.0
-"""How long one request may take, and how long a server that is away or too busy is waited for."""
-
-PERMANENT = frozenset({7, 100, 101, 1100, 1101, 1802})
-"""Milvus's codes for what waiting cannot mend: permission, no such collection or partition, wrong parameters, the
-collection's schema."""
-
-MEMORY_AND_DISK = frozenset({3, 9})
-"""... and for a server that refuses writes until somebody makes room: quota exceeded (3 of old, 9 denied)."""
+ANSWER_SECONDS = 60.0
+"""How long one request may take."""
 
 
 class Writer:
@@ -85,28 +79,17 @@ class Writer:
         return call.future(request, timeout=ANSWER_SECONDS, metadata=self._metadata)
 
     def _settle(self) -> None:
-        """Wait for the oldest request; send it again until it is stored, or PATIENCE_SECONDS are over."""
-        from grpc import RpcError
-        from pymilvus.exceptions import MilvusException
-        from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential
-
+        """Wait for the oldest request; a server that is away or too busy is waited for, and it is sent again."""
         request, future = self._sent.popleft()
-        try:
-            return _check(future.result())
-        except (RpcError, MilvusException) as error:
-            if is_embedded(self.uri) or not _passing(error):
-                raise
-            self.waiting(f"the Milvus at {self.uri} does not take rows at the moment; waiting for it")
-        again = _as_upsert(request)
-        for attempt in Retrying(
-            stop=stop_after_delay(PATIENCE_SECONDS),
-            wait=wait_exponential(0.5, max=5),
-            retry=retry_if_exception(_passing),
-            reraise=True,
-        ):
-            with attempt:
-                _check(self._start(again).result())
-        return None
+        calls = iter([future])
+
+        def once() -> None:
+            _check((next(calls, None) or self._start(_as_upsert(request))).result())
+
+        if is_embedded(self.uri):
+            once()
+        else:
+            patiently(once, self.waiting, self.uri)
 
 
 def _check(answer: Any) -> None:
@@ -114,17 +97,6 @@ def _check(answer: Any) -> None:
 
     if answer.status.code or answer.status.error_code:
         raise MilvusException(answer.status.code or answer.status.error_code, answer.status.reason)
-
-
-def _passing(error: BaseException) -> bool:
-    """Whether the same request may be taken later."""
-    import grpc
-    from pymilvus.exceptions import MilvusException
-
-    if isinstance(error, MilvusException):
-        return error.code not in PERMANENT | MEMORY_AND_DISK
-    lasting = ("UNAUTHENTICATED", "PERMISSION_DENIED", "INVALID_ARGUMENT", "UNIMPLEMENTED", "OUT_OF_RANGE")
-    return isinstance(error, grpc.RpcError) and error.code().name not in lasting
 
 
 def _as_upsert(request: Any) -> Any:

@@ -1,0 +1,155 @@
+"""kill -9 of the parent, a worker or the Milvus server, in any phase, then the same command again: the same store.
+
+Once each here; `make soak` does it at 50 moments.
+"""
+
+import random
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import psutil
+import pytest
+
+from dresd_milvus.inspection import Checksum
+from dresd_milvus.milvus import MilvusStore
+from tests import milvus_server
+from tests.milvus_server import MilvusServer
+from tests.samples import write_corpus
+
+SOAK_TRIALS = 50
+DOCUMENTS = 80
+
+BEGUN = {
+    "plan": "documents/00000.parquet",
+    "fit": "fit/00000.begun",
+    "embed": "embed/00001.begun",
+    "load": "load/00001.begun",
+    "seal": "seal/00000.begun",
+}
+"""What is there once a phase has begun."""
+
+
+class Content(NamedTuple):
+    """All of a store. rows: their number; checksum: over keys and continuations; vectors: by primary key."""
+
+    rows: int
+    checksum: str
+    vectors: dict[int, np.ndarray]
+
+
+def content(uri: str, collection: str) -> Content:
+    checksum, vectors = Checksum(), {}
+    with MilvusStore.open(uri, collection) as store:
+        for rows in store.require_sealed().scan():
+            checksum.add(rows)
+            vectors.update(zip(rows.pk.tolist(), rows.vectors, strict=True))
+        return Content(store.count(), checksum.hexdigest(), vectors)
+
+
+def require_same(found: Content, expected: Content) -> None:
+    assert (found.rows, found.checksum) == (expected.rows, expected.checksum)
+    assert found.vectors.keys() == expected.vectors.keys()
+    assert max(np.abs(found.vectors[pk] - expected.vectors[pk]).max() for pk in expected.vectors) <= 1e-6
+
+
+class Ingestion:
+    """One command line, started as often as it takes."""
+
+    def __init__(self, corpus: Path, uri: str, collection: str, run: Path) -> None:
+        self.run, self.collection, self.uri = run, collection, uri
+        self.command = [sys.executable, "-m", "ingestion", "run", "--source", str(corpus), "--uri", uri]
+        self.command += ["--collection", collection, "--run-dir", str(run), "--workers", "2", "--dtype", "float32"]
+        self.command += ["--dim", "16", "--shard-size", "4000", "--index", "FLAT"]
+
+    def start(self) -> psutil.Popen:
+        self.log = self.run.with_suffix(".log").open("ab")
+        return psutil.Popen(self.command, stdout=self.log, stderr=self.log)
+
+    def told(self) -> str:
+        return self.run.with_suffix(".log").read_text()[-2000:]
+
+    def wait_for(self, phase: str, process: psutil.Popen) -> None:
+        """Until the phase has begun, or the process has ended."""
+        while not (self.run / BEGUN[phase]).exists() and process.poll() is None:
+            time.sleep(0.01)
+
+
+def strike(victim: str, process: psutil.Popen, server: MilvusServer) -> None:
+    """SIGKILL. A worker that is not there (any more) is replaced by its parent."""
+    if victim == "server":
+        server.kill()
+        server.start()
+        return
+    children = process.children() if process.is_running() else []
+    target = children[-1] if victim == "worker" and children else process
+    try:
+        target.kill()
+    except psutil.NoSuchProcess:
+        return
+
+
+def trial(ingestion: Ingestion, server: MilvusServer, victim: str, phase: str, chance: random.Random) -> str:
+    """Kill once in this phase, half the times once more at any moment of the second run; then let it end."""
+    process = ingestion.start()
+    ingestion.wait_for(phase, process)
+    time.sleep(chance.uniform(0, 0.6))
+    strike(victim, process, server)
+    ends = [process.wait(timeout=240)]
+    if chance.random() < 0.5 and ends[-1] != 0:
+        process = ingestion.start()
+        time.sleep(chance.uniform(0, 12))
+        strike(chance.choice(["parent", "worker"]), process, server)
+        ends.append(process.wait(timeout=240))
+    while ends[-1] != 0:
+        assert len(ends) < 6, ingestion.told()
+        ends.append(ingestion.start().wait(timeout=240))
+    return f"{victim} killed in {phase}: ended with {ends}"
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_corpus(tmp_path_factory.mktemp("kills") / "corpus.jsonl", DOCUMENTS)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusServer]:
+    """A server of its own: these tests do it harm."""
+    if not milvus_server.installed():
+        pytest.skip(milvus_server.MISSING)
+    server = MilvusServer(tmp_path_factory.mktemp("kills") / "server")
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(corpus: Path, server: MilvusServer, tmp_path_factory: pytest.TempPathFactory) -> Content:
+    ingestion = Ingestion(corpus, server.uri, "undisturbed", tmp_path_factory.mktemp("whole") / "run")
+    assert ingestion.start().wait(timeout=300) == 0, ingestion.told()
+    return content(server.uri, "undisturbed")
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("victim", "phase"), [("worker", "embed"), ("parent", "load"), ("server", "load")])
+def test_killed_once(
+    corpus: Path, server: MilvusServer, undisturbed: Content, tmp_path: Path, victim: str, phase: str
+) -> None:
+    ingestion = Ingestion(corpus, server.uri, f"{victim}_{phase}", tmp_path / "run")
+    print(trial(ingestion, server, victim, phase, random.Random(1)))
+    require_same(content(server.uri, ingestion.collection), undisturbed)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3 * 3600)
+def test_killed_at_random_moments(corpus: Path, server: MilvusServer, undisturbed: Content, tmp_path: Path) -> None:
+    chance = random.Random(0)
+    for number in range(SOAK_TRIALS):
+        victim, phase = chance.choice(["parent", "worker", "server"]), list(BEGUN)[number % len(BEGUN)]
+        ingestion = Ingestion(corpus, server.uri, f"trial_{number}", tmp_path / f"run_{number}")
+        print(f"{number + 1}: {trial(ingestion, server, victim, phase, chance)}", flush=True)
+        require_same(content(server.uri, ingestion.collection), undisturbed)
+        with MilvusStore.open(server.uri, ingestion.collection) as store:
+            store.drop()
