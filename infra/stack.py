@@ -96,9 +96,12 @@ def up(stack: Stack, deadline: float, watch: Watch) -> list[Service]:
 
 
 def _new_trouble(service: Service, old: dict[str, int], ended: int | None) -> bool:
-    """Whether a service has failed since: one that compose has not touched yet may still be left from before."""
+    """Whether a service has failed since: one that compose has not touched yet may still be left from before.
+
+    Some restarts are normal while others start; once compose has given up, a single one says which service it was.
+    """
     untouched = ended is None and service.identity in old
-    looping = service.restarts > old.get(service.identity, 0) + 2
+    looping = service.restarts > old.get(service.identity, 0) + (0 if ended else 2)
     return (service.failed or looping) and not untouched
 
 

@@ -23,8 +23,9 @@ DIMENSIONS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 GOOD_ENOUGH = 0.98
 """It takes the fewest that draft so well, as a share of the best."""
 
-LEAST_SHARE = 0.1
-"""Of a shard's documents, when the fit needs few: reading a shard for less would not pay."""
+LEAST_SHARE, MARGIN = 0.1, 1.25
+"""Of a shard's documents, when the fit needs few: reading a shard for less would not pay. And how many more are taken
+than should do, for documents differ in length; the fit stops when it has enough."""
 
 STORED, ASKED, NEIGHBOURS = 40_000, 1_000, 10
 """States that are kept to measure the curve: as rows, and as queries of other documents."""
@@ -73,7 +74,7 @@ def fit_projection(
 
 def _spread(read: Callable[[int], Numbered], plan: Plan) -> Iterator[list[Document]]:
     """Documents from all over the corpus: shards in a random order that is always the same, every k-th of each."""
-    share = min(max(plan.settings.fit_tokens / max(plan.tokens, 1), LEAST_SHARE), 1.0)
+    share = min(max(MARGIN * plan.settings.fit_tokens / max(plan.tokens, 1), LEAST_SHARE), 1.0)
     for shard in np.random.default_rng(0).permutation(len(plan.shards)):
         documents = read(int(shard)).documents
         places = np.unique(

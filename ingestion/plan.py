@@ -32,6 +32,7 @@ class Settings:
     """What decides the rows of a store and how they lie; the same settings and corpus give the same store.
 
     sources: [NAME=]WHERE. template: None for none, 'chat' for the tokenizer's. limit: documents of a source at most.
+    dim: 0 for as few as draft well.
     max_length: tokens of one forward pass; longer documents go through in windows. shard_size: characters of a shard.
     responses_only: whether rows are kept only where an answer's token follows. answers: 'own' of the corpus, or the
     target's, 'greedy' or 'sampled' with temperature, top_p, answer_tokens at most and a seed.
@@ -68,7 +69,7 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.continuation < 1 or self.max_length < 2 or self.dim < 1:
+        if self.continuation < 1 or self.max_length < 2 or self.dim < 0:
             raise InputError("--continuation and --dim must be at least 1 and --max-length at least 2")
         if self.template not in (None, CHAT):
             Template(self.template)

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from dresd_milvus.milvus import MilvusStore
+from infra.compose import Service
+from infra.stack import _new_trouble
 from tests import milvus_server
 from tests.helpers import dresd
 from tests.infra.standins import import_images, name_of
@@ -109,6 +111,16 @@ def test_up_status_users_and_down(project: Path, capsys: pytest.CaptureFixture[s
     assert down.out == "stopped, data kept\n"
     status = dresd(capsys, "stack", "status", *options)
     assert status.code == 1 and "nothing runs" in status.out
+
+
+@pytest.mark.parametrize(
+    ("restarts", "ended", "trouble"), [(1, 1, True), (1, 0, False), (1, None, False), (3, 0, True)]
+)
+def test_a_service_that_was_restarted_is_to_blame_once_compose_gives_up(
+    restarts: int, ended: int | None, trouble: bool
+) -> None:
+    service = Service("milvus-cpu", "running", "starting", restarts, 0, "new", None)
+    assert _new_trouble(service, {"old": 0}, ended) is trouble
 
 
 @needs_engine
