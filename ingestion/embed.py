@@ -78,13 +78,12 @@ class Embedder:
             yield Embedded(batch, target.embed(torch.from_numpy(tokens).to(where), torch.from_numpy(mask).to(where)))
 
     def flat_states(self, documents: Sequence[Document]) -> Iterator[tuple[Tensor, NDArray[np.int32]]]:
-        """(states [n, H], continuations [n, 32] behind them), without padding and without context twice."""
+        """(states [n, H], continuations [n, 32] behind them) by batches, without padding and without context twice."""
         encoded = self.encode(documents)
         for batch, hidden in self.states(encoded):
-            for row, window in enumerate(batch):
-                kept = slice(window.first - window.start, len(window))
-                following = continuations(encoded[window.document].ids, 32)[window.first : window.stop]
-                yield hidden[row, kept], following
+            kept = [hidden[row, window.first - window.start : len(window)] for row, window in enumerate(batch)]
+            following = [continuations(encoded[w.document].ids, 32)[w.first : w.stop] for w in batch]
+            yield torch.cat(kept), np.concatenate(following)
 
     def keys(self, projection: Projection, encoded: Sequence[Encoded]) -> Iterator[Embedded]:
         """The states as keys [B, T, d], projected on the device."""

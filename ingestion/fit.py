@@ -95,10 +95,10 @@ def _narrowed(projection: Projection, dim: int) -> Projection:
 
 
 class _Held:
-    """States kept for the curve: of every tenth document as queries, of the others as rows."""
+    """States kept for the curve: of every tenth batch of documents as queries, of the others as rows."""
 
     def __init__(self, wanted: bool) -> None:
-        self.wanted, self.documents = wanted, 0
+        self.wanted, self.batches = wanted, 0
         self.rows: list[tuple[Tensor, NDArray[np.int32]]] = []
         self.queries: list[tuple[Tensor, NDArray[np.int32]]] = []
 
@@ -106,16 +106,20 @@ class _Held:
         """states [n, H], following [n, N]."""
         if not self.wanted:
             return
-        self.documents += 1
-        to, most = (self.queries, ASKED) if self.documents % 10 == 0 else (self.rows, STORED)
+        self.batches += 1
+        to, most = (self.queries, ASKED) if self.batches % 10 == 2 else (self.rows, STORED)
         if sum(len(kept) for _, kept in to) < most:
-            to.append((states.half().cpu(), following.copy()))
+            to.append((states.half().cpu(), following))
 
     def curve(self, widest: Projection) -> dict[int, float]:
         """Quality by dimensions, up to those of the widest projection."""
+        if not self.queries:  # one batch was all: its second half asks the first
+            (states, following), half = self.rows[0], len(self.rows[0][1]) // 2
+            self.rows, self.queries = [(states[:half], following[:half])], [(states[half:], following[half:])]
         rows, stored = torch.cat([s for s, _ in self.rows]), np.concatenate([f for _, f in self.rows])
-        asking = self.queries or self.rows[-1:]
-        queries, wanted = torch.cat([s for s, _ in asking])[:ASKED], np.concatenate([f for _, f in asking])[:ASKED]
+        pick = np.random.default_rng(0).permutation(sum(len(f) for _, f in self.queries))[:ASKED]
+        queries = torch.cat([s for s, _ in self.queries])[pick]
+        wanted = np.concatenate([f for _, f in self.queries])[pick]
         return {
             dim: round(_quality(_narrowed(widest, dim), rows, stored, queries, wanted), 4)
             for dim in sorted({*(d for d in DIMENSIONS if d <= widest.dim), widest.dim})

@@ -16,6 +16,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from dresd_milvus.errors import InputError, StoreError
 from dresd_milvus.inspection import Checksum
 from dresd_milvus.loading import LoadedModel, load_model
@@ -71,6 +73,12 @@ class Run:
             raise InputError(f"the tokenizer of {settings.model} has changed since the run was planned; give --replace")
         write_durably(path, json.dumps(about) + "\n")
         return model
+
+    def release(self) -> None:
+        """Let go of a model that was loaded here, for others that need the memory; it is loaded again when wanted."""
+        self.__dict__.pop("embedder", None)
+        if self.__dict__.pop("model", None) is not None and torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
     @cached_property
     def embedder(self) -> Embedder:

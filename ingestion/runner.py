@@ -113,4 +113,5 @@ def _work(run: Run, phase: str, progress: Progress, share: Share, workers: int, 
     if workers == 1:
         {"generate": run.generate, "embed": run.embed}[phase](share, progress.advance)
     else:
+        run.release()
         work_with_workers(run, phase, share, workers, progress)
