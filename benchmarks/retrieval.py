@@ -67,7 +67,7 @@ def made_rows(embedder: Embedder, projection: Projection, documents: list[Docume
     for first in range(0, len(documents), 128):
         numbered = Numbered(first, documents[first : first + 128])
         encoded = embedder.encode(numbered.documents)
-        maker = RowMaker(numbered, encoded, CONTINUATION, False)
+        maker = RowMaker(numbered, encoded, CONTINUATION)
         for embedded in embedder.keys(projection, encoded):
             yield from maker(embedded)
 

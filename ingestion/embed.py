@@ -21,6 +21,7 @@ from dresd_milvus.projection import Projection
 from dresd_milvus.rowfile import RowFile
 from dresd_milvus.store import PAD, POSITION_BITS, Rows
 from ingestion.documents import Numbered
+from ingestion.prune import Pruning
 
 BATCH_TOKENS = 4096
 """Tokens of one forward pass, padding counted."""
@@ -92,10 +93,18 @@ class Embedder:
 
 
 class RowMaker:
-    """Turns keys into rows. encoded: the documents; first: the number of the first of them."""
+    """Turns keys of numbered documents into rows. size: N, tokens of a continuation; pruning: of this shard."""
 
-    def __init__(self, numbered: Numbered, encoded: Sequence[Encoded], size: int, responses_only: bool) -> None:
+    def __init__(
+        self,
+        numbered: Numbered,
+        encoded: Sequence[Encoded],
+        size: int,
+        responses_only: bool = False,
+        pruning: Pruning | None = None,
+    ) -> None:
         self.numbered, self.encoded, self.size, self.responses_only = numbered, encoded, size, responses_only
+        self.pruning = pruning or Pruning()
 
     def __call__(self, embedded: Embedded) -> Iterator[Rows]:
         """The rows of a batch, one Rows a source."""
@@ -109,13 +118,14 @@ class RowMaker:
         positions = np.arange(window.first, window.stop)
         if self.responses_only:
             positions = positions[encoded.answered[positions + 1]]
-        return Rows(
+        rows = Rows(
             pk=((self.numbered.first + window.document) << POSITION_BITS) + positions,
             vectors=keys[positions - window.start],
             next_tokens=continuations(encoded.ids, self.size)[positions],
             origin=self.numbered.documents[window.document].origin,
             previews=encoded.previews(positions, self.size),
         )
+        return self.pruning(rows, positions)
 
 
 def embed_shard(
@@ -125,6 +135,7 @@ def embed_shard(
     path: Path,
     size: int,
     responses_only: bool = False,
+    pruning: Pruning | None = None,
     advance: Callable[[int], None] = lambda rows: None,
 ) -> dict[str, Any]:
     """Write the rows of a shard's documents into a file; {rows, checksum, file (its hash), tokens}.
@@ -132,7 +143,7 @@ def embed_shard(
     size: N, tokens of a continuation. One thread makes and writes rows while the next batches go through the model.
     """
     encoded = embedder.encode(numbered.documents)
-    maker, checksum, tokens = RowMaker(numbered, encoded, size, responses_only), Checksum(), 0
+    maker, checksum, tokens = RowMaker(numbered, encoded, size, responses_only, pruning), Checksum(), 0
     with RowFile(path, projection.dim) as file, ThreadPoolExecutor(1) as writer:
 
         def write(embedded: Embedded) -> int:

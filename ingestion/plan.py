@@ -32,10 +32,10 @@ class Settings:
     """What decides the rows of a store and how they lie; the same settings and corpus give the same store.
 
     sources: [NAME=]WHERE. template: None for none, 'chat' for the tokenizer's. limit: documents of a source at most.
-    dim: 0 for as few as draft well.
-    max_length: tokens of one forward pass; longer documents go through in windows. shard_size: characters of a shard.
-    responses_only: whether rows are kept only where an answer's token follows. answers: 'own' of the corpus, or the
-    target's, 'greedy' or 'sampled' with temperature, top_p, answer_tokens at most and a seed.
+    dim: 0 for as few as draft well. max_length: tokens of one forward pass; longer documents go through in windows.
+    shard_size: characters of a shard. responses_only: whether rows are kept only where an answer's token follows.
+    keep_every, drop_same, per_token: see prune.Pruning. answers: 'own' of the corpus, or the target's, 'greedy' or
+    'sampled' with temperature, top_p, answer_tokens at most and a seed.
     """
 
     model: str
@@ -55,6 +55,9 @@ class Settings:
     max_length: int = 1024
     continuation: int = 20
     responses_only: bool = False
+    keep_every: int = 1
+    drop_same: bool = False
+    per_token: int | None = None
     dim: int = 64
     fit_tokens: int = 1_000_000
     index: str = "auto"

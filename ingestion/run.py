@@ -32,6 +32,7 @@ from ingestion.fit import fit_projection, plot_fit
 from ingestion.folder import RunFolder, write_durably
 from ingestion.generate import Sampling, generate_shard
 from ingestion.plan import Plan, load_plan
+from ingestion.prune import Pruning
 from ingestion.share import ALL, Progress, Share
 
 
@@ -154,6 +155,7 @@ class Run:
 
     def embed(self, share: Share, advance: Callable[[int], None]) -> None:
         """Embed the shards of a share that are not; advance is told of rows."""
+        settings = self.plan.settings
         for shard in self.to_embed(share):
             with self.folder.claim("embed", shard):
                 self.folder.begin("embed", shard)
@@ -162,8 +164,9 @@ class Run:
                     self.projection,
                     self.documents(shard),
                     self.folder.file("embed", shard),
-                    self.plan.settings.continuation,
-                    self.plan.settings.responses_only,
+                    settings.continuation,
+                    settings.responses_only,
+                    Pruning(settings.keep_every, settings.drop_same, settings.per_token),
                     advance,
                 )
                 self.folder.finish("embed", shard, projection=self.projection.fingerprint, **made)

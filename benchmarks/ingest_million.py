@@ -1,0 +1,116 @@
+"""A store of a million rows from end to end: rows/s of every phase, peak memory, bytes a row, time to the first search.
+
+Every phase is a command of its own, so that its peak memory is its own. The corpus is Python's standard library and the
+installed numpy's source; --rows 10000 makes a small store of the same kind, to compare the memory with. The database is
+the packaged Milvus server (`make server`), or the embedded one where there is none.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import psutil
+from common import arguments, report
+
+from dresd_milvus.loading import load_model
+from dresd_milvus.milvus import MilvusStore
+from tests.milvus_server import MilvusServer, installed
+
+ROWS_PER_DOCUMENT = 158
+"""Of the standard library's functions, about."""
+
+
+def main() -> None:
+    options = arguments(__doc__ or "", rows=1_000_000, workers=2)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        server = MilvusServer(folder / "server") if installed() else None
+        uri = server.uri if server else str(folder / "store.db")
+        found = phases(folder, uri, options.rows, options.workers)
+        found |= store_figures(folder, uri, server)
+        if server:
+            server.stop()
+    report(found, load_model("sample"), options)
+
+
+def phases(folder: Path, uri: str, rows: int, workers: int) -> dict[str, Any]:
+    """{phase: seconds, rows/s, peak memory in MiB}; the embedding's is of parent and workers together."""
+    run = ["--run-dir", str(folder / "run")]
+    corpus = ["--source", "stdlib", "--limit", str(max(rows // ROWS_PER_DOCUMENT, 10))]
+    if rows > 500_000:
+        corpus += ["--source", f"numpy={Path(np.__file__).parent}"]
+    commands = {
+        "plan": [*corpus, "--uri", uri, "--collection", "rows", *run],
+        "fit": run,
+        "embed": [*run, "--workers", str(workers)],
+        "load": run,
+        "seal": [*run, "--keep-rows"],
+    }
+    found: dict[str, Any] = {}
+    for phase, more in commands.items():
+        seconds, peak = measured([sys.executable, "-m", "ingestion", phase, *more])
+        found[phase] = {"seconds": round(seconds, 1), "peak MiB": round(peak / 2**20)}
+    stored = json.loads((folder / "run" / "seal" / "00000.done").read_text())["rows"]
+    states = json.loads((folder / "run" / "fit" / "00000.done").read_text())["states"]
+    for phase in commands:
+        found[phase]["rows/s"] = round((states if phase == "fit" else stored) / found[phase]["seconds"])
+    files = sum(path.stat().st_size for path in (folder / "run" / "rows").glob("*"))
+    return {"rows": stored, **found, "bytes a row in the run folder": round(files / stored, 1)}
+
+
+def measured(command: list[str]) -> tuple[float, int]:
+    """(seconds, peak resident bytes) of a command and the processes that it starts."""
+    start, peak = perf_counter(), 0
+    process = psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None:
+        peak = max(peak, resident(process))
+        try:
+            process.wait(timeout=0.2)
+        except psutil.TimeoutExpired:
+            continue
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
+    return perf_counter() - start, peak
+
+
+def resident(process: psutil.Process) -> int:
+    total = 0
+    try:
+        for each in (process, *process.children(recursive=True)):
+            total += each.memory_info().rss
+    except psutil.NoSuchProcess:
+        pass
+    return total
+
+
+def store_figures(folder: Path, uri: str, server: MilvusServer | None) -> dict[str, Any]:
+    """What the database takes, and how long until the first search is answered by a process that has just come."""
+    place = server.folder if server else folder / "store.db"
+    disk = sum((Path(at) / name).lstat().st_size for at, _, names in os.walk(place) for name in names)
+    with MilvusStore.open(uri, "rows") as store:
+        rows = next(iter(store.scan()))
+        start = perf_counter()
+        fresh = MilvusStore.open(uri, "rows")
+        fresh.search(rows.vectors[:1], rows.next_tokens[:1, 0].astype(np.int64), 50, timeout=30.0)
+        first = perf_counter() - start
+        fresh.close()
+        return {
+            "bytes a row on the database's disk, logs and WAL included": round(disk / store.manifest.rows),
+            "database's resident MiB": round(psutil.Process(server.process.pid).memory_info().rss / 2**20)
+            if server
+            else None,
+            "seconds from opening to the first answer": round(first, 3),
+            "index": store.manifest.index,
+        }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""What pruning a store costs in drafts: rows that are left, and how much of a draft is still right.
+
+The store is functions of the standard library under the sample model, the queries are states in functions that were
+held back. Right tokens: of the best of the ten nearest rows with the right first token, after that token, up to where
+the held back function goes on otherwise; one run, the same queries for every line. The interval resamples the queries.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from common import arguments, report
+from numpy.typing import NDArray
+from retrieval import as_document
+from scipy.stats import bootstrap
+
+from dresd_milvus.corpus import stdlib
+from dresd_milvus.loading import load_model
+from dresd_milvus.projection import Projection, ProjectionFit
+from dresd_milvus.store import Rows
+from ingestion.documents import Numbered
+from ingestion.embed import Embedder, RowMaker
+from ingestion.prune import Pruning
+
+NEIGHBOURS, CONTINUATION, SHARD = 10, 20, 100
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "all rows": {},
+    "--drop-same": {"same": True},
+    "--per-token 1000": {"most": 1000},
+    "--per-token 200": {"most": 200},
+    "--per-token 50": {"most": 50},
+    "--keep-every 2": {"every": 2},
+    "--keep-every 4": {"every": 4},
+    "--drop-same --per-token 200": {"same": True, "most": 200},
+}
+
+
+def main() -> None:
+    options = arguments(__doc__ or "", documents=600, queries=3000)
+    model = load_model("sample")
+    embedder = Embedder(model, max_length=1024)
+    documents = [as_document(pair) for pair in islice(stdlib.pairs(), options.documents)]
+    fit = ProjectionFit(model.target.hidden_size)
+    for states, _ in embedder.flat_states(documents[::4]):
+        fit.add(states)
+    projection = fit.result(64)
+    shards = [Numbered(first, documents[first : first + SHARD]) for first in range(0, len(documents), SHARD)]
+    keys, wanted = held_back(embedder, projection, options.queries)
+    found = {}
+    for name, keywords in OPTIONS.items():
+        rows = [part for shard in shards for part in pruned(embedder, projection, shard, Pruning(**keywords))]
+        found[name] = quality(rows, keys, wanted)
+        found[name]["share of rows"] = round(found[name]["rows"] / found["all rows"]["rows"], 3)
+    report(found, model, options)
+
+
+def pruned(embedder: Embedder, projection: Projection, shard: Numbered, pruning: Pruning) -> list[Rows]:
+    encoded = embedder.encode(shard.documents)
+    maker = RowMaker(shard, encoded, CONTINUATION, pruning=pruning)
+    return [rows for batch in embedder.keys(projection, encoded) for rows in maker(batch)]
+
+
+def held_back(embedder: Embedder, projection: Projection, count: int) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """(keys [Q, d], what followed [Q, N]) at places of functions that the store does not hold."""
+    documents = [as_document(pair) for pair in islice(stdlib.pairs(held_back=True), 80)]
+    states, following = zip(*embedder.flat_states(documents), strict=True)
+    keys, wanted = projection(torch.cat(states)).numpy(), np.concatenate(following)[:, :CONTINUATION]
+    picks = np.random.default_rng(0).permutation(len(keys))[:count]
+    return keys[picks], wanted[picks]
+
+
+def quality(rows: list[Rows], keys: NDArray[np.float32], wanted: NDArray[np.int32]) -> dict[str, Any]:
+    """Right tokens of the best of the nearest rows, by query."""
+    vectors = np.concatenate([part.vectors for part in rows])
+    tokens = np.concatenate([part.next_tokens for part in rows])
+    by_first = {int(token): np.flatnonzero(tokens[:, 0] == token) for token in np.unique(tokens[:, 0])}
+    right = np.zeros(len(keys))
+    for at, (key, own) in enumerate(zip(keys, wanted, strict=True)):
+        among = by_first.get(int(own[0]), np.empty(0, np.int64))
+        nearest = among[np.argsort(-(vectors[among] @ key))[:NEIGHBOURS]]
+        if len(nearest):
+            same = (tokens[nearest, 1:] == own[1:]) & (own[1:] >= 0)
+            right[at] = np.cumprod(same, axis=1).sum(axis=1).max()
+    interval = bootstrap((right,), np.mean, n_resamples=2000, method="percentile", rng=0).confidence_interval
+    return {
+        "rows": len(vectors),
+        "right tokens": round(float(right.mean()), 3),
+        "interval": [round(float(interval.low), 3), round(float(interval.high), 3)],
+    }
+
+
+if __name__ == "__main__":
+    main()
