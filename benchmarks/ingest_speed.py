@@ -26,7 +26,6 @@ from ingestion.embed import embed_shard
 from ingestion.plan import Settings
 from ingestion.run import Run
 from ingestion.runner import plan
-from ingestion.share import ALL
 from tests.milvus_server import MilvusServer, installed
 
 
@@ -41,7 +40,7 @@ def main() -> None:
         results["two workers over one"] = workers(run, options.repeats)
         print(results, flush=True)
         phases.phase("embedding", run.plan.tokens, "rows")
-        run.embed(ALL, phases.advance)
+        run.embed(run.shards(), phases.advance)
         results["loading rows/s"] = loading(run, Path(folder))
     report(results, run.model, options)
 

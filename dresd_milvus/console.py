@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable
 from time import monotonic
 from types import TracebackType
@@ -54,6 +55,7 @@ class Phases:
         )
         self._task = self._bars.add_task("", visible=False, unit="", begun=0)
         self._begun = self._told = monotonic()
+        self._name, self._workers = "", Counter[int]()
 
     def __enter__(self) -> Phases:
         self._bars.start()
@@ -68,12 +70,16 @@ class Phases:
     def phase(self, name: str, total: int | None, unit: str, done: int = 0) -> None:
         """A new phase begins; total is an estimate or None, done is what an earlier run did."""
         self._end()
+        self._name, self._workers = name, Counter()
         self._task = self._bars.add_task(name, total=total, unit=unit, completed=done, begun=done)
         self._begun = self._told = monotonic()
 
-    def advance(self, amount: int) -> None:
-        """This much of the phase's unit has been done."""
+    def advance(self, amount: int, worker: int | None = None) -> None:
+        """This much of the phase's unit has been done, by one of several workers if there are such."""
         self._bars.advance(self._task, amount)
+        if worker is not None:
+            self._workers[worker] += amount
+            self._bars.update(self._task, description=f"{self._name}{self._by_worker()}")
         if self._bars.disable and monotonic() - self._told > LINE_EVERY:
             self._told = monotonic()
             self._line()
@@ -87,6 +93,11 @@ class Phases:
         self.phase("copying the collection into memory", rows, "rows")
         return self.advance
 
+    def _by_worker(self) -> str:
+        seconds = max(monotonic() - self._begun, 1e-9)
+        rates = [f"{worker}: {done / seconds:,.0f}/s" for worker, done in sorted(self._workers.items())]
+        return f" ({', '.join(rates)})" if rates else ""
+
     def _end(self) -> None:
         task = self._bars.tasks[-1]
         if task.description:
@@ -96,7 +107,7 @@ class Phases:
 
     def _line(self, ended: bool = False) -> None:
         task, seconds = self._bars.tasks[-1], max(monotonic() - self._begun, 1e-9)
-        parts = [task.description]
+        parts = [f"{self._name}{self._by_worker()}"]
         if task.fields["unit"]:
             rate = (task.completed - task.fields["begun"]) / seconds
             of = f" of about {task.total:,.0f}" if task.total and not ended else ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import cached_property
@@ -132,11 +132,11 @@ class Run:
             return []
         return [n for n in self.shards(share) if not self.folder.done("generate", n)]
 
-    def generate(self, share: Share, advance: Callable[[int], None]) -> None:
-        """Have the target answer the prompts of a share's shards; advance is told of tokens."""
+    def generate(self, shards: Iterable[int], advance: Callable[[int], None]) -> None:
+        """Have the target answer the prompts of these shards; advance is told of tokens."""
         settings = self.plan.settings
         temperature = settings.temperature if settings.answers == "sampled" else 0.0
-        for shard in self.to_generate(share):
+        for shard in shards:
             with self.folder.claim("generate", shard):
                 self.folder.begin("generate", shard)
                 asked = read_documents(self.folder.file("documents", shard))
@@ -153,10 +153,10 @@ class Run:
             raise InputError(f"shard {shard} of {self.folder.folder} has no answers yet; run dresd ingest generate")
         return read_documents(self.folder.file("generate", shard))
 
-    def embed(self, share: Share, advance: Callable[[int], None]) -> None:
-        """Embed the shards of a share that are not; advance is told of rows."""
+    def embed(self, shards: Iterable[int], advance: Callable[[int], None]) -> None:
+        """Write the rows of these shards into files; advance is told of rows."""
         settings = self.plan.settings
-        for shard in self.to_embed(share):
+        for shard in shards:
             with self.folder.claim("embed", shard):
                 self.folder.begin("embed", shard)
                 made = embed_shard(

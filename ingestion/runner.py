@@ -94,24 +94,28 @@ def _nothing_left_of(folder: Path) -> Iterator[None]:
 def generate(run: Run, progress: Progress, share: Share, workers: int) -> None:
     """Have the target answer a share of the shards, in this process or in several."""
     pending = run.to_generate(share)
-    if pending:
-        documents = sum(run.plan.shards[shard][1] for shard in pending)
-        _work(run, "generate", progress, share, workers, documents * run.plan.settings.answer_tokens, "tokens")
+    documents = sum(run.plan.shards[shard][1] for shard in pending)
+    _work(run, "generate", pending, progress, workers, documents * run.plan.settings.answer_tokens)
 
 
 def embed(run: Run, progress: Progress, share: Share, workers: int) -> None:
     """Embed a share of the shards, in this process or in several."""
     pending = run.to_embed(share)
-    if pending:
-        part = sum(run.plan.shards[shard][2] for shard in pending) / sum(size for _, _, size in run.plan.shards)
-        _work(run, "embed", progress, share, workers, round(run.plan.tokens * part), "rows")
+    part = sum(run.plan.shards[shard][2] for shard in pending) / sum(size for _, _, size in run.plan.shards)
+    _work(run, "embed", pending, progress, workers, round(run.plan.tokens * part))
 
 
-def _work(run: Run, phase: str, progress: Progress, share: Share, workers: int, total: int, unit: str) -> None:
-    name = {"generate": "generating answers", "embed": "embedding"}[phase]
+def _work(run: Run, phase: str, shards: list[int], progress: Progress, workers: int, total: int) -> None:
+    if not shards:
+        return
+    name, unit, work = {
+        "generate": ("generating answers", "tokens", run.generate),
+        "embed": ("embedding", "rows", run.embed),
+    }[phase]
+    workers = min(workers, len(shards))
     progress.phase(name if workers == 1 else f"{name} with {workers} workers", total, unit)
     if workers == 1:
-        {"generate": run.generate, "embed": run.embed}[phase](share, progress.advance)
+        work(shards, progress.advance)
     else:
         run.release()
-        work_with_workers(run, phase, share, workers, progress)
+        work_with_workers(run, phase, shards, workers, progress)

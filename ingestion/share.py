@@ -12,7 +12,7 @@ class Progress(Protocol):
     """How a run tells what it does."""
 
     def phase(self, name: str, total: int | None, unit: str, done: int = 0) -> None: ...
-    def advance(self, amount: int) -> None: ...
+    def advance(self, amount: int, worker: int | None = None) -> None: ...
     def tell(self, line: str) -> None: ...
 
 
@@ -34,10 +34,6 @@ class Share:
         if not (slash and rank.isdecimal() and world.isdecimal()):
             raise InputError(f"a share is written i/n, i from 0 to n - 1, not '{text}'")
         return cls(int(rank), int(world))
-
-    def split(self, worker: int, workers: int) -> Share:
-        """The part of it that one of several workers takes."""
-        return Share(self.rank + self.world * worker, self.world * workers)
 
     def __str__(self) -> str:
         return f"{self.rank}/{self.world}"

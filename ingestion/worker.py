@@ -1,7 +1,7 @@
-"""A process that does a phase of a share of a run's shards: `python -m ingestion.worker PHASE FOLDER i/n DEVICE`.
+"""A process that does a phase of some of a run's shards: `python -m ingestion.worker PHASE FOLDER DEVICE`.
 
-Started by workers.py. On standard output it says, a JSON object a line, how many tokens it wrote or rows it made, or
-why it failed.
+Started by workers.py, which tells it on standard input which shards. On standard output it says, a JSON object a line,
+how many tokens it wrote or rows it made, or why it failed.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from threading import Thread
 
 from dresd_milvus.errors import DresdError
 from ingestion.run import Run
-from ingestion.share import Share
 
 
 def main() -> None:
     """Generate or embed, and end with the parent."""
     import torch
 
+    shards = json.loads(sys.stdin.readline())
     Thread(target=_end_with_the_parent, daemon=True).start()
     torch.set_num_threads(int(os.environ.get("DRESD_THREADS", "1")))
-    phase, folder, share, device = sys.argv[1:]
+    phase, folder, device = sys.argv[1:]
     try:
         run = Run.open(Path(folder), device=device)
         work = {"generate": run.generate, "embed": run.embed}[phase]
-        work(Share.parse(share), lambda done: _say(done=done))
+        work(shards, lambda done: _say(done=done))
     except (DresdError, OSError) as error:
         _say(error=str(error))
         sys.exit(1)

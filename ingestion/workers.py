@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from queue import Queue
 from threading import Thread
@@ -13,17 +14,17 @@ from typing import IO, Any
 
 from dresd_milvus.errors import InputError
 from ingestion.run import Run
-from ingestion.share import Progress, Share
+from ingestion.share import Progress
 
 
-def work_with_workers(run: Run, phase: str, share: Share, workers: int, progress: Progress) -> None:
-    """Do a phase of a share with so many processes, one a GPU where there are GPUs.
+def work_with_workers(run: Run, phase: str, shards: Sequence[int], workers: int, progress: Progress) -> None:
+    """Do a phase of these shards with so many processes, one a GPU where there are GPUs.
 
     Raises InputError, saying why, when one of them fails. A worker ends by itself when its parent does: its standard
     input is then closed.
     """
     told: Queue[tuple[int, str | None]] = Queue()
-    running = [_start(run, phase, share.split(worker, workers), worker, workers) for worker in range(workers)]
+    running = [_start(run, phase, shards[worker::workers], worker, workers) for worker in range(workers)]
     try:
         for worker, process in enumerate(running):
             assert process.stdout is not None
@@ -41,14 +42,14 @@ def work_with_workers(run: Run, phase: str, share: Share, workers: int, progress
             elif "error" in (said := json.loads(line)):
                 raise InputError(f"worker {worker}: {said['error']}")
             else:
-                progress.advance(said["done"])
+                progress.advance(said["done"], worker)
     finally:
         for process in running:
             process.kill()
             process.wait()
 
 
-def _start(run: Run, phase: str, share: Share, worker: int, workers: int) -> subprocess.Popen[str]:
+def _start(run: Run, phase: str, shards: Sequence[int], worker: int, workers: int) -> subprocess.Popen[str]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = max(cores // workers, 1)
     environment = {**os.environ, "DRESD_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
@@ -58,12 +59,15 @@ def _start(run: Run, phase: str, share: Share, worker: int, workers: int) -> sub
         "ingestion.worker",
         phase,
         str(run.folder.folder),
-        str(share),
         _device(run.device, worker),
     ]
     pipe = subprocess.PIPE
     with _log(run, worker).open("w") as errors:
-        return subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, stderr=errors, text=True)
+        process = subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, stderr=errors, text=True)
+    assert process.stdin
+    process.stdin.write(json.dumps(shards) + "\n")
+    process.stdin.flush()
+    return process
 
 
 def _log(run: Run, worker: int) -> Path:
