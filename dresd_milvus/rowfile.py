@@ -12,6 +12,7 @@ from typing import IO, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from dresd_milvus.errors import StoreError
 from dresd_milvus.store import Rows
@@ -24,18 +25,16 @@ ENCODING: dict[str, Any] = {
 """Keys do not compress, and nothing but sources and first tokens repeats as a whole."""
 
 
-def schema(dim: int) -> pa.Schema:
-    """The columns of a file of rows with keys of dim dimensions."""
-    return pa.schema(
-        {
-            "pk": pa.int64(),
-            "vector": pa.list_(pa.float32(), dim),
-            "next_token": pa.int64(),
-            "next_tokens": pa.list_(pa.int32()),
-            "origin": pa.string(),
-            "preview": pa.string(),
-        }
-    )
+SCHEMA = pa.schema(
+    {
+        "pk": pa.int64(),
+        "vector": pa.list_(pa.float32()),  # not of a fixed size, which Milvus's import does not take
+        "next_token": pa.int64(),
+        "next_tokens": pa.list_(pa.int32()),
+        "origin": pa.string(),
+        "preview": pa.string(),
+    }
+)
 
 
 class RowFile:
@@ -44,29 +43,27 @@ class RowFile:
     digest: of its bytes, known then. Raises OSError where the disk is full.
     """
 
-    def __init__(self, path: Path, dim: int) -> None:
+    def __init__(self, path: Path) -> None:
         self.path, self.rows, self.digest = path, 0, ""
         path.parent.mkdir(parents=True, exist_ok=True)
         self._part = path.with_name(path.name + ".part")
         self._file = _Hashing(self._part.open("wb"))
-        self._schema = schema(dim)
-        self._writer = pq.ParquetWriter(self._file, self._schema, **ENCODING)
+        self._writer = pq.ParquetWriter(self._file, SCHEMA, **ENCODING)
 
     def __enter__(self) -> RowFile:
         return self
 
     def write(self, rows: Rows) -> None:
-        size, (count, continuation) = rows.vectors.shape[1], rows.next_tokens.shape
-        offsets = np.arange(0, (count + 1) * continuation, continuation, dtype=np.int32)
+        count = len(rows)
         columns = {
             "pk": rows.pk,
-            "vector": pa.FixedSizeListArray.from_arrays(pa.array(rows.vectors.ravel()), size),
+            "vector": _lists(rows.vectors),
             "next_token": rows.next_tokens[:, 0].astype(np.int64),
-            "next_tokens": pa.ListArray.from_arrays(pa.array(offsets), pa.array(rows.next_tokens.ravel())),
+            "next_tokens": _lists(rows.next_tokens),
             "origin": pa.array([rows.origin], pa.string()).take(pa.array(np.zeros(count, np.int32))),
             "preview": pa.array(rows.previews or [""] * count, pa.string()),
         }
-        self._writer.write_table(pa.table(columns, schema=self._schema))
+        self._writer.write_table(pa.table(columns, schema=SCHEMA))
         self.rows += count
 
     def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
@@ -101,6 +98,12 @@ def read_rows(path: Path, digest: str | None = None) -> Iterator[Rows]:
                 yield from _by_origin(batch)
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise StoreError(f"{path} cannot be read ({error})") from error
+
+
+def _lists(values: NDArray[Any]) -> pa.ListArray:
+    """values [R, n] as R lists."""
+    count, size = values.shape
+    return pa.ListArray.from_arrays(np.arange(0, (count + 1) * size, size, dtype=np.int32), values.ravel())
 
 
 def _by_origin(batch: pa.RecordBatch) -> Iterator[Rows]:

@@ -39,7 +39,7 @@ def export_store(store: MilvusStore, folder: Path, progress: Progress = lambda r
     try:
         store.projection().save(part)
         checksum, rows = Checksum(), 0
-        with _Files(part, manifest.dim) as files:
+        with _Files(part) as files:
             for batch in store.scan(readable=True):
                 files.write(batch)
                 checksum.add(batch)
@@ -114,8 +114,8 @@ def _about(folder: Path) -> dict[str, Any]:
 class _Files:
     """Files of about FILE_ROWS rows each, one after another."""
 
-    def __init__(self, folder: Path, dim: int) -> None:
-        self.folder, self.dim, self.count = folder, dim, 0
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.count = folder, 0
         self.file: RowFile | None = None
 
     def __enter__(self) -> _Files:
@@ -129,7 +129,7 @@ class _Files:
         if self.file is None or self.file.rows + len(rows) > FILE_ROWS:
             if self.file:
                 self.file.__exit__(None, None, None)
-            self.file = RowFile(self.folder / f"rows-{self.count:05d}.parquet", self.dim)
+            self.file = RowFile(self.folder / f"rows-{self.count:05d}.parquet")
             self.count += 1
         self.file.write(rows)
 

@@ -29,6 +29,10 @@ WorkersOption = Annotated[
     int, typer.Option("--workers", min=1, help="Processes that generate and embed: one a GPU, or CPU cores.")
 ]
 ReplaceOption = Annotated[bool, typer.Option("--replace", help="Drop the collection and its run first.")]
+BulkOption = Annotated[
+    str | None,
+    typer.Option("--bulk", help="Load by the server's bulk import, through its bucket: file:///DIR or s3://..."),
+]
 KeepRowsOption = Annotated[bool, typer.Option("--keep-rows", help="Leave the Parquet files of rows in the run folder.")]
 
 
@@ -44,6 +48,7 @@ def run(
     run_dir: RunDirOption = None,
     workers: WorkersOption = 1,
     shard: ShardOption = None,
+    bulk: BulkOption = None,
     device: DeviceOption = "auto",
     token: TokenOption = "",
     keep_rows: KeepRowsOption = False,
@@ -64,6 +69,7 @@ def run(
             keep_rows=keep_rows,
             workers=workers,
             share=_share(shard),
+            bulk=bulk,
         )
     if manifest:
         print_summary(settings.uri, settings.collection, manifest)
@@ -143,6 +149,7 @@ def load(
     uri: UriOption = "",
     collection: CollectionToBuild = "",
     shard: ShardOption = None,
+    bulk: BulkOption = None,
     token: TokenOption = "",
 ) -> None:
     """Send the rows of embedded shards, or of a share of them, to the database."""
@@ -150,7 +157,7 @@ def load(
 
     going = _open(run_dir, uri, collection, token)
     with Phases() as phases:
-        going.load(_share(shard), phases)
+        going.load(_share(shard), phases, bulk)
 
 
 @app.command()

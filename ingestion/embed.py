@@ -144,7 +144,7 @@ def embed_shard(
     """
     encoded = embedder.encode(numbered.documents)
     maker, checksum, tokens = RowMaker(numbered, encoded, size, responses_only, pruning), Checksum(), 0
-    with RowFile(path, projection.dim) as file, ThreadPoolExecutor(1) as writer:
+    with RowFile(path) as file, ThreadPoolExecutor(1) as writer:
 
         def write(embedded: Embedded) -> int:
             before = file.rows

@@ -22,6 +22,7 @@ from dresd_milvus.errors import InputError, StoreError
 from dresd_milvus.inspection import Checksum
 from dresd_milvus.loading import LoadedModel, load_model
 from dresd_milvus.milvus import MilvusStore, has_collection
+from dresd_milvus.milvus.bulk import BulkImport
 from dresd_milvus.milvus.patience import patiently
 from dresd_milvus.projection import Projection
 from dresd_milvus.rowfile import read_rows
@@ -171,19 +172,20 @@ class Run:
                 )
                 self.folder.finish("embed", shard, projection=self.projection.fingerprint, **made)
 
-    def load(self, share: Share, progress: Progress) -> None:
-        """Send the rows of the shards of a share that are not in the collection yet."""
+    def load(self, share: Share, progress: Progress, bulk: str | None = None) -> None:
+        """Put the rows of a share's shards that are not there into the collection; bulk: by way of this bucket."""
         with self.collection() as store:
             pending = [shard for shard in self.shards(share) if not self.folder.done("load", shard)]
             if not pending:
                 return
+            bucket = BulkImport(store, bulk) if bulk else None
             total = sum((self.embedded(shard) or {}).get("rows", 0) for shard in pending)
             progress.phase("loading", total, "rows")
             for shard in pending:
                 with self.folder.claim("load", shard):
-                    self._load_shard(store, shard, progress)
+                    self._load_shard(store, shard, progress, bucket)
 
-    def _load_shard(self, store: MilvusStore, shard: int, progress: Progress) -> None:
+    def _load_shard(self, store: MilvusStore, shard: int, progress: Progress, bucket: BulkImport | None) -> None:
         made, path = self.embedded(shard), self.folder.file("embed", shard)
         if made is None:
             raise InputError(f"shard {shard} of {self.folder.folder} is not embedded; run dresd ingest embed first")
@@ -197,8 +199,12 @@ class Run:
         writer = store.writer(progress.tell)
         try:
             for rows in read_rows(path, made["file"]):
-                writer.send(rows, replace=may_be_there)
-                progress.advance(len(rows))
+                if bucket is None:
+                    writer.send(rows, replace=may_be_there)
+                    progress.advance(len(rows))
+            if bucket is not None:
+                bucket.send(path, made["rows"])
+                progress.advance(made["rows"])
         except StoreError as error:
             if str(path) in str(error):
                 self.folder.undo("embed", shard)

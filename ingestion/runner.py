@@ -31,11 +31,13 @@ def ingest(
     keep_rows: bool = False,
     workers: int = 1,
     share: Share = ALL,
+    bulk: str | None = None,
 ) -> Manifest | None:
     """Build, or go on building, the collection that the settings describe; returns the sealed manifest.
 
     model: loaded when it is needed if it is not given. workers: processes that embed. share: of the shards, None is
-    returned when those of others are missing. keep_rows: leave the files of rows in the run folder.
+    returned when those of others are missing. keep_rows: leave the files of rows in the run folder. bulk: load by way
+    of Milvus's bucket, see BulkImport.
     Raises InputError or StoreError before anything is written when it cannot be built.
     """
     if replace_old:
@@ -52,7 +54,7 @@ def ingest(
         return None
     run.fit(progress)
     embed(run, progress, share, workers)
-    run.load(share, progress)
+    run.load(share, progress, bulk)
     if missing := run.missing():
         progress.tell(f"{len(missing)} of {len(run.plan.shards)} shards are left to the other shares; not sealed yet")
         return None

@@ -44,6 +44,10 @@ class Writer:
         self._channel, self._stub = connection(uri)
         self._sent: deque[tuple[Any, Any]] = deque()
 
+    def calls(self) -> tuple[Any, Any]:
+        """(stub, metadata) for other requests on the same connection."""
+        return self._stub, self._metadata
+
     def close(self) -> None:
         self._channel.close()
 

@@ -17,6 +17,7 @@ from dresd_milvus.milvus import MilvusStore
 from ingestion.run import Run
 from ingestion.share import Share
 from tests.helpers import dresd
+from tests.milvus_server import MilvusServer
 from tests.samples import write_corpus
 
 Capture = pytest.CaptureFixture[str]
@@ -159,3 +160,15 @@ def test_a_failing_worker_is_named(corpus: Path, tmp_path: Path, capsys: Capture
     (run / "documents" / "00001.parquet").write_bytes(b"nothing")
     failed = dresd(capsys, "ingest", "embed", "--run-dir", run, "--workers", "2")
     assert "worker 1: " in failed.error and "00001.parquet cannot be read" in failed.error
+
+
+def test_bulk_import_gives_the_same_store(
+    corpus: Path, tmp_path: Path, whole: tuple[int, str], capsys: Capture, milvus_server: MilvusServer, server_uri: str
+) -> None:
+    bucket = f"file://{milvus_server.folder}/data"
+    command = ("ingest", "run", *arguments(corpus, Path("x"))[:2], "--uri", server_uri, "--collection", "code", *SMALL)
+    done = dresd(capsys, *command, "--run-dir", tmp_path / "run", "--bulk", bucket)
+    assert done.code == 0, done
+    with MilvusStore.open(server_uri, "code") as store:
+        found = inspect_store(store.require_sealed())
+    assert (found["rows"], found["checksum"]) == whole
