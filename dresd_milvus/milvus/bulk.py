@@ -25,7 +25,7 @@ class BulkImport:
 
     bucket: where Milvus keeps its own files, as pyarrow.fs names it: file:///FOLDER for a server with local storage,
     s3://KEY:SECRET@BUCKET/?endpoint_override=HOST:9000&scheme=http for MinIO.
-    Raises InputError for a bucket that cannot be reached or a database that has none.
+    Raises InputError for a bucket that cannot be reached and for a collection that files of rows do not suit.
     """
 
     def __init__(self, store: MilvusStore, bucket: str) -> None:
@@ -34,6 +34,8 @@ class BulkImport:
 
         if is_embedded(store.uri):
             raise InputError("an embedded database has no bulk import; leave --bulk out")
+        if store.manifest.partition_by == "source" or store.manifest.vectors != "float32":
+            raise InputError("--bulk imports float32 keys into partitions that the server chooses; leave it out")
         try:
             self._files, self._root = FileSystem.from_uri(bucket)
         except (pa.ArrowException, OSError, ValueError) as error:

@@ -1,5 +1,6 @@
 """Bulk import into a real server: the rows of a file, each once, whatever happened before."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,10 @@ def test_what_cannot_be_imported_is_one_line(milvus_server: MilvusServer, server
             bulk.send(tmp_path / "bad.parquet", 1)
         with pytest.raises(InputError, match=r"--bulk nowhere.* cannot be used"):
             BulkImport(store, "nowhere")
+    by_source = replace(example_manifest(), partition_by="source")
+    refused = pytest.raises(InputError, match="partitions that the server chooses")
+    with MilvusStore.create(server_uri, "sources", by_source, example_projection()) as store, refused:
+        BulkImport(store, bucket_of(milvus_server))
     lite = MilvusStore.create(str(tmp_path / "a.db"), "rows", example_manifest(), example_projection())
     with lite, pytest.raises(InputError, match="an embedded database has no bulk import"):
         BulkImport(lite, "file:///tmp")
