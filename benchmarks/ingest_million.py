@@ -1,8 +1,8 @@
 """A store of a million rows from end to end: rows/s of every phase, peak memory, bytes a row, time to the first search.
 
 Every phase is a command of its own, so that its peak memory is its own. The corpus is Python's standard library and the
-installed numpy's source; --rows 10000 makes a small store of the same kind, to compare the memory with. The database is
-the packaged Milvus server (`make server`), or the embedded one where there is none.
+installed numpy's lib folder; --rows 10000 makes a small store of the same kind, to compare the memory with. The
+database is the packaged Milvus server (`make server`), or the embedded one where there is none.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def phases(folder: Path, uri: str, rows: int, workers: int) -> dict[str, Any]:
     run = ["--run-dir", str(folder / "run")]
     corpus = ["--source", "stdlib", "--limit", str(max(rows // ROWS_PER_DOCUMENT, 10))]
     if rows > 500_000:
-        corpus += ["--source", f"numpy={Path(np.__file__).parent}"]
+        corpus += ["--source", f"numpy={Path(np.__file__).parent / 'lib'}"]
     commands = {
         "plan": [*corpus, "--uri", uri, "--collection", "rows", *run],
         "fit": run,
