@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,9 +115,10 @@ def _cannot_load(name: str, error: Exception) -> InputError:
 
 
 def pick_device(device: str) -> torch.device:
-    """'auto' is CUDA when there is one; raises InputError for a device that is not there."""
+    """'auto' is CUDA when there is one, a launcher's rank its own; InputError for a device that is not there."""
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        rank = os.environ.get("LOCAL_RANK", "")
+        return torch.device(f"cuda:{rank}" if rank else "cuda") if torch.cuda.is_available() else torch.device("cpu")
     try:
         where = torch.device(device)
     except RuntimeError:

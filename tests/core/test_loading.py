@@ -134,3 +134,11 @@ def test_the_tokenizer_hash_is_stable_and_sees_added_tokens(sample):
     assert tokenizer_hash(tokenizer) == sample.tokenizer_hash
     tokenizer.add_tokens(["a-token-that-was-not-there"])
     assert tokenizer_hash(tokenizer) != sample.tokenizer_hash
+
+
+def test_every_rank_of_a_launcher_has_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    assert pick_device("auto") == torch.device("cuda")
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert pick_device("auto") == torch.device("cuda:3")
