@@ -13,5 +13,9 @@ class StoreError(DresdError):
     """A collection, or the Milvus that holds it, cannot be used."""
 
 
+class DamagedFileError(StoreError):
+    """A file of rows is not what was written; it can be made again."""
+
+
 class MismatchError(StoreError):
     """A store was built with another model, tokenizer, layer or projection than the one at hand."""

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from dresd_milvus.errors import StoreError
+from dresd_milvus.errors import DamagedFileError
 from dresd_milvus.store import Rows
 
 ENCODING: dict[str, Any] = {
@@ -85,19 +85,19 @@ class RowFile:
 
 
 def read_rows(path: Path, digest: str | None = None) -> Iterator[Rows]:
-    """The rows of a file in batches, one origin each; StoreError where it is damaged or not the one of this digest."""
+    """The rows of a file in batches, one origin each; DamagedFileError where it is not what was written."""
     try:
         content: Any = path
         if digest is not None:
             content = path.read_bytes()
             if hashlib.blake2b(content, digest_size=16).hexdigest() != digest:
-                raise StoreError(f"{path} is damaged: it is not what was written")
+                raise DamagedFileError(f"{path} is damaged: it is not what was written")
             content = pa.BufferReader(content)
         with pq.ParquetFile(content) as file:
             for batch in file.iter_batches(10_000):
                 yield from _by_origin(batch)
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-        raise StoreError(f"{path} cannot be read ({error})") from error
+        raise DamagedFileError(f"{path} cannot be read ({error})") from error
 
 
 def _lists(values: NDArray[Any]) -> pa.ListArray:

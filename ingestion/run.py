@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from dresd_milvus.errors import InputError, StoreError
+from dresd_milvus.errors import DamagedFileError, InputError, StoreError
 from dresd_milvus.inspection import Checksum
 from dresd_milvus.loading import LoadedModel, load_model
 from dresd_milvus.milvus import MilvusStore, has_collection
@@ -205,11 +205,9 @@ class Run:
             if bucket is not None:
                 bucket.send(path, made["rows"])
                 progress.advance(made["rows"])
-        except StoreError as error:
-            if str(path) in str(error):
-                self.folder.undo("embed", shard)
-                raise StoreError(f"{error}; run the same command again, which embeds this shard anew") from error
-            raise
+        except DamagedFileError as error:
+            self.folder.undo("embed", shard)
+            raise StoreError(f"{error}; run the same command again, which embeds this shard anew") from error
         writer.flush()
         self.folder.finish("load", shard, rows=made["rows"], checksum=made["checksum"])
 

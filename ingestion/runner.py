@@ -65,7 +65,8 @@ def plan(
     settings: Settings, folder: Path, progress: Progress, model: LoadedModel | None = None, token: str = ""
 ) -> Plan:
     """The plan of the run that is going on, or a new one; the collection's name must be free for a new one."""
-    with _nothing_left_of(folder), RunFolder(folder).claim("plan", wait=True):
+    new = next((path for path in (*reversed(folder.parents), folder) if not path.exists()), None)
+    with RunFolder(folder).claim("plan", wait=True), _nothing_left_of(folder, new):
         if (folder / "plan.json").exists():
             old = load_plan(folder)
             old.require(settings, folder)
@@ -82,13 +83,15 @@ def plan(
 
 
 @contextmanager
-def _nothing_left_of(folder: Path) -> Iterator[None]:
-    """Remove a new folder again, and the parents made for it, when it comes to nothing."""
-    new = next((path for path in (*reversed(folder.parents), folder) if not path.exists()), None)
+def _nothing_left_of(folder: Path, new: Path | None) -> Iterator[None]:
+    """Remove a new folder again, from its first new parent on, when no plan comes of it; only while it is claimed.
+
+    Another process may have planned the run there since it was seen to be new.
+    """
     try:
         yield
     except BaseException:
-        if new is not None:
+        if new is not None and not (folder / "plan.json").exists():
             shutil.rmtree(new, ignore_errors=True)
         raise
 

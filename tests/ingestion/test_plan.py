@@ -12,6 +12,7 @@ from dresd_milvus.loading import LoadedModel
 from ingestion.documents import LONGEST, read_documents
 from ingestion.folder import RunFolder
 from ingestion.plan import Plan, load_plan, make_plan
+from ingestion.runner import _nothing_left_of
 from tests.samples import settings
 
 
@@ -109,3 +110,16 @@ def test_one_process_at_a_time_is_at_work_on_a_shard(tmp_path: Path) -> None:
         pass
     with run.claim("load", 3):
         pass
+
+
+def test_a_plan_that_another_process_made_meanwhile_is_left_alone(sample: LoadedModel, tmp_path: Path) -> None:
+    run = tmp_path / "new" / "run"
+    planned(sample, tmp_path, [row("q", "a")])
+    with pytest.raises(InputError), _nothing_left_of(run, tmp_path / "new"):
+        (tmp_path / "run").rename(run.parent.mkdir() or run)
+        raise InputError("begun with other settings")
+    assert (run / "plan.json").exists()
+    with pytest.raises(InputError), _nothing_left_of(tmp_path / "x" / "run", tmp_path / "x"):
+        (tmp_path / "x" / "run").mkdir(parents=True)
+        raise InputError("nothing came of it")
+    assert not (tmp_path / "x").exists()
