@@ -13,8 +13,8 @@ from scipy.stats import bootstrap
 
 from dresd_milvus.corpus import encode_prompt
 from dresd_milvus.loading import LoadedModel
+from evaluation.prompts import load_suite
 from evaluation.provenance import provenance
-from evaluation.suites import load_suite
 
 
 def alternate(sides: dict[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
@@ -52,7 +52,7 @@ def prompts(model: LoadedModel, count: int) -> list[list[int]]:
     """Prompts of the `stdlib` suite as tokens, in the sample model's template."""
     from dresd_milvus.corpus import Template
 
-    return [encode_prompt(model.tokenizer, Template(), prompt.text) for prompt in load_suite("stdlib", count)]
+    return [encode_prompt(model.tokenizer, Template(), prompt.text) for prompt in load_suite("stdlib", count).prompts]
 
 
 def arguments(description: str, **defaults: Any) -> argparse.Namespace:

@@ -12,7 +12,9 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections import deque
 from pathlib import Path
+from threading import Thread
 from time import perf_counter
 from typing import Any
 
@@ -69,7 +71,9 @@ def phases(folder: Path, uri: str, rows: int, workers: int) -> dict[str, Any]:
 def measured(command: list[str]) -> tuple[float, int]:
     """(seconds, peak resident bytes) of a command and the processes that it starts."""
     start, peak = perf_counter(), 0
-    process = psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    said: deque[str] = deque(maxlen=1)
+    Thread(target=lambda: said.extend(process.stderr), daemon=True).start()
     while process.poll() is None:
         peak = max(peak, resident(process))
         try:
@@ -77,7 +81,7 @@ def measured(command: list[str]) -> tuple[float, int]:
         except psutil.TimeoutExpired:
             continue
     if process.returncode:
-        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
+        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}: {''.join(said)}")
     return perf_counter() - start, peak
 
 

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dresd_milvus.errors import DresdError, InputError
+from dresd_milvus.errors import DresdError
 from dresd_milvus.options import (
     SEARCH_SECONDS,
     CollectionOption,
     DeviceOption,
     DtypeOption,
     SearchOption,
+    SuffixesOption,
     TimeoutOption,
     TokenOption,
     UriOption,
@@ -29,13 +30,14 @@ if TYPE_CHECKING:
     from dresd_milvus.corpus import Template
     from dresd_milvus.decode import FixedBudget
     from dresd_milvus.loading import LoadedModel
-    from dresd_milvus.retrieval import Retrieval
+    from dresd_milvus.systems import Sources
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 QUICKSTART_DOCUMENTS = 800
 QUICKSTART_PROMPTS = 16
 QUICKSTART_TOKENS = 128
+QUICKSTART_SYSTEMS = ("vanilla", "prompt_lookup", "rest", "dense", "hybrid")
 
 
 @app.callback()
@@ -54,11 +56,11 @@ def quickstart(
     from dresd_milvus.console import Phases, wide_console
     from dresd_milvus.corpus import Template
     from dresd_milvus.loading import SAMPLE, load_model
-    from dresd_milvus.retrieval import open_retrieval
+    from dresd_milvus.systems import Where, open_sources
     from evaluation.harness import Options
+    from evaluation.prompts import load_suite
     from evaluation.report import print_table
-    from evaluation.runner import run_evaluation
-    from evaluation.suites import load_suite
+    from evaluation.runner import Evaluation, run_evaluation
     from ingestion.cli import print_summary
     from ingestion.plan import Settings
     from ingestion.runner import ingest
@@ -67,27 +69,27 @@ def quickstart(
     with Phases() as phases:
         phases.phase("loading the sample model", None, "")
         model = load_model(SAMPLE)
-        settings = Settings(SAMPLE, ("stdlib",), collection, uri, template=template.text, limit=QUICKSTART_DOCUMENTS)
+        settings = Settings(
+            SAMPLE, ("stdlib",), collection, uri, template=template.text, limit=QUICKSTART_DOCUMENTS, also="rest"
+        )
         manifest = ingest(settings, out / "ingestion", phases, model=model)
         assert manifest is not None  # there are no other shares
-        retrieval = open_retrieval(uri, collection, model, progress=phases.replica)
-        options = Options(max_new_tokens=QUICKSTART_TOKENS)
-        systems = ["vanilla", "prompt_lookup", "dense"]
-        summary = run_evaluation(
-            model, retrieval, template, "stdlib", systems, QUICKSTART_PROMPTS, options, out, phases
-        )
+        sources = open_sources(Where(uri, collection), QUICKSTART_SYSTEMS, model, phases.replica)
+        suite, options = load_suite("stdlib", QUICKSTART_PROMPTS), Options(max_new_tokens=QUICKSTART_TOKENS)
+        what = Evaluation(suite, QUICKSTART_SYSTEMS, template, options, out, replace=True)
+        summary = run_evaluation(what, model, sources, phases)
     print_summary(uri, collection, manifest)
     console = wide_console()
     console.print(
-        "\n[bold]One of the prompts, with dense drafts[/bold] (green: drafted and accepted)\n",
+        "\n[bold]One of the prompts, with hybrid drafts[/bold] (green: drafted and accepted)\n",
         highlight=False,
     )
     stream(
         model,
-        retrieval,
-        "dense",
+        sources,
+        "hybrid",
         template,
-        load_suite("stdlib", 1)[0].text,
+        suite.prompts[0].text,
         QUICKSTART_TOKENS,
         Greedy(),
         options.budget,
@@ -103,6 +105,8 @@ def generate(
     model: Annotated[str, typer.Option(help="'sample', a model folder, or a hub name.")] = "sample",
     uri: Annotated[str | None, typer.Option(help="The database, for dense drafts.")] = None,
     collection: Annotated[str | None, typer.Option(help="The collection, for dense drafts.")] = None,
+    suffixes: SuffixesOption = None,
+    draft_model: Annotated[str | None, typer.Option(help="For small_lm; default: the sample's.")] = None,
     system: Annotated[str | None, typer.Option(help="Default: dense with a store, else prompt_lookup.")] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1)] = 128,
     temperature: Annotated[float, typer.Option(min=0, help="0 is greedy.")] = 0.0,
@@ -121,25 +125,26 @@ def generate(
     from dresd_milvus.choose import make_chooser
     from dresd_milvus.decode import FixedBudget
     from dresd_milvus.loading import load_model
-    from dresd_milvus.retrieval import choose_template, open_retrieval
+    from dresd_milvus.retrieval import choose_template
+    from dresd_milvus.systems import Where, open_sources, parse_systems
 
     choose = make_chooser(temperature, top_p, seed)
-    if (uri is None) != (collection is None):
-        raise InputError("a store is named by both --uri and --collection; one of them is missing")
+    system = system or ("dense" if uri else "prompt_lookup")
+    names = parse_systems(system)
+    where = Where(uri, collection, suffixes, draft_model, search, token, timeout=timeout)
+    where.check(names)
     loaded = load_model(model, dtype, device)
-    retrieval = open_retrieval(uri, collection, loaded, search, token, timeout=timeout) if uri and collection else None
-    system = system or ("dense" if retrieval else "prompt_lookup")
-    prompt_template = choose_template(template, retrieval.manifest if retrieval else None)
+    sources = open_sources(where, names, loaded)
+    prompt_template = choose_template(template, sources.retrieval.manifest if sources.retrieval else None)
     try:
-        stream(loaded, retrieval, system, prompt_template, prompt, max_new_tokens, choose, FixedBudget(nodes, depth))
+        stream(loaded, sources, system, prompt_template, prompt, max_new_tokens, choose, FixedBudget(nodes, depth))
     finally:
-        if retrieval:
-            retrieval.close()
+        sources.close()
 
 
 def stream(
     model: LoadedModel,
-    retrieval: Retrieval | None,
+    sources: Sources,
     system: str,
     template: Template | None,
     prompt: str,
@@ -151,12 +156,12 @@ def stream(
     from dresd_milvus.console import wide_console
     from dresd_milvus.corpus import encode_prompt
     from dresd_milvus.decode import generate as decode
-    from dresd_milvus.retrieval import make_drafter
     from dresd_milvus.stream import TokenStream
+    from dresd_milvus.systems import make_drafter
 
     console = wide_console()
     ids = encode_prompt(model.tokenizer, template, prompt)
-    drafter = make_drafter(system, retrieval)
+    drafter = make_drafter(system, sources)
     done = decode(
         model.target,
         drafter,
@@ -172,8 +177,8 @@ def stream(
         f"hit rate {done.hit_rate:.0%}, ended by {done.reason}",
         style="dim",
     )
-    if retrieval and retrieval.losses():
-        console.print(f"warning: {retrieval.losses()}", style="yellow")
+    if sources.losses():
+        console.print(f"warning: {sources.losses()}", style="yellow")
 
 
 @app.command()
@@ -205,6 +210,8 @@ def inspect(
 def run_app(application: typer.Typer, name: str | None = None) -> None:
     """Run a command line; expected failures are one line on stderr and exit code 1."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    # oneDNN keeps what it compiles for every shape of a batch, 1,024 of them: some 300 MB by and by, and no faster.
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
     try:
         application(prog_name=name)
     except DresdError as error:

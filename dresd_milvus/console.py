@@ -42,8 +42,9 @@ class _Rate(ProgressColumn):
 class Phases:
     """Shows one phase of a long work after another: what it is, how far, how fast, how long still."""
 
-    def __init__(self) -> None:
-        self.console = Console(file=sys.stderr, soft_wrap=True)
+    def __init__(self, silent: bool = False) -> None:
+        """silent: show nothing, for ranks that follow another."""
+        self.console = Console(file=sys.stderr, soft_wrap=True, quiet=silent)
         self._bars = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),

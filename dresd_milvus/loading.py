@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
+import sys
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,19 +37,20 @@ class LoadedModel:
         return str(self.target.dtype).removeprefix("torch.")
 
 
-def load_model(name: str, dtype: str = "auto", device: str = "auto") -> LoadedModel:
+def load_model(name: str, dtype: str = "auto", device: str = "auto", tp: int = 1) -> LoadedModel:
     """Load a causal language model and its tokenizer.
 
     name:   'sample', a folder, or a hub name. dtype: one of DTYPES; auto is bfloat16 where the processor multiplies
-    it natively, else float32. device: 'cpu', 'cuda', 'cuda:1', ...; auto is CUDA when there is one.
+    it natively, else float32. device: 'cpu', 'cuda', 'cuda:1', ...; auto is CUDA when there is one. tp: over how many
+    ranks its matrices are split, each of which has joined (see Ranks.join) and calls this.
     Raises InputError when the model cannot be found, read or used.
     """
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
-    from transformers.utils import logging
+    from transformers.utils import logging as hf_logging
 
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
+    hf_logging.disable_progress_bar()
+    hf_logging.set_verbosity_error()
     where = pick_device(device)
     tokenizer = load_tokenizer(name)
     source = str(SAMPLE_FOLDER) if name == SAMPLE else name
@@ -56,8 +60,35 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> LoadedMo
         ).to(where)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise _cannot_load(name, error) from error
+    fingerprint = model_fingerprint(model)  # of the whole, before it is split
+    if tp > 1:
+        model = split_model(model, tp)
     target = HFTarget(model, _eos_ids(model, tokenizer))
-    return LoadedModel(name, target, tokenizer, model_fingerprint(model), tokenizer_hash(tokenizer))
+    return LoadedModel(name, target, tokenizer, fingerprint, tokenizer_hash(tokenizer))
+
+
+def split_model(model: Any, tp: int) -> Any:
+    """This rank's part of a model under DeepSpeed's tensor parallelism (AutoTP).
+
+    Raises InputError for a dtype or a kind of model that AutoTP does not split. On a CPU the ranks add up their parts
+    over gloo: DeepSpeed's own operator has to be compiled at first use, and waits for ever for a rank that has died.
+    """
+    if model.dtype == torch.float64:
+        raise InputError("tensor parallelism knows no float64; use --dtype float32")
+    if model.device.type == "cpu":
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    with redirect_stdout(sys.stderr):
+        import deepspeed
+
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+        logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+        try:
+            engine = deepspeed.init_inference(
+                model, tensor_parallel={"tp_size": tp}, dtype=model.dtype, replace_with_kernel_inject=False
+            )
+        except (AssertionError, ValueError, NotImplementedError) as error:
+            raise InputError(f"DeepSpeed cannot split this model over {tp} ranks ({error}); use --tp 1") from error
+    return engine.module
 
 
 def load_tokenizer(name: str) -> Any:

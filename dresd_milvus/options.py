@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -44,3 +45,14 @@ TimeoutOption = Annotated[
 DtypeOption = Annotated[str, typer.Option(help="auto, bfloat16, float16, float32 or float64.")]
 
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+
+TpOption = Annotated[
+    int,
+    typer.Option(
+        min=1, help="Ranks that share the model (DeepSpeed), each started by deepspeed --num_gpus N or torchrun."
+    ),
+]
+
+SuffixesOption = Annotated[
+    Path | None, typer.Option(help="The suffix store, for rest, suffix and hybrid; default: the collection's.")
+]

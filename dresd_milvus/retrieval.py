@@ -11,9 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from dresd_milvus.corpus import Template
-from dresd_milvus.drafters.base import Drafter, Vanilla
-from dresd_milvus.drafters.dense import NEIGHBOURS, Dense
-from dresd_milvus.drafters.prompt_lookup import PromptLookup
+from dresd_milvus.drafters.dense import NEIGHBOURS
 from dresd_milvus.errors import InputError
 from dresd_milvus.guard import Guarded
 from dresd_milvus.loading import LoadedModel
@@ -24,9 +22,6 @@ from dresd_milvus.replica import Replica
 from dresd_milvus.store import ContinuationStore, Manifest
 
 Progress = Callable[[int], None]
-
-SYSTEMS = ("vanilla", "prompt_lookup", "dense")
-"""Every system that can be named, the reference first."""
 
 FIRST_SEARCH_SECONDS = 30.0
 """The first search may have to wait for what the server has just loaded; the following ones may not."""
@@ -111,19 +106,6 @@ def choose_template(option: str | None, manifest: Manifest | None) -> Template |
     if manifest is not None:
         return Template(manifest.template) if manifest.template else None
     return Template()
-
-
-def make_drafter(system: str, retrieval: Retrieval | None) -> Drafter:
-    """The drafter of a system by name; raises InputError for an unknown one and for one that lacks its store."""
-    if system == "vanilla":
-        return Vanilla()
-    if system == "prompt_lookup":
-        return PromptLookup()
-    if system == "dense":
-        if retrieval is None:
-            raise InputError("the system 'dense' needs a store; give --uri and --collection")
-        return Dense(retrieval.store, retrieval.projection)
-    raise InputError(f"there is no system '{system}'; use {', '.join(SYSTEMS)}")
 
 
 def _replica(milvus: MilvusStore, half: bool, progress: Callable[[int], Progress]) -> Replica:

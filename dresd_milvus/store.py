@@ -58,7 +58,7 @@ class Manifest:
     prompts begin with the tokenizer's special tokens and responses end with its end token. vectors: the dtype that
     keys are stored in. index: of the keys, with its parameters. partition_by: 'none', 'token' (the first token is the
     partition key, over `partitions` partitions) or 'source' (one partition per origin). ttl: seconds after which rows
-    vanish, 0 for never. seal: changes whenever
+    vanish, 0 for never. suffixes: the folder of the same corpus's suffix store, '' without one. seal: changes whenever
     the rows do. rows: their number when sealed.
     """
 
@@ -77,6 +77,7 @@ class Manifest:
     partition_by: str = "none"
     partitions: int = 0
     ttl: int = 0
+    suffixes: str = ""
     rows: int = 0
     documents: int = 0
     build: str = ""

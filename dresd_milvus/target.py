@@ -86,11 +86,37 @@ class HFTarget:
         with torch.inference_mode():
             self._cache.keep(path)
 
+    def rewind(self, length: int) -> None:
+        """Forget all but the first `length` committed tokens."""
+        self._cache.length = min(length, self._cache.length)
+
     @torch.inference_mode()
     def embed(self, tokens: Tensor, attention_mask: Tensor) -> Tensor:
         """Hidden states [B, T, H] of right-padded texts [B, T] (attention_mask: 1 for tokens); the head is not run."""
+        tokens, attention_mask = tokens.to(self.device), attention_mask.to(self.device)
         body = self.model.base_model
         return body(input_ids=tokens, attention_mask=attention_mask, use_cache=False).last_hidden_state
+
+    @torch.inference_mode()
+    def embed_layers(self, tokens: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
+        """Like embed, the states [B, T, H] of every layer: 0 is the embedding, the last one is what embed gives."""
+        tokens, attention_mask = tokens.to(self.device), attention_mask.to(self.device)
+        body = self.model.base_model
+        found = body(input_ids=tokens, attention_mask=attention_mask, use_cache=False, output_hidden_states=True)
+        return (*found.hidden_states[:-1], found.last_hidden_state)
+
+    @torch.inference_mode()
+    def write(self, tokens: Tensor, attention_mask: Tensor, max_new_tokens: int, pad: int, **how: Any) -> Tensor:
+        """Texts [B, T] padded on the left, with what the model adds [B, T + max_new_tokens]; how: see `generate` of
+        transformers."""
+        return self.model.generate(
+            tokens.to(self.device),
+            attention_mask=attention_mask.to(self.device),
+            max_new_tokens=max_new_tokens,
+            pad_token_id=pad,
+            eos_token_id=sorted(self.eos_ids) or None,
+            **how,
+        )
 
     def _forward(self, ids: Tensor, positions: Tensor, mask: Tensor | None, logits_to_keep: int = 0) -> Scored:
         """ids, positions [N]; mask [1, 1, N, length + N] or None for causal -> logits [N or kept, V], hidden."""

@@ -7,71 +7,137 @@ from typing import Annotated
 
 import typer
 
-from dresd_milvus.options import SEARCH_SECONDS, DeviceOption, DtypeOption, SearchOption, TimeoutOption, TokenOption
+from dresd_milvus.options import (
+    SEARCH_SECONDS,
+    DeviceOption,
+    DtypeOption,
+    SearchOption,
+    SuffixesOption,
+    TimeoutOption,
+    TokenOption,
+    TpOption,
+)
+from evaluation.offline_cli import app as offline
+from evaluation.options import (
+    LimitOption,
+    ModelOption,
+    StoreNameOption,
+    StoreOption,
+    SuiteOption,
+    TemplateOption,
+    pick_template,
+)
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.registered_commands += offline.registered_commands
 
 
 @app.callback()
-def root() -> None:
+def root(
+    local_rank: Annotated[int, typer.Option("--local_rank", hidden=True, help="Given by the DeepSpeed launcher.")] = 0,
+) -> None:
     """Measure systems side by side: speed, acceptance, losslessness."""
 
 
 @app.command()
 def run(
-    model: Annotated[str, typer.Option(help="'sample', a model folder, or a hub name.")] = "sample",
-    uri: Annotated[str | None, typer.Option(help="The database, for 'dense'.")] = None,
-    collection: Annotated[str | None, typer.Option(help="The collection, for 'dense'.")] = None,
-    suite: Annotated[str, typer.Option(help="'stdlib' or a .jsonl file with prompt, instruction or turns.")] = "stdlib",
+    model: ModelOption = "sample",
+    uri: StoreOption = None,
+    collection: StoreNameOption = None,
+    suffixes: SuffixesOption = None,
+    draft_model: Annotated[str | None, typer.Option(help="For small_lm; default: the sample's.")] = None,
+    suite: SuiteOption = "stdlib",
     systems: Annotated[str, typer.Option(help="Which, by comma; vanilla always runs.")] = "vanilla,prompt_lookup,dense",
-    max_new_tokens: Annotated[int, typer.Option(min=1)] = 128,
-    limit: Annotated[int | None, typer.Option(min=1, help="Prompts at most.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder for summary.json, records.jsonl and report.html.")] = Path(
-        "runs/eval"
-    ),
+    max_new_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Of one answer; default: the suite's, or 128.")
+    ] = None,
+    limit: LimitOption = None,
+    out: Annotated[Path, typer.Option(help="Folder for records, summary and report.")] = Path("runs/eval"),
+    replace: Annotated[bool, typer.Option("--replace", help="Start over what is in --out.")] = False,
+    repeats: Annotated[int, typer.Option(min=1, help="Generate everything so often; times are medians.")] = 1,
     temperature: Annotated[float, typer.Option(min=0, help="0 is greedy.")] = 0.0,
     top_p: Annotated[float, typer.Option(help="Nucleus of this probability.")] = 1.0,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     dtype: DtypeOption = "auto",
     device: DeviceOption = "auto",
+    tp: TpOption = 1,
     search: SearchOption = "auto",
     timeout: TimeoutOption = SEARCH_SECONDS,
     half: Annotated[bool, typer.Option("--half", help="Keep a replica's keys in half precision.")] = False,
     nodes: Annotated[int, typer.Option(min=0, help="Draft nodes a step.")] = 16,
     depth: Annotated[int, typer.Option(min=0, help="Tokens on one path.")] = 10,
-    template: Annotated[str | None, typer.Option(help="Default: the store's.")] = None,
+    neighbours: Annotated[int | None, typer.Option(min=1, help="Hits of a dense search; default 50.")] = None,
+    template: TemplateOption = None,
+    skip_long: Annotated[bool, typer.Option("--skip-long", help="Pass over prompts that leave no room.")] = False,
     token: TokenOption = "",
 ) -> None:
-    """Generate from every prompt of a suite with every system; print a table, write results and a report."""
+    """Generate from every prompt of a suite with every system; print a table, write results and a report.
+
+    Interrupted, the same command goes on where it was.
+    """
     from dresd_milvus.choose import make_chooser
     from dresd_milvus.console import Phases
-    from dresd_milvus.errors import InputError
-    from dresd_milvus.loading import load_model
-    from dresd_milvus.retrieval import choose_template, open_retrieval
+    from dresd_milvus.loading import load_model, pick_device
+    from dresd_milvus.ranks import Ranks
+    from dresd_milvus.systems import Sources, Where, open_sources, parse_systems
     from evaluation.harness import Options
+    from evaluation.prompts import load_suite
     from evaluation.report import print_table
-    from evaluation.runner import parse_systems, run_evaluation
+    from evaluation.runner import Evaluation, run_evaluation
 
     names = parse_systems(systems)
-    if (uri is None) != (collection is None):
-        raise InputError("a store is named by both --uri and --collection; one of them is missing")
-    if "dense" in names and uri is None:
-        raise InputError("the system 'dense' needs a store; give --uri and --collection, or other --systems")
+    where = Where(uri, collection, suffixes, draft_model, search, token, half, timeout)
+    where.check(names)
     make_chooser(temperature, top_p, seed)  # refuse bad options before the model is loaded
-    options = Options(max_new_tokens, temperature, top_p, seed, nodes, depth)
-    with Phases() as phases:
+    ranks = Ranks.join(tp, pick_device(device).type)
+    with ranks.together(), Phases(silent=not ranks.first) as phases:
+        prompts = load_suite(suite, limit)
         phases.phase(f"loading the model {model}", None, "")
-        loaded = load_model(model, dtype, device)
-        retrieval = None
-        if uri and collection:
-            retrieval = open_retrieval(uri, collection, loaded, search, token, half, timeout, phases.replica)
-        prompt_template = choose_template(template, retrieval.manifest if retrieval else None)
+        loaded = load_model(model, dtype, device, tp)
+        sources = open_sources(where, names, loaded, phases.replica) if ranks.first else Sources()
+        put = ranks.share(lambda: pick_template(template, prompts, sources))
+        tokens = max_new_tokens or prompts.max_new_tokens or 128
+        options = Options(tokens, temperature, top_p, seed, nodes, depth, repeats)
+        what = Evaluation(prompts, names, put, options, out, replace, neighbours, skip_long)
         try:
-            summary = run_evaluation(loaded, retrieval, prompt_template, suite, names, limit, options, out, phases)
+            summary = run_evaluation(what, loaded, sources, phases, ranks)
         finally:
-            if retrieval:
-                retrieval.close()
-    print_table(summary["runs"])
-    if retrieval and retrieval.losses():
-        print(f"\nwarning: {retrieval.losses()}")
-    print(f"\nwritten: {out}/summary.json, records.jsonl, report.html")
+            sources.close()
+    if summary:
+        print_table(summary["runs"])
+        if sources.losses():
+            print(f"\nwarning: {sources.losses()}")
+        print(f"\nwritten: {out}/summary.json, table.md, records.jsonl, report.html, spec-bench/")
+
+
+@app.command()
+def suites() -> None:
+    """The suites that have a name."""
+    from evaluation.prompts import SUITES, about_suite
+
+    print("stdlib       functions of Python's standard library that ingestion holds back")
+    for name in SUITES:
+        about = about_suite(name)
+        print(f"{name:12} {about['description']}; {about.get('hub') or 'a file: ' + name + '=FILE'}")
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def sweep(
+    context: typer.Context,
+    axis: Annotated[list[str], typer.Option(help="OPTION=VALUE,VALUE,... of dresd eval run; may be repeated.")],
+    out: Annotated[Path, typer.Option(help="Folder for the cells and what is made of them.")] = Path("runs/sweep"),
+) -> None:
+    """Run every combination of the axes with the options of `dresd eval run`; print one table.
+
+    The whole comparison: --axis temperature=0,0.7 --axis tp=1,2 --systems prompt_lookup,rest,suffix,small_lm,dense.
+    Interrupted, the same command goes on where it was.
+    """
+    import sys
+
+    from evaluation.report import print_sweep
+    from evaluation.sweep import parse_axis, run_sweep
+
+    axes = [parse_axis(text) for text in axis]
+    entries = run_sweep(axes, context.args, out, lambda line: print(line, file=sys.stderr, flush=True))
+    print_sweep(entries, [name for name, _ in axes])
+    print(f"\nwritten: {out}/table.md, sweep.json, sweep.png, cells/")

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from dresd_milvus.choose import Chooser, make_chooser
-from dresd_milvus.corpus import Template, encode_prompt
 from dresd_milvus.decode import FixedBudget, Generation, generate
 from dresd_milvus.drafters.base import Drafter
 from dresd_milvus.errors import InputError
 from dresd_milvus.loading import LoadedModel
-from evaluation.lossless import Divergence, first_difference, gap_at
-from evaluation.metrics import Record, summarise
-from evaluation.suites import Prompt
+from dresd_milvus.ranks import chooser_for
+from evaluation.lossless import first_difference, gap_at
+from evaluation.metrics import Record
+from evaluation.prompts import Conversation, Prompt
 
 WARM_UP_TOKENS = 16
 
 
 @dataclass(frozen=True)
 class Options:
-    """How texts are generated. temperature 0 is greedy; prompt i of a suite samples with seed + i."""
+    """How texts are generated. temperature 0 is greedy; prompt i of a suite samples with seed + i; repeats: how often
+    everything is generated, for its time.
+    """
 
     max_new_tokens: int = 128
     temperature: float = 0.0
@@ -31,6 +31,7 @@ class Options:
     seed: int = 0
     nodes: int = 16
     depth: int = 10
+    repeats: int = 1
 
     @property
     def budget(self) -> FixedBudget:
@@ -40,104 +41,109 @@ class Options:
         return make_chooser(self.temperature, self.top_p, self.seed + index)
 
 
-class Progress(Protocol):
-    """How an evaluation tells what it does."""
+class Unit(NamedTuple):
+    """The least that a run does or does not: one prompt, all its turns, by every system. prompt: its number."""
 
-    def phase(self, name: str, total: int | None, unit: str, done: int = 0) -> None: ...
-    def advance(self, amount: int) -> None: ...
-
-
-@dataclass
-class Results:
-    """Records and divergences by system."""
-
-    suite: str
-    records: dict[str, list[Record]] = field(default_factory=dict)
-    divergences: dict[str, list[Divergence]] = field(default_factory=dict)
-
-    def runs(self) -> list[dict[str, Any]]:
-        """One summary per system, vanilla first."""
-        return [
-            {
-                "system": system,
-                "suite": self.suite,
-                **summarise(records, self.records["vanilla"]),
-                "identical": len(records) - len(self.divergences[system]),
-                "first_divergences": [divergence._asdict() for divergence in self.divergences[system]],
-            }
-            for system, records in self.records.items()
-        ]
+    repeat: int
+    prompt: int
 
 
-def encode_suite(model: LoadedModel, template: Template | None, prompts: Sequence[Prompt]) -> list[list[int]]:
-    """The tokens of every prompt; raises InputError, naming the first, when some fill the model's context."""
-    encoded = [encode_prompt(model.tokenizer, template, prompt.text) for prompt in prompts]
+def check_lengths(model: LoadedModel, conversation: Conversation, prompts: Sequence[Prompt]) -> None:
+    """Raise InputError, naming the first, when some prompts fill the model's context."""
     context = model.target.context
-    long = [index for index, ids in enumerate(encoded) if len(ids) >= context]
+    sizes = [len(conversation.begin(prompt.text)) for prompt in prompts]
+    long = [index for index, size in enumerate(sizes) if size >= context]
     if long:
         raise InputError(
             f"{len(long)} of {len(prompts)} prompts do not fit the model's context of {context} tokens, the first of "
-            f"them {prompts[long[0]].id} with {len(encoded[long[0]])}; take them out of the suite"
+            f"them {prompts[long[0]].id} with {sizes[long[0]]}; take them out of the suite (--skip-long)"
         )
-    return encoded
 
 
-def evaluate(
-    model: LoadedModel,
-    drafters: Sequence[Drafter],
-    suite: str,
-    prompts: Sequence[Prompt],
-    encoded: Sequence[list[int]],
-    options: Options,
-    out: Path,
-    progress: Progress,
-) -> Results:
-    """Generate from every prompt with every system; records go to out/records.jsonl as they are made.
+class Harness:
+    """Generates the records of a run. drafters: vanilla first. It does the same on every rank of a model."""
 
-    drafters: vanilla among them. Which system comes first changes from prompt to prompt, so that none always finds
-    the processor warm.
-    """
-    results = Results(suite, {d.name: [] for d in drafters}, {d.name: [] for d in drafters})
-    progress.phase("warming up", None, "")
-    for drafter in drafters:
-        _generate(model, drafter, encoded[0], options.chooser(0), options, WARM_UP_TOKENS)
-    progress.phase("generating", len(prompts) * len(drafters), "texts")
-    with (out / "records.jsonl").open("w") as file:
-        for index, (prompt, ids) in enumerate(zip(prompts, encoded, strict=True)):
-            choose = options.chooser(index)
-            turn = index % len(drafters)
-            for drafter in (*drafters[turn:], *drafters[:turn]):
-                done = _generate(model, drafter, ids, choose, options, options.max_new_tokens)
-                record = make_record(model, drafter.name, prompt.id, ids, done)
-                results.records[drafter.name].append(record)
-                file.write(json.dumps(record, ensure_ascii=False) + "\n")
-                file.flush()
-                progress.advance(1)
-            _compare(model, choose, ids, prompt.id, results)
-    return results
+    def __init__(
+        self,
+        model: LoadedModel,
+        drafters: Sequence[Drafter],
+        conversation: Conversation,
+        prompts: Sequence[Prompt],
+        options: Options,
+    ) -> None:
+        self.model, self.drafters, self.options = model, drafters, options
+        self.conversation, self.prompts = conversation, prompts
+
+    def units(self) -> list[Unit]:
+        return [Unit(repeat, index) for repeat in range(self.options.repeats) for index in range(len(self.prompts))]
+
+    def warm_up(self) -> None:
+        ids = self.conversation.begin(self.prompts[0].text)
+        for drafter in self.drafters:
+            self._generate(drafter, ids, self.options.chooser(0), WARM_UP_TOKENS)
+
+    def run(self, unit: Unit) -> list[Record]:
+        """The records of a unit, system by system.
+
+        Which system comes first changes from unit to unit, so that none always finds the processor warm; vanilla has
+        its turn among the others, so that a machine that slows down slows all alike.
+        """
+        prompt, choose = self.prompts[unit.prompt], self.options.chooser(unit.prompt)
+        turn = (unit.prompt + unit.repeat) % len(self.drafters)
+        made = {d.name: list(self._texts(d, prompt, choose)) for d in (*self.drafters[turn:], *self.drafters[:turn])}
+        records = []
+        for drafter in self.drafters:
+            for at, (ids, done) in enumerate(made[drafter.name]):
+                record = make_record(self.model, drafter.name, prompt, ids, done)
+                record |= {"repeat": unit.repeat, "index": unit.prompt, "turn": at}
+                record |= self._difference(choose, made["vanilla"], made[drafter.name], at)
+                records.append(record)
+        return [{**record, "of": len(records)} for record in records]
+
+    def _texts(self, drafter: Drafter, prompt: Prompt, choose: Chooser) -> Iterator[tuple[list[int], Generation]]:
+        """(what was read, what was generated) of every turn that there is room for."""
+        ids, answers = self.conversation.begin(prompt.text), list[str]()
+        for at in range(len(prompt.turns)):
+            if at:
+                ids = self.conversation.follow(ids, prompt.turns[: at + 1], answers)
+                if len(ids) >= self.model.target.context:
+                    return
+            done = self._generate(drafter, ids, choose, self.options.max_new_tokens)
+            yield ids, done
+            kept = done.tokens[:-1] if done.reason == "eos" else done.tokens
+            ids = ids + kept
+            answers.append(self.model.tokenizer.decode(kept, skip_special_tokens=True))
+
+    def _generate(self, drafter: Drafter, ids: list[int], choose: Chooser, tokens: int) -> Generation:
+        return generate(self.model.target, drafter, chooser_for(drafter, choose), ids, tokens, self.options.budget)
+
+    def _difference(
+        self,
+        choose: Chooser,
+        plain: Sequence[tuple[list[int], Generation]],
+        ours: Sequence[tuple[list[int], Generation]],
+        at: int,
+    ) -> dict[str, Any]:
+        """Where this turn's text departs from vanilla's, and how close the call was there; nothing where it does not.
+
+        Turns after one that departed have other prompts and are not compared.
+        """
+        if any(a[1].tokens != b[1].tokens for a, b in zip(plain[:at], ours[:at], strict=True)) or at >= len(plain):
+            return {"first_difference": None, "compared": False}
+        ids, theirs = plain[at][0], plain[at][1].tokens
+        position = first_difference(ours[at][1].tokens, theirs)
+        if position is None:
+            return {"first_difference": None, "compared": True}
+        gap = gap_at(self.model.target, choose, ids + theirs[:position])
+        return {"first_difference": position, "gap": gap, "compared": True}
 
 
-def _generate(
-    model: LoadedModel, drafter: Drafter, ids: list[int], choose: Chooser, options: Options, tokens: int
-) -> Generation:
-    return generate(model.target, drafter, choose, ids, tokens, options.budget)
-
-
-def _compare(model: LoadedModel, choose: Chooser, ids: list[int], prompt_id: str, results: Results) -> None:
-    """Note where each system's latest text departs from vanilla's."""
-    plain = results.records["vanilla"][-1]["tokens"]
-    for system, records in results.records.items():
-        position = first_difference(records[-1]["tokens"], plain)
-        if position is not None:
-            gap = gap_at(model.target, choose, ids + plain[:position])
-            results.divergences[system].append(Divergence(prompt_id, position, gap))
-
-
-def make_record(model: LoadedModel, system: str, prompt_id: str, ids: list[int], done: Generation) -> Record:
+def make_record(model: LoadedModel, system: str, prompt: Prompt, ids: list[int], done: Generation) -> Record:
     """What is kept of one text: lists hold one entry a step, times are milliseconds."""
     return {
         "system": system,
-        "prompt_id": prompt_id,
+        "prompt_id": prompt.id,
+        "category": prompt.category,
         "text": model.tokenizer.decode(done.tokens, skip_special_tokens=True),
         "tokens": done.tokens,
         "prompt_tokens": len(ids),

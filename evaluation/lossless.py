@@ -1,26 +1,17 @@
-"""Losslessness as a result: where a system's text first departs from vanilla's, and how close the call was there."""
+"""Losslessness as a result: where a system's text first departs from vanilla's, and how close the call was there.
+
+In float64 it does nowhere. In low precision another batch shape rounds otherwise, and a tie breaks differently: then
+the gap is of the size of one rounding step. Scores are the chooser's: logits when greedy, filtered log-probabilities
+with the position's noise when sampled.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from dresd_milvus.choose import Chooser
 from dresd_milvus.target import Target
 from dresd_milvus.tree import DraftTree
-
-
-class Divergence(NamedTuple):
-    """prompt_id; position: index in the new tokens; gap: how far apart the two best scores were there.
-
-    In float64 there are none. In low precision another batch shape rounds otherwise, and a tie breaks differently:
-    then the gap is of the size of one rounding step. The scores are the chooser's: logits when greedy, filtered
-    log-probabilities with the position's noise when sampled.
-    """
-
-    prompt_id: str
-    position: int
-    gap: float
 
 
 def first_difference(ours: Sequence[int], theirs: Sequence[int]) -> int | None:

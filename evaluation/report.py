@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from rich.table import Table
 from dresd_milvus.console import wide_console
 
 COLOURS = {"draft": "#e07b39", "verify": "#3a6ea5", "choose": "#8fb8de", "rest": "#c9c9c9"}
-SYSTEMS = ["#7f7f7f", "#3a6ea5", "#e07b39", "#4c9f70", "#8e6bb0", "#c44e52"]
+SYSTEMS = ["#7f7f7f", "#3a6ea5", "#8fb8de", "#4c9f70", "#8e6bb0", "#e07b39", "#c44e52", "#b59a3b"]
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1000px; margin: 2rem auto; padding: 0 1rem; color: #222 }
@@ -51,7 +52,7 @@ def rows(runs: list[dict[str, Any]]) -> list[list[str]]:
             f"{run['node_acceptance']:.0%}",
             f"{run['draft_ms_p50']:.2f}",
             f"{run['verify_ms_p50']:.2f}",
-            f"{run['identical']}/{run['prompts']}",
+            f"{run['identical']}/{run['prompts']}" + (f" +{run['explained']}" if run["explained"] else ""),
         ]
         for run in runs
     ]
@@ -61,19 +62,44 @@ IN_TERMINAL = [index for index, heading in enumerate(HEADINGS) if heading not in
 """The table's columns in a terminal; the page has them all."""
 
 
+def markdown(runs: list[dict[str, Any]]) -> str:
+    """The table as Markdown."""
+    lines = [HEADINGS, ["---"] + ["---:"] * (len(HEADINGS) - 1), *rows(runs)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
 def print_table(runs: list[dict[str, Any]]) -> None:
     """The table, for a terminal."""
-    console = wide_console()
+    _print([], [[] for _ in runs], runs)
+
+
+def print_sweep(entries: list[dict[str, Any]], axes: Sequence[str]) -> None:
+    """The table of many runs, the values of the axes first."""
+    _print(list(axes), [[entry["cell"][axis] for axis in axes] for entry in entries], entries)
+
+
+def _print(heads: list[str], before: list[list[str]], runs: list[dict[str, Any]]) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for index in IN_TERMINAL:
-        table.add_column(HEADINGS[index], justify="right" if index else "left", no_wrap=index == 0)
-    for row in rows(runs):
-        table.add_row(*(row[index] for index in IN_TERMINAL))
-    console.print(table)
+    for index, heading in enumerate([*heads, *(HEADINGS[index] for index in IN_TERMINAL)]):
+        table.add_column(heading, justify="right" if index > len(heads) else "left", no_wrap=index <= len(heads))
+    for first, row in zip(before, rows(runs), strict=True):
+        table.add_row(*first, *(row[index] for index in IN_TERMINAL))
+    wide_console().print(table)
+
+
+def print_rows(lines: Sequence[Sequence[str]]) -> None:
+    """A table for a terminal, the headings first."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for index, heading in enumerate(lines[0]):
+        table.add_column(heading, justify="right" if index else "left", no_wrap=True)
+    for line in lines[1:]:
+        table.add_row(*line)
+    wide_console().print(table)
 
 
 def write_report(summary: dict[str, Any], out: Path) -> None:
-    """Write out/report.html (stands alone) and out/report.png (the same figure)."""
+    """Write out/report.html (stands alone), out/report.png (its figure) and out/table.md (its table)."""
+    (out / "table.md").write_text(markdown(summary["runs"]))
     figure = draw(summary["runs"])
     drawing = io.StringIO()
     figure.savefig(drawing, format="svg")
@@ -87,7 +113,7 @@ def write_report(summary: dict[str, Any], out: Path) -> None:
         for run in runs
         for d in run["first_divergences"]
     ]
-    about = html.escape(json.dumps({"store": summary["store"], "provenance": summary["provenance"]}, indent=2))
+    about = html.escape(json.dumps({name: part for name, part in summary.items() if name != "runs"}, indent=2))
     title = html.escape(f"dresd-milvus: {runs[0]['suite']}, {runs[0]['prompts']} prompts")
     differing = html.escape("; ".join(divergences)) or "Nowhere: every text is identical."
     page = f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>
@@ -99,7 +125,8 @@ draft.</p>
 {svg}
 <h2>Where texts differ from vanilla's</h2><p>{differing}</p>
 <p class="note">The gap is the distance of the two best scores at that token: in low precision a tie may break otherwise
-when the same token is computed in a batch of another shape. In float32 or float64 (--dtype) texts are the same.</p>
+when the same token is computed in a batch of another shape. "+n" after the identical texts: n more whose gap is below
+1e-4, what float32 may round either way.</p>
 <h2>Provenance</h2><pre>{about}</pre></html>
 """
     (out / "report.html").write_text(page)

@@ -2,62 +2,122 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from dresd_milvus.corpus import Template
 from dresd_milvus.errors import InputError
 from dresd_milvus.loading import LoadedModel
-from dresd_milvus.retrieval import SYSTEMS, Retrieval, make_drafter
-from evaluation.harness import Options, Progress, encode_suite, evaluate
+from dresd_milvus.ranks import Ranks
+from dresd_milvus.systems import Sources, make_drafter
+from evaluation.harness import Harness, Options, check_lengths
+from evaluation.metrics import Record, summarise
+from evaluation.prompts import Conversation, Suite
 from evaluation.provenance import provenance
 from evaluation.report import write_report
-from evaluation.suites import load_suite
+from evaluation.results import Results, write_json
+from evaluation.spec_bench import write_answers
 
-WRITTEN = ("summary.json", "records.jsonl", "report.html", "report.png")
+
+class Progress(Protocol):
+    """How an evaluation tells what it does."""
+
+    def phase(self, name: str, total: int | None, unit: str, done: int = 0) -> None: ...
+    def advance(self, amount: int) -> None: ...
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is measured. systems: vanilla first; template: what prompts go into, 'chat' for the tokenizer's own; out:
+    the folder of the results; replace: whether to start over what is there.
+    """
+
+    suite: Suite
+    systems: Sequence[str]
+    template: Template | str | None
+    options: Options
+    out: Path
+    replace: bool = False
+    neighbours: int | None = None
+    skip_long: bool = False
 
 
 def run_evaluation(
-    model: LoadedModel,
-    retrieval: Retrieval | None,
-    template: Template | None,
-    suite: str,
-    systems: list[str],
-    limit: int | None,
-    options: Options,
-    out: Path,
-    progress: Progress,
+    what: Evaluation, model: LoadedModel, sources: Sources, progress: Progress, ranks: Ranks | None = None
 ) -> dict[str, Any]:
-    """Measure the systems on a suite and write summary.json, records.jsonl and the report; returns the summary.
+    """Measure the systems on a suite and write the results (see results.py); returns the summary.
 
-    Vanilla always runs: speed-ups and identity are defined against it. All input is checked before `out` is touched.
+    Goes on where an earlier run with the same settings was interrupted. On several ranks every one calls this, rank 0
+    with the sources; the summary is rank 0's. Raises InputError before anything is written when something is amiss.
     """
-    progress.phase("reading the prompts", None, "")
-    prompts = load_suite(suite, limit)
-    encoded = encode_suite(model, template, prompts)
-    drafters = [make_drafter(system, retrieval) for system in dict.fromkeys(["vanilla", *systems])]
-    out.mkdir(parents=True, exist_ok=True)
-    for name in WRITTEN:
-        (out / name).unlink(missing_ok=True)
-    results = evaluate(model, drafters, suite, prompts, encoded, options, out, progress)
+    ranks = ranks or Ranks()
+    conversation, prompts = Conversation(model.tokenizer, what.template), what.suite.prompts
+    if what.skip_long:
+        room = model.target.context - what.options.max_new_tokens
+        prompts = [prompt for prompt in prompts if len(conversation.begin(prompt.text)) <= room]
+        if not prompts:
+            raise InputError(f"no prompt of {what.suite.name} leaves room for {what.options.max_new_tokens} tokens")
+    check_lengths(model, conversation, prompts)
+    made = [make_drafter(name, sources, what.neighbours) if ranks.first else None for name in what.systems]
+    drafters = [ranks.lockstep(drafter, name) for drafter, name in zip(made, what.systems, strict=True)]
+    harness = Harness(model, drafters, conversation, prompts, what.options)
+    settings = _settings(what, model, sources, ranks)
+    results = Results(what.out, settings, what.replace) if ranks.first else None
+    done = set(ranks.share(lambda: results.done() if results else []))
+    units = harness.units()
+    if len(done) < len(units):
+        progress.phase("warming up", None, "")
+        harness.warm_up()
+    progress.phase("generating", len(units), "prompts", len(done))
+    for unit in units:
+        if unit not in done:
+            records = harness.run(unit)
+            if results:
+                results.add(records)
+            progress.advance(1)
+    if results is None:
+        return {}
     progress.phase("writing the report", None, "")
-    store = None
-    if retrieval is not None:
-        store = {**asdict(retrieval.manifest), "search": retrieval.how, "losses": retrieval.losses()}
-    settings = {**asdict(options), "template": template.text if template else None, "limit": limit}
-    summary = {"runs": results.runs(), "store": store, "provenance": provenance(model, settings)}
-    (out / "summary.json.part").write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
-    (out / "summary.json.part").replace(out / "summary.json")
+    about = {**sources.about(), "provenance": provenance(model, settings)}
+    return write_results(results.folder, what.suite.name, what.systems, results.records, about)
+
+
+def write_results(
+    out: Path, suite: str, systems: Sequence[str], records: Sequence[Record], about: dict[str, Any]
+) -> dict[str, Any]:
+    """Everything that is made from the records: the summary, the tables and the page."""
+    runs = [
+        {"system": system, "suite": suite, **summarise(ours, plain)}
+        for plain in [[record for record in records if record["system"] == "vanilla"]]
+        for system in systems
+        for ours in [[record for record in records if record["system"] == system]]
+    ]
+    summary = {"runs": runs, **about}
+    write_answers(out / "spec-bench", records)
     write_report(summary, out)
+    write_json(out / "summary.json", summary)
     return summary
 
 
-def parse_systems(text: str) -> list[str]:
-    """'a,b' -> ['a', 'b']; raises InputError for an unknown or missing name."""
-    systems = [name.strip() for name in text.split(",") if name.strip()]
-    unknown = [name for name in systems if name not in SYSTEMS]
-    if unknown or not systems:
-        raise InputError(f"there is no system '{', '.join(unknown)}'; use some of {', '.join(SYSTEMS)}")
-    return systems
+def _settings(what: Evaluation, model: LoadedModel, sources: Sources, ranks: Ranks) -> dict[str, Any]:
+    """What decides the results: another value of any of these is another run."""
+    template = what.template.text if isinstance(what.template, Template) else what.template
+    prompts = hashlib.sha256(repr(what.suite.prompts).encode()).hexdigest()[:16]
+    return {
+        **asdict(what.options),
+        "suite": what.suite.name,
+        "prompts": f"{len(what.suite.prompts)} ({prompts})",
+        "systems": list(what.systems),
+        "template": template,
+        "neighbours": what.neighbours,
+        "skip_long": what.skip_long,
+        "model": f"{model.name} ({model.fingerprint})",
+        "dtype": model.dtype,
+        "ranks": ranks.world,
+        "store": sources.retrieval.manifest.seal if sources.retrieval else None,
+        "search": sources.retrieval.how if sources.retrieval else None,
+        "suffixes": sources.suffixes.about.get("plan") if sources.suffixes else None,
+    }

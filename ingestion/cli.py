@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dresd_milvus.options import DeviceOption, TokenOption, UriOption
+from dresd_milvus.options import DeviceOption, TokenOption, TpOption, UriOption
 from ingestion.options import CollectionToBuild, settings, with_options
 
 if TYPE_CHECKING:
+    from dresd_milvus.loading import LoadedModel
     from dresd_milvus.store import Manifest
+    from ingestion.plan import Settings
     from ingestion.run import Run
-from ingestion.share import Share
+    from ingestion.share import Share
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -36,8 +39,11 @@ BulkOption = Annotated[
 KeepRowsOption = Annotated[bool, typer.Option("--keep-rows", help="Leave the Parquet files of rows in the run folder.")]
 
 
+LocalRankOption = Annotated[int, typer.Option("--local_rank", hidden=True, help="Given by the DeepSpeed launcher.")]
+
+
 @app.callback()
-def root() -> None:
+def root(local_rank: LocalRankOption = 0) -> None:
     """Build a collection: run the model over a corpus and put its states with what followed them into Milvus."""
 
 
@@ -50,6 +56,7 @@ def run(
     shard: ShardOption = None,
     bulk: BulkOption = None,
     device: DeviceOption = "auto",
+    tp: TpOption = 1,
     token: TokenOption = "",
     keep_rows: KeepRowsOption = False,
     replace: ReplaceOption = False,
@@ -58,21 +65,25 @@ def run(
     from dresd_milvus.console import Phases
     from ingestion.runner import ingest
 
-    with Phases() as phases:
-        manifest = ingest(
-            settings,
-            _folder(run_dir, settings.uri, settings.collection),
-            phases,
-            device=device,
-            token=token,
-            replace_old=replace,
-            keep_rows=keep_rows,
-            workers=workers,
-            share=_share(shard),
-            bulk=bulk,
-        )
-    if manifest:
-        print_summary(settings.uri, settings.collection, manifest)
+    def work(model: LoadedModel | None) -> None:
+        with Phases() as phases:
+            manifest = ingest(
+                settings,
+                _folder(run_dir, settings.uri, settings.collection),
+                phases,
+                model=model,
+                device=device,
+                token=token,
+                replace_old=replace,
+                keep_rows=keep_rows,
+                workers=workers,
+                share=_share(shard, tp),
+                bulk=bulk,
+            )
+        if manifest:
+            print_summary(settings.uri, settings.collection, manifest)
+
+    _work(settings, tp, workers, device, work)
 
 
 @app.command()
@@ -99,14 +110,17 @@ def generate(
     workers: WorkersOption = 1,
     shard: ShardOption = None,
     device: DeviceOption = "auto",
+    tp: TpOption = 1,
 ) -> None:
     """Have the model answer the prompts of a run planned with --answers greedy or sampled, or of a share of them."""
     from dresd_milvus.console import Phases
     from ingestion.runner import generate as generate_share
 
-    going = _open(run_dir, uri, collection, "", device)
-    with Phases() as phases:
-        generate_share(going, phases, _share(shard), workers)
+    def work(model: LoadedModel | None) -> None:
+        with Phases() as phases:
+            generate_share(_open(run_dir, uri, collection, "", device, model), phases, _share(shard, tp), workers)
+
+    _work(_open(run_dir, uri, collection).plan.settings, tp, workers, device, work)
 
 
 @app.command()
@@ -115,14 +129,19 @@ def fit(
     uri: UriOption = "",
     collection: CollectionToBuild = "",
     device: DeviceOption = "auto",
+    tp: TpOption = 1,
 ) -> None:
     """Fit the projection of a planned run; fit/explained.png shows its axes."""
     from dresd_milvus.console import Phases
 
-    going = _open(run_dir, uri, collection, "", device)
-    with Phases() as phases:
-        going.fit(phases)
-    print(f"{going.projection.dim} dimensions explain {float(going.projection.explained.sum()):.1%} of the variance")
+    def work(model: LoadedModel | None) -> None:
+        going = _open(run_dir, uri, collection, "", device, model)
+        with Phases() as phases:
+            going.fit(phases)
+        explained = float(going.projection.explained.sum())
+        print(f"{going.projection.dim} dimensions explain {explained:.1%} of the variance")
+
+    _work(_open(run_dir, uri, collection).plan.settings, tp, 1, device, work)
 
 
 @app.command()
@@ -133,14 +152,17 @@ def embed(
     workers: WorkersOption = 1,
     shard: ShardOption = None,
     device: DeviceOption = "auto",
+    tp: TpOption = 1,
 ) -> None:
     """Write the rows of a fitted run's shards, or of a share of them, as Parquet files."""
     from dresd_milvus.console import Phases
     from ingestion.runner import embed as embed_share
 
-    going = _open(run_dir, uri, collection, "", device)
-    with Phases() as phases:
-        embed_share(going, phases, _share(shard), workers)
+    def work(model: LoadedModel | None) -> None:
+        with Phases() as phases:
+            embed_share(_open(run_dir, uri, collection, "", device, model), phases, _share(shard, tp), workers)
+
+    _work(_open(run_dir, uri, collection).plan.settings, tp, workers, device, work)
 
 
 @app.command()
@@ -206,19 +228,40 @@ def _folder(run_dir: Path | None, uri: str, collection: str) -> Path:
     return run_dir or sidecar(uri) / "runs" / collection
 
 
-def _open(run_dir: Path | None, uri: str, collection: str, token: str = "", device: str = "auto") -> Run:
+def _open(
+    run_dir: Path | None,
+    uri: str,
+    collection: str,
+    token: str = "",
+    device: str = "auto",
+    model: LoadedModel | None = None,
+) -> Run:
     from ingestion.run import Run
 
-    return Run.open(_folder(run_dir, uri, collection), token, device)
+    return Run.open(_folder(run_dir, uri, collection), token, device, model)
 
 
-def _share(text: str | None) -> Share:
-    """--shard, else the rank that torchrun or the DeepSpeed launcher gave this process."""
-    from ingestion.share import Share
+def _work(settings: Settings, tp: int, workers: int, device: str, work: Callable[[LoadedModel | None], None]) -> None:
+    """Do it here, or with a model that a launcher's ranks share."""
+    from dresd_milvus.errors import InputError
+    from dresd_milvus.loading import load_model
+    from dresd_milvus.parallel import on_all_ranks
+
+    if tp == 1:
+        work(None)
+    elif workers > 1:
+        raise InputError("ranks that share a model are one worker; give --workers 1, and --shard for several of them")
+    else:
+        on_all_ranks(tp, device, lambda: load_model(settings.model, settings.dtype, device, tp), work)
+
+
+def _share(text: str | None, tp: int = 1) -> Share:
+    """--shard, else the rank that torchrun or the DeepSpeed launcher gave this process, unless ranks share a model."""
+    from ingestion.share import ALL, Share
 
     if text is not None:
         return Share.parse(text)
-    return Share(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
+    return Share(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))) if tp == 1 else ALL
 
 
 def print_summary(uri: str, collection: str, manifest: Manifest) -> None:

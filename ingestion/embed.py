@@ -75,8 +75,7 @@ class Embedder:
             for row, window in enumerate(batch):
                 tokens[row, : len(window)] = encoded[window.document].ids[window.start : window.stop]
                 mask[row, : len(window)] = 1
-            where = target.device
-            yield Embedded(batch, target.embed(torch.from_numpy(tokens).to(where), torch.from_numpy(mask).to(where)))
+            yield Embedded(batch, target.embed(torch.from_numpy(tokens), torch.from_numpy(mask)))
 
     def flat_states(self, documents: Sequence[Document]) -> Iterator[tuple[Tensor, NDArray[np.int32]]]:
         """(states [n, H], continuations [n, 32] behind them) by batches, without padding and without context twice."""

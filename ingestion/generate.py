@@ -69,8 +69,7 @@ def _answers(
 def _write(model: LoadedModel, prompts: list[list[int]], sampling: Sampling) -> list[list[int]]:
     """The tokens after every prompt, up to the one that ends it."""
     target = model.target
-    ends = sorted(target.eos_ids)
-    pad = model.tokenizer.pad_token_id if model.tokenizer.pad_token_id is not None else (ends or [0])[0]
+    pad = model.tokenizer.pad_token_id if model.tokenizer.pad_token_id is not None else min(target.eos_ids, default=0)
     longest = max(map(len, prompts))
     tokens = torch.full((len(prompts), longest), pad, dtype=torch.long)
     mask = torch.zeros_like(tokens)
@@ -80,15 +79,7 @@ def _write(model: LoadedModel, prompts: list[list[int]], sampling: Sampling) -> 
     how: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
     if sampling.temperature > 0:
         how = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
-    with torch.inference_mode():
-        written = target.model.generate(
-            tokens.to(target.device),
-            attention_mask=mask.to(target.device),
-            max_new_tokens=sampling.max_new_tokens,
-            pad_token_id=pad,
-            eos_token_id=ends or None,
-            **how,
-        )
+    written = target.write(tokens, mask, sampling.max_new_tokens, pad, **how)
     return [_until_end(row, target.eos_ids) for row in written[:, longest:].tolist()]
 
 

@@ -60,6 +60,10 @@ def settings(
     top_p: Annotated[float, typer.Option(min=0.01, max=1, help="Of sampled answers.")] = 0.95,
     answer_tokens: Annotated[int, typer.Option(min=1, help="Of one answer of the model at most.")] = 128,
     seed: Annotated[int, typer.Option(min=0, help="Of sampled answers.")] = 0,
+    also: Annotated[
+        Literal["none", "rest"],
+        typer.Option(help="rest: also sort the corpus's suffixes, for exact matching (systems rest, suffix, hybrid)."),
+    ] = "none",
     dtype: Annotated[str, typer.Option(help="auto, bfloat16, float16 or float32.")] = "auto",
 ) -> Any:
     """The settings of a run, from its options."""
@@ -103,6 +107,7 @@ def settings(
         top_p=top_p,
         answer_tokens=answer_tokens,
         seed=seed,
+        also=also,
     )
 
 

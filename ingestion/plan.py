@@ -35,7 +35,7 @@ class Settings:
     dim: 0 for as few as draft well. max_length: tokens of one forward pass; longer documents go through in windows.
     shard_size: characters of a shard. responses_only: whether rows are kept only where an answer's token follows.
     keep_every, drop_same, per_token: see prune.Pruning. answers: 'own' of the corpus, or the target's, 'greedy' or
-    'sampled' with temperature, top_p, answer_tokens at most and a seed.
+    'sampled' with temperature, top_p, answer_tokens at most and a seed. also: 'rest' for a suffix store beside it.
     """
 
     model: str
@@ -70,6 +70,7 @@ class Settings:
     top_p: float = 0.95
     answer_tokens: int = 128
     seed: int = 0
+    also: str = "none"
 
     def __post_init__(self) -> None:
         if self.continuation < 1 or self.max_length < 2 or self.dim < 0:

@@ -35,6 +35,7 @@ from ingestion.generate import Sampling, generate_shard
 from ingestion.plan import Plan, load_plan
 from ingestion.prune import Pruning
 from ingestion.share import ALL, Progress, Share
+from ingestion.suffixes import build_suffixes
 
 
 class Run:
@@ -47,9 +48,9 @@ class Run:
         self.folder = RunFolder(folder, plan.fingerprint)
 
     @classmethod
-    def open(cls, folder: Path, token: str = "", device: str = "auto") -> Run:
+    def open(cls, folder: Path, token: str = "", device: str = "auto", model: LoadedModel | None = None) -> Run:
         """A run that was planned; raises InputError when there is none."""
-        return cls(folder, load_plan(folder), token, device)
+        return cls(folder, load_plan(folder), token, device, model)
 
     @cached_property
     def model(self) -> LoadedModel:
@@ -224,11 +225,15 @@ class Run:
                     f"the collection '{settings.collection}' in {settings.uri} was not built by the run in "
                     f"{self.folder.folder}; give --replace to build it anew, or another --collection"
                 )
-            self.folder.forget("load")
-            self.folder.forget("seal")
+            self.forget_stored()
             return MilvusStore.create(
                 settings.uri, settings.collection, self._manifest(), self.projection, self.token, self.plan.tokens
             )
+
+    def forget_stored(self) -> None:
+        """The collection is gone, and with it what the markers say of it."""
+        for phase in ("load", "seal"):
+            self.folder.forget(phase)
 
     def _manifest(self) -> Manifest:
         settings = self.plan.settings
@@ -268,9 +273,10 @@ class Run:
             loaded = [self.folder.done("load", shard) or {} for shard in self.shards()]
             rows = sum(marker["rows"] for marker in loaded)
             if not store.manifest.seal:
+                suffixes = build_suffixes(self, progress)
                 progress.phase("indexing and sealing", rows, "rows")
                 self.folder.begin("seal")
-                manifest = replace(store.manifest, documents=self.plan.documents)
+                manifest = replace(store.manifest, documents=self.plan.documents, suffixes=str(suffixes or ""))
                 patiently(lambda: store.seal(manifest, progress=progress.advance, rows=rows), progress.tell, store.uri)
             if not self.folder.done("seal"):
                 checksum = Checksum.total(marker["checksum"] for marker in loaded)

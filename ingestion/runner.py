@@ -46,8 +46,7 @@ def ingest(
         drop(folder, settings.uri, settings.collection, token)
     run = Run(folder, plan(settings, folder, progress, model, token), token, device, model)
     if not has_collection(settings.uri, settings.collection, token):
-        run.folder.forget("load")
-        run.folder.forget("seal")
+        run.forget_stored()
     generate(run, progress, share, workers)
     if left := run.to_generate(ALL):
         progress.tell(f"{len(left)} of {len(run.plan.shards)} shards are left to the other shares; run it again then")

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 from torch import Tensor
 
 from dresd_milvus.target import Scored
-from dresd_milvus.tree import DraftTree
+from dresd_milvus.tree import DraftTree, Paths
 
 
 class Context(NamedTuple):
@@ -71,3 +71,28 @@ class Vanilla:
 
     def observe(self, step: Step) -> None:
         pass
+
+
+class PathDrafter:
+    """Base of the drafters that retrieve: they propose weighted paths, and the heaviest nodes of these are the draft.
+
+    What several of them propose can be merged into one tree (see Hybrid), for their weights are all probabilities.
+    """
+
+    name = ""
+
+    def begin(self, prompt: Sequence[int]) -> None:
+        pass
+
+    def observe(self, step: Step) -> None:
+        pass
+
+    def propose(self, context: Context) -> Paths:
+        """Paths after the root; each weighs how likely it is held to be, and together they sum to at most 1."""
+        raise NotImplementedError
+
+    def draft(self, context: Context) -> DraftTree:
+        root = context.tokens[-1]
+        if context.max_nodes <= 0 or context.max_depth <= 0:
+            return DraftTree.root_only(root, self.name)
+        return DraftTree.merge(root, [self.propose(context)], context.max_nodes, context.max_depth, self.name)

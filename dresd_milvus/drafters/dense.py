@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from dresd_milvus.drafters.base import Context, Step
+from dresd_milvus.drafters.base import Context, PathDrafter
 from dresd_milvus.projection import Projection
 from dresd_milvus.store import ContinuationStore
-from dresd_milvus.tree import DraftTree
+from dresd_milvus.tree import Paths
 
 NEIGHBOURS = 50
 """Hits per search, as published."""
 
 
-class Dense:
+class Dense(PathDrafter):
     """Searches the projected hidden state and merges the hits' continuations into a tree.
 
     neighbours: hits per search. sharpness: a hit's vote is exp(sharpness * (score - best score)),
@@ -31,24 +29,16 @@ class Dense:
         self.store, self.projection = store, projection
         self.neighbours, self.sharpness = neighbours, sharpness
 
-    def begin(self, prompt: Sequence[int]) -> None:
-        pass
-
-    def draft(self, context: Context) -> DraftTree:
+    def propose(self, context: Context) -> Paths:
+        if context.hidden is None:
+            return Paths.none()
         root = context.tokens[-1]
-        if context.hidden is None or context.max_nodes <= 0:
-            return DraftTree.root_only(root, self.name)
         query = self.projection(context.hidden[None]).cpu().numpy()
         hits = self.store.search(query, np.array([root]), self.neighbours)
         # Whatever the store's filter let through, a continuation that does not begin with the root is no draft.
         usable = hits.continuations[0, :, 0] == root
-        scores, paths = hits.scores[0, usable], hits.continuations[0, usable, 1:]
+        scores = hits.scores[0, usable]
         if len(scores) == 0:
-            return DraftTree.root_only(root, self.name)
+            return Paths.none()
         votes = np.exp(self.sharpness * (scores - scores.max()))
-        return DraftTree.from_paths(
-            root, paths, votes / votes.sum(), context.max_nodes, context.max_depth, source=self.name
-        )
-
-    def observe(self, step: Step) -> None:
-        pass
+        return Paths(hits.continuations[0, usable, 1:], votes / votes.sum())

@@ -1,6 +1,9 @@
 """What every drafter promises, whatever it is given."""
 
+import tempfile
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,10 +13,16 @@ from hypothesis import strategies as st
 
 from dresd_milvus.drafters.base import Context, Drafter, Step, Vanilla
 from dresd_milvus.drafters.dense import Dense
+from dresd_milvus.drafters.hybrid import Hybrid
 from dresd_milvus.drafters.prompt_lookup import PromptLookup
+from dresd_milvus.drafters.rest import Rest
+from dresd_milvus.drafters.small_lm import SmallLM
+from dresd_milvus.drafters.suffix import Suffix
 from dresd_milvus.errors import MismatchError
 from dresd_milvus.store import PAD, Hits, Rows
-from dresd_milvus.target import Scored
+from dresd_milvus.suffixes import SuffixStore
+from dresd_milvus.target import HFTarget, Scored
+from tests.conftest import build_tiny
 from tests.oracle import MemoryStore, example_manifest, example_projection, example_rows
 
 VOCABULARY = 6
@@ -32,7 +41,25 @@ def dense(kind: type[MemoryStore] = MemoryStore, rows: int = 200) -> Dense:
     return Dense(store, example_projection(), neighbours=20)
 
 
+@cache
+def suffixes(documents: int = 40) -> SuffixStore:
+    """A corpus of short random texts."""
+    random = np.random.default_rng(4)
+    texts = [random.integers(0, VOCABULARY, random.integers(1, 12)).astype(np.int32) for _ in range(documents)]
+    return SuffixStore.build(Path(tempfile.mkdtemp()) / "suffixes", texts)
+
+
+@cache
+def small() -> HFTarget:
+    return build_tiny(seed=1)
+
+
 MAKERS: dict[str, Callable[[], Drafter]] = {
+    "rest": lambda: Rest(suffixes()),
+    "suffix": lambda: Suffix(suffixes()),
+    "suffix-text-alone": lambda: Suffix(None),
+    "small_lm": lambda: SmallLM(small()),
+    "hybrid": lambda: Hybrid([dense(), Suffix(suffixes())]),
     "vanilla": Vanilla,
     "prompt_lookup": PromptLookup,
     "dense": dense,

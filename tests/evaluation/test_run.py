@@ -6,20 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from dresd_milvus.errors import InputError
 from dresd_milvus.loading import LoadedModel
 from dresd_milvus.retrieval import open_retrieval
-from evaluation.suites import load_suite
 from tests.helpers import dresd
 from tests.samples import build, write_corpus
 
-SYSTEMS = ["vanilla", "prompt_lookup", "dense"]
+SYSTEMS = ["vanilla", "prompt_lookup", "rest", "suffix", "small_lm", "dense", "hybrid", "hybrid-dense"]
 
 
 @pytest.fixture(scope="module")
 def store(sample: LoadedModel, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("store")
-    build(sample, write_corpus(folder / "corpus.jsonl", 60), folder / "a.db")
+    build(sample, write_corpus(folder / "corpus.jsonl", 60), folder / "a.db", also="rest")
     yield folder / "a.db"
 
 
@@ -29,11 +27,12 @@ def test_all_systems_write_vanillas_text(
     store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], sampling: list[str], search: str
 ) -> None:
     command = ["eval", "run", "--uri", store, "--collection", "code", "--limit", "3", "--max-new-tokens", "24"]
+    command += ["--systems", ",".join(SYSTEMS)]
     done = dresd(capsys, *command, "--dtype", "float32", "--search", search, "--out", tmp_path, *sampling)
     assert done.code == 0, done.err
     summary = json.loads((tmp_path / "summary.json").read_text())
     records = [json.loads(line) for line in (tmp_path / "records.jsonl").read_text().splitlines()]
-    assert [run["system"] for run in summary["runs"]] == SYSTEMS and len(records) == 9
+    assert [run["system"] for run in summary["runs"]] == SYSTEMS and len(records) == 3 * len(SYSTEMS)
     for run in summary["runs"]:
         assert run["identical"] == run["prompts"] == 3 and run["first_divergences"] == []
     for record in records:
@@ -47,6 +46,7 @@ def test_all_systems_write_vanillas_text(
     page = (tmp_path / "report.html").read_text()
     assert "<svg" in page and "prompt_lookup" in page and "src=" not in page
     assert "dense" in done.out and "speed-up" in done.out
+    assert (tmp_path / "table.md").read_text().count("\n") == len(SYSTEMS) + 2
 
 
 def test_dense_drafts_accept_something(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -89,14 +89,62 @@ def test_a_replica_is_kept_and_used_again(store: Path, sample: LoadedModel) -> N
     assert built == [] and second.manifest == first.manifest and second.how == "replica"
 
 
-def test_suites(tmp_path: Path) -> None:
-    path = tmp_path / "s.jsonl"
-    path.write_text('{"question_id": 81, "turns": ["a", "b"]}\n{"prompt": "p"}\n{"instruction": "i", "id": "x"}\n')
-    assert [(p.id, p.text) for p in load_suite(str(path))] == [("81", "a"), ("2", "p"), ("x", "i")]
-    assert len(load_suite("stdlib", 5)) == 5
-    path.write_text('{"prompt": "p"}\n{"question": "q"}\n')
-    with pytest.raises(InputError, match=r"row 2 of .* \(its keys: question\)"):
-        load_suite(str(path))
-    path.write_text("")
-    with pytest.raises(InputError, match="holds no prompts"):
-        load_suite(str(path))
+def test_an_interrupted_run_goes_on(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Cut anywhere, the same command makes what is missing and keeps what is there; another command is refused."""
+    command = ["eval", "run", "--uri", store, "--collection", "code", "--limit", "3", "--max-new-tokens", "8"]
+    command += ["--systems", "dense,rest", "--dtype", "float32", "--repeats", "2", "--out", tmp_path]
+    assert dresd(capsys, *command).code == 0
+    path = tmp_path / "records.jsonl"
+    lines = path.read_text().splitlines()
+    assert len(lines) == 2 * 3 * 3
+    path.write_text("\n".join([*lines[:7], lines[7][:40]]))  # two prompts, a text of the third, and half of another
+    assert dresd(capsys, *command).code == 0
+    after = path.read_text().splitlines()
+    assert after[:6] == lines[:6] and len(after) == len(lines)
+    made = [json.loads(line) for line in after]
+    before = [json.loads(line) for line in lines]
+    assert [(r["system"], r["tokens"], r["repeat"]) for r in made] == [
+        (r["system"], r["tokens"], r["repeat"]) for r in before
+    ]
+    assert [run["prompts"] for run in json.loads((tmp_path / "summary.json").read_text())["runs"]] == [3, 3, 3]
+    refused = dresd(capsys, *command, "--nodes", "4")
+    assert "results of another run: nodes was 16 and is 4" in refused.error
+    assert path.read_text().splitlines() == after
+    assert dresd(capsys, *command, "--nodes", "4", "--replace").code == 0
+
+
+def test_several_turns_are_answered_on_top_of_each_other(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    suite = tmp_path / "turns.jsonl"
+    turns = ["Write a Python function `close`.", "Now write `open`."]
+    suite.write_text(json.dumps({"question_id": 81, "category": "coding", "turns": turns}) + "\n")
+    command = ["eval", "run", "--uri", store, "--collection", "code", "--suite", suite, "--systems", "rest"]
+    assert dresd(capsys, *command, "--max-new-tokens", "12", "--dtype", "float32", "--out", tmp_path / "out").code == 0
+    records = [json.loads(line) for line in (tmp_path / "out" / "records.jsonl").read_text().splitlines()]
+    assert [(r["system"], r["turn"]) for r in records] == [("vanilla", 0), ("vanilla", 1), ("rest", 0), ("rest", 1)]
+    assert records[1]["prompt_tokens"] > records[0]["prompt_tokens"] + 12
+    line = json.loads((tmp_path / "out" / "spec-bench" / "rest.jsonl").read_text())
+    assert line["question_id"] == 81 and line["category"] == "coding" and len(line["choices"][0]["turns"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--systems", "dense"], "'dense' needs a store"),
+        (["--systems", "hybrid"], "'hybrid' needs a store"),
+        (["--systems", "rest"], "needs a suffix store"),
+        (["--systems", "fast"], "there is no system 'fast'"),
+        (["--systems", "hybrid-rest"], "leaves out 'rest', which is no part of hybrid"),
+        (["--systems", "hybrid-dense-suffix"], "nothing is left"),
+        (["--suite", "nothing"], "there is no suite 'nothing'"),
+        (["--tp", "2"], "--tp 2 needs 2 ranks and there is 1"),
+        (["--suite", "spec-bench"], "not on the hub"),
+    ],
+)
+def test_what_cannot_be_measured_is_one_line(
+    arguments: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = arguments if "--systems" in arguments else ["--systems", "prompt_lookup", *arguments]
+    assert says in dresd(capsys, "eval", "run", *given, "--out", tmp_path / "out").error
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,106 @@
+"""`rest` against REST's own datastore package (draftretriever): its search and its trie, through the same verifier.
+
+Both are built over the same token stream and asked about the same texts with the same node budget: accepted length
+under teacher forcing on held-out answers, MAT when the target generates, and the time of a draft. The package keeps 16
+bits of a token id, ignores where documents end, and ends the process when it is asked for a single token (REST itself
+matches 2 to 16). Here it is asked for what our store has just found, of the same length: both look at the same matches.
+
+Needs the package, which the project does not depend on: pip install draftretriever==0.1.1
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import arguments, report
+
+from dresd_milvus.choose import make_chooser
+from dresd_milvus.corpus import Document, Template, encode_documents, encode_prompt, stdlib
+from dresd_milvus.decode import FixedBudget, generate
+from dresd_milvus.drafters.base import Context, PathDrafter
+from dresd_milvus.drafters.rest import LONGEST, Rest
+from dresd_milvus.loading import LoadedModel, load_model
+from dresd_milvus.suffixes import SuffixStore
+from dresd_milvus.tree import DraftTree, Paths
+from evaluation.intrinsic import Shape, Text, encode_texts, force, target_states
+
+try:
+    import draftretriever
+except ModuleNotFoundError:
+    sys.exit("error: the package draftretriever is not installed; pip install draftretriever==0.1.1")
+
+
+class Package(PathDrafter):
+    """REST's reader: its choices, with its own trie selection, as a tree."""
+
+    name = "draftretriever"
+
+    def __init__(self, reader: Any, store: SuffixStore) -> None:
+        self.reader, self.store = reader, store
+
+    def draft(self, context: Context) -> DraftTree:
+        root = context.tokens[-1]
+        match = self.store.longest(context.tokens[-LONGEST:], LONGEST)
+        if match is None or match.length < 2 or context.max_nodes <= 0:
+            return DraftTree.root_only(root, self.name)
+        found = self.reader.search(list(context.tokens[-match.length :]), choices=context.max_nodes)[0]
+        if not found:
+            return DraftTree.root_only(root, self.name)
+        paths = np.array(found, np.int32)
+        paths[paths < 0] = -1
+        # Its tree is the union of these paths; all of it is taken that fits the budget, in its own order.
+        weights = np.linspace(2, 1, len(paths))
+        return DraftTree.merge(root, [Paths(paths, weights)], context.max_nodes, context.max_depth, self.name)
+
+
+def main() -> None:
+    options = arguments(__doc__ or "", documents=800, texts=60, prompts=20, positions=3000)
+    model = load_model("sample", "auto", "cpu")
+    template = Template()
+    pairs = [pair for pair, _ in zip(stdlib.pairs(), range(options.documents), strict=False)]
+    encoded = encode_documents(model.tokenizer, [Document((template(p.prompt), p.response), "") for p in pairs])
+    held = list(stdlib.pairs(held_back=True))[::7]
+    texts = encode_texts(
+        model, ((encode_prompt(model.tokenizer, template, p.prompt), p.response) for p in held), options.texts
+    )
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        store = SuffixStore.build(Path(folder) / "suffixes", (e.ids for e in encoded))
+        writer = draftretriever.Writer(str(Path(folder) / "rest.idx"), model.target.vocab_size)
+        for each in encoded:
+            writer.add_entry(each.ids.tolist())
+        writer.finalize()
+        two = Rest(store, shortest=2)
+        two.name = "rest, 2 tokens at least"
+        drafters = [Rest(store), two, Package(draftretriever.Reader(str(Path(folder) / "rest.idx")), store)]
+        found: dict[str, Any] = {"tokens in the store": len(store)}
+        shapes = [Shape(16, 10), Shape(64, 10)]
+        forced = force(texts, target_states(model), drafters, shapes, options.positions)
+        found["accepted length, teacher-forced"] = {
+            f"{name} @{shape.nodes}": tally.summary() for name, by in forced.items() for shape, tally in by.items()
+        }
+        for how, temperature in (("greedy", 0.0), ("sampled t=0.7 p=0.95", 0.7)):
+            for nodes in (16, 64):
+                found[f"{how} @{nodes}"] = {
+                    d.name: generated(model, d, texts[: options.prompts], nodes, temperature) for d in drafters
+                }
+        del drafters  # before its folder goes, or the package panics
+    report(found, model, options)
+
+
+def generated(model: LoadedModel, drafter: PathDrafter, texts: list[Text], nodes: int, temperature: float) -> Any:
+    """MAT and milliseconds of a draft over these prompts, 128 tokens each."""
+    tokens, steps, times = 0, 0, list[float]()
+    for index, text in enumerate(texts):
+        choose = make_chooser(temperature, 0.95, index)
+        done = generate(model.target, drafter, choose, text.ids[: text.start], 128, FixedBudget(nodes, 10))
+        tokens, steps = tokens + len(done.tokens), steps + len(done.steps)
+        times += [1e3 * step.draft for step in done.steps]
+    return {"mat": round(tokens / steps, 3), "draft ms p50": round(float(np.median(times)), 3)}
+
+
+if __name__ == "__main__":
+    main()

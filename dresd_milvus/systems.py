@@ -1,0 +1,195 @@
+"""The systems that can be named on a command line, and what each of them needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from dresd_milvus.drafters.base import Drafter, PathDrafter, Vanilla
+from dresd_milvus.drafters.dense import NEIGHBOURS, Dense
+from dresd_milvus.drafters.hybrid import Hybrid
+from dresd_milvus.drafters.prompt_lookup import PromptLookup
+from dresd_milvus.drafters.rest import Rest
+from dresd_milvus.drafters.small_lm import SmallLM
+from dresd_milvus.drafters.suffix import Suffix
+from dresd_milvus.errors import InputError, MismatchError
+from dresd_milvus.loading import SAMPLE, SAMPLE_FOLDER, LoadedModel, load_model
+from dresd_milvus.options import SEARCH_SECONDS, Search
+from dresd_milvus.retrieval import Progress, Retrieval, open_retrieval
+from dresd_milvus.suffixes import SuffixStore
+from dresd_milvus.target import HFTarget
+
+SYSTEMS = ("vanilla", "prompt_lookup", "rest", "suffix", "small_lm", "dense", "hybrid")
+"""Every system that can be named, the reference first."""
+
+HYBRID = ("dense", "suffix")
+"""The parts of the composite; 'hybrid-dense' is the composite without that part."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What systems draft from. retrieval: for 'dense'; suffixes: for 'rest', and for 'suffix' beside the running text;
+    draft_model: for 'small_lm'.
+    """
+
+    retrieval: Retrieval | None = None
+    suffixes: SuffixStore | None = None
+    draft_model: HFTarget | None = None
+
+    def losses(self) -> str:
+        """A line on searches that were lost; '' if there were none."""
+        return self.retrieval.losses() if self.retrieval else ""
+
+    def close(self) -> None:
+        if self.retrieval:
+            self.retrieval.close()
+
+    def about(self) -> dict[str, Any]:
+        """What they are, for a summary; sizes in bytes."""
+        found: dict[str, Any] = {}
+        if self.retrieval:
+            found["store"] = {
+                **asdict(self.retrieval.manifest), "search": self.retrieval.how, "losses": self.losses(),
+                "bytes": getattr(self.retrieval.store, "nbytes", None),
+            }  # fmt: skip
+        if self.suffixes:
+            found["suffixes"] = {**self.suffixes.about, "bytes": self.suffixes.nbytes}
+        if self.draft_model:
+            found["draft_model"] = {"bytes": sum(p.nbytes for p in self.draft_model.model.parameters())}
+        return found
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where a command says that its sources are; see Sources and open_retrieval."""
+
+    uri: str | None = None
+    collection: str | None = None
+    suffixes: Path | None = None
+    draft_model: str | None = None
+    search: Search = "auto"
+    token: str = ""
+    half: bool = False
+    timeout: float = SEARCH_SECONDS
+
+    def check(self, systems: Sequence[str]) -> None:
+        """Raise InputError where these systems cannot have what they need."""
+        if (self.uri is None) != (self.collection is None):
+            raise InputError("a store is named by both --uri and --collection; one of them is missing")
+        if "retrieval" in needs(systems) and self.uri is None:
+            named = next(name for name in systems if "retrieval" in needs([name]))
+            raise InputError(f"the system '{named}' needs a store; give --uri and --collection, or other --systems")
+        if "suffixes" in needs(systems) and self.uri is None and self.suffixes is None:
+            raise InputError("the system 'rest' needs a suffix store; give --suffixes, or --uri and --collection")
+
+
+def open_sources(
+    where: Where,
+    systems: Sequence[str],
+    model: LoadedModel,
+    progress: Callable[[int], Progress] = lambda total: lambda rows: None,
+) -> Sources:
+    """Open what these systems draft from; progress: see open_retrieval.
+
+    Raises InputError, StoreError or MismatchError for what is missing or does not fit the model.
+    """
+    where.check(systems)
+    draft_model = load_draft_model(where.draft_model, model) if "draft_model" in needs(systems) else None
+    retrieval = None
+    if where.uri and where.collection:
+        retrieval = open_retrieval(
+            where.uri, where.collection, model, where.search, where.token, where.half, where.timeout, progress
+        )
+    try:
+        return Sources(retrieval, open_suffixes(where.suffixes, retrieval, model), draft_model)
+    except BaseException:
+        if retrieval:
+            retrieval.close()
+        raise
+
+
+def parse_systems(text: str) -> list[str]:
+    """'a,b' -> ['a', 'b'], vanilla first, which always runs; raises InputError for an unknown or missing name."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        _parts(name)
+    if not names:
+        raise InputError(f"no system was named; use some of {', '.join(SYSTEMS)}")
+    return list(dict.fromkeys(["vanilla", *names]))
+
+
+def needs(systems: Sequence[str]) -> set[str]:
+    """What these systems cannot do without: some of 'retrieval', 'suffixes', 'draft_model'."""
+    kinds = {part for name in systems for part in _parts(name)}
+    wanted = {"dense": "retrieval", "rest": "suffixes", "small_lm": "draft_model"}
+    return {wanted[kind] for kind in kinds if kind in wanted}
+
+
+def make_drafter(system: str, sources: Sources, neighbours: int | None = None) -> Drafter:
+    """The drafter of a system by name; neighbours: hits of a dense search, None for the usual number.
+
+    Raises InputError for an unknown one and for one that lacks what it needs.
+    """
+    parts = _parts(system)
+    if system.startswith("hybrid"):
+        return Hybrid([_retriever(part, sources, neighbours) for part in parts], system)
+    if system == "vanilla":
+        return Vanilla()
+    if system == "prompt_lookup":
+        return PromptLookup()
+    if system == "small_lm":
+        if sources.draft_model is None:
+            raise InputError("the system 'small_lm' needs a small model; give --draft-model")
+        return SmallLM(sources.draft_model)
+    return _retriever(system, sources, neighbours)
+
+
+def load_draft_model(name: str | None, target: LoadedModel) -> HFTarget:
+    """The small model of 'small_lm' in the target's dtype; None is the sample's own, for the sample model.
+
+    Raises InputError when it cannot be loaded, MismatchError when its tokenizer is not the target's.
+    """
+    if name is None and target.name != SAMPLE:
+        raise InputError("the system 'small_lm' needs a small model with the target's tokenizer; give --draft-model")
+    model = load_model(name or str(SAMPLE_FOLDER / "draft"), target.dtype, str(target.target.device))
+    if model.tokenizer_hash != target.tokenizer_hash:
+        raise MismatchError(f"the tokenizer of the draft model {name} is not that of {target.name}; use another one")
+    return model.target
+
+
+def open_suffixes(where: Path | None, sources: Retrieval | None, model: LoadedModel) -> SuffixStore | None:
+    """The suffix store in a folder, else the one that the collection's manifest names; None where there is neither.
+
+    Raises StoreError or MismatchError for one that cannot be used.
+    """
+    named = where or (Path(sources.manifest.suffixes) if sources and sources.manifest.suffixes else None)
+    return SuffixStore(named).require(model.tokenizer_hash) if named else None
+
+
+def _parts(system: str) -> tuple[str, ...]:
+    """The parts of a composite that are left, or the system itself; raises InputError for what is not a system."""
+    name, *without = system.split("-")
+    if name not in SYSTEMS or (without and name != "hybrid"):
+        raise InputError(f"there is no system '{system}'; use some of {', '.join(SYSTEMS)}")
+    if unknown := [part for part in without if part not in HYBRID]:
+        raise InputError(f"'{system}' leaves out '{unknown[0]}', which is no part of hybrid: {', '.join(HYBRID)}")
+    left = tuple(part for part in HYBRID if part not in without)
+    if not left:
+        raise InputError(f"nothing is left of '{system}'; leave a part in: {', '.join(HYBRID)}")
+    return left if name == "hybrid" else (name,)
+
+
+def _retriever(name: str, sources: Sources, neighbours: int | None) -> PathDrafter:
+    if name == "suffix":
+        return Suffix(sources.suffixes)
+    if name == "rest":
+        if sources.suffixes is None:
+            raise InputError(
+                "the system 'rest' needs a suffix store; ingest with --also rest, or say where it is with --suffixes"
+            )
+        return Rest(sources.suffixes)
+    if sources.retrieval is None:
+        raise InputError(f"the system '{name}' needs a store; give --uri and --collection")
+    return Dense(sources.retrieval.store, sources.retrieval.projection, neighbours or NEIGHBOURS)

@@ -1,0 +1,242 @@
+"""`dresd eval intrinsic`, `record`, `replay` and `compare`: what is measured without generating, or after it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dresd_milvus.options import (
+    SEARCH_SECONDS,
+    DeviceOption,
+    DtypeOption,
+    SearchOption,
+    SuffixesOption,
+    TimeoutOption,
+    TokenOption,
+)
+from evaluation.options import (
+    LimitOption,
+    ModelOption,
+    StoreNameOption,
+    StoreOption,
+    SuiteOption,
+    TemplateOption,
+    pick_template,
+)
+
+if TYPE_CHECKING:
+    pass
+
+app = typer.Typer()
+
+NodesOption = Annotated[str, typer.Option("--nodes", help="Draft nodes a step, several by comma.")]
+DepthOption = Annotated[int, typer.Option("--depth", min=1, help="Tokens on one path.")]
+
+
+@app.command()
+def intrinsic(
+    model: ModelOption = "sample",
+    uri: StoreOption = None,
+    collection: StoreNameOption = None,
+    suffixes: SuffixesOption = None,
+    systems: Annotated[str, typer.Option(help="Which, by comma.")] = "dense,suffix,hybrid",
+    texts: Annotated[str, typer.Option(help="Held-out texts: stdlib, or a source as of dresd ingest.")] = "stdlib",
+    limit: Annotated[int, typer.Option(min=1, help="Texts at most.")] = 100,
+    positions: Annotated[int, typer.Option(min=1, help="Where drafters are asked, in all texts together.")] = 3000,
+    nodes: NodesOption = "4,8,16,32",
+    depth: DepthOption = 10,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(help="layer=, dim=, neighbours=, continuation= or store= (shares): stores made in memory."),
+    ] = None,
+    source: Annotated[str, typer.Option(help="With --vary: the corpus of these stores.")] = "stdlib",
+    store_tokens: Annotated[int, typer.Option(min=100, help="With --vary: tokens of the corpus at most.")] = 60_000,
+    template: TemplateOption = None,
+    out: Annotated[Path, typer.Option(help="Folder for intrinsic.json, table.md and intrinsic.png.")] = Path(
+        "runs/intrinsic"
+    ),
+    dtype: DtypeOption = "auto",
+    device: DeviceOption = "auto",
+    search: SearchOption = "auto",
+    timeout: TimeoutOption = SEARCH_SECONDS,
+    token: TokenOption = "",
+) -> None:
+    """Draft quality on known texts, without generating: the accepted length of every system by budget.
+
+    With --vary, of dense retrieval by how its store is made: this is how layer, dimensions, K and N are chosen.
+    """
+    from dresd_milvus.console import Phases
+    from dresd_milvus.loading import load_model
+    from dresd_milvus.systems import Where, make_drafter, open_sources, parse_systems
+    from evaluation.intrinsic import Shape, force, target_states
+    from evaluation.intrinsic_report import report_curves, report_systems
+    from evaluation.prompts import Conversation, Suite
+    from evaluation.provenance import provenance
+    from evaluation.study import Study, as_text, parse_vary, read_texts
+
+    shapes = [Shape(count, depth) for count in parse_nodes(nodes)]
+    axes = [parse_vary(text) for text in vary or []]
+    names = [name for name in parse_systems(systems) if name != "vanilla"]
+    where = Where(uri, collection, suffixes, None, search, token, timeout=timeout)
+    if not axes:
+        where.check(names)
+    with Phases() as phases:
+        phases.phase(f"loading the model {model}", None, "")
+        loaded = load_model(model, dtype, device)
+        about = provenance(loaded, {"texts": texts, "positions": positions, "source": source if axes else None})
+        if axes:
+            put = Conversation(loaded.tokenizer, pick_template(template, Suite("", []), None)).template
+            held = read_texts(loaded, texts, put, limit, held_back=True)
+            corpus = read_texts(loaded, source, put, 10**9, held_back=False, tokens=store_tokens)
+            phases.phase("reading corpus and texts, all layers", None, "")
+            study = Study(loaded, corpus, held)
+            phases.phase("asking", sum(len(settings) for _, settings in axes), "settings")
+            curves: dict[str, list[dict[str, Any]]] = {}
+            for name, settings in axes:
+                for setting in settings:
+                    curves.setdefault(name, []).append(study.run(setting, shapes, positions))
+                    phases.advance(1)
+            shown = report_curves(curves, about, out)
+        else:
+            sources = open_sources(where, names, loaded, phases.replica)
+            try:
+                put = Conversation(loaded.tokenizer, pick_template(template, Suite("", []), sources)).template
+                held = read_texts(loaded, texts, put, limit, held_back=True)
+                phases.phase("asking", len(held), "texts")
+                drafters = [make_drafter(name, sources) for name in names]
+                asked = [as_text(encoded) for encoded in held]
+                found = force(asked, target_states(loaded), drafters, shapes, positions, phases.advance)
+            finally:
+                sources.close()
+            shown = report_systems(found, {**sources.about(), "provenance": about}, out)
+    print(shown)
+    print(f"written: {out}/intrinsic.json, table.md, intrinsic.png")
+
+
+@app.command()
+def record(
+    out: Annotated[Path, typer.Option(help="Folder of the recording.")],
+    model: ModelOption = "sample",
+    suite: SuiteOption = "stdlib",
+    limit: LimitOption = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1)] = 128,
+    temperature: Annotated[float, typer.Option(min=0, help="0 is greedy.")] = 0.0,
+    top_p: Annotated[float, typer.Option(help="Nucleus of this probability.")] = 1.0,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    template: TemplateOption = None,
+    dtype: DtypeOption = "auto",
+    device: DeviceOption = "auto",
+) -> None:
+    """Have the target answer a suite and keep its tokens, its states and what its steps cost, for `replay`."""
+    from dresd_milvus.choose import make_chooser
+    from dresd_milvus.console import Phases
+    from dresd_milvus.loading import load_model
+    from evaluation.harness import Options, check_lengths
+    from evaluation.prompts import Conversation, load_suite
+    from evaluation.replay import record as make
+
+    make_chooser(temperature, top_p, seed)
+    with Phases() as phases:
+        prompts = load_suite(suite, limit)
+        phases.phase(f"loading the model {model}", None, "")
+        loaded = load_model(model, dtype, device)
+        conversation = Conversation(loaded.tokenizer, pick_template(template, prompts, None))
+        check_lengths(loaded, conversation, prompts.prompts)
+        phases.phase("recording", len(prompts.prompts), "texts")
+        options = Options(max_new_tokens, temperature, top_p, seed)
+        made = make(loaded, conversation, prompts.prompts, options, out, phases.advance)
+    costs = ", ".join(f"{nodes}: {ms:.1f}" for nodes, ms in made.costs.items())
+    print(f"{len(made.texts)} texts in {out}; milliseconds of a step by draft nodes: {costs}")
+
+
+@app.command()
+def replay(
+    recording: Annotated[Path, typer.Argument(help="A folder that dresd eval record made.")],
+    uri: StoreOption = None,
+    collection: StoreNameOption = None,
+    suffixes: SuffixesOption = None,
+    systems: Annotated[str, typer.Option(help="Which, by comma; vanilla always runs.")] = "prompt_lookup,dense",
+    nodes: Annotated[int, typer.Option(min=0, help="Draft nodes a step.")] = 16,
+    depth: DepthOption = 10,
+    neighbours: Annotated[int | None, typer.Option(min=1, help="Hits of a dense search; default 50.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for records, summary and report.")] = Path("runs/replay"),
+    search: SearchOption = "auto",
+    timeout: TimeoutOption = SEARCH_SECONDS,
+    token: TokenOption = "",
+) -> None:
+    """Decode a recording again, without its model: acceptance is real, the target's time is simulated."""
+    from dresd_milvus.console import Phases
+    from dresd_milvus.decode import FixedBudget
+    from dresd_milvus.errors import InputError
+    from dresd_milvus.systems import Where, make_drafter, needs, open_sources, parse_systems
+    from evaluation.provenance import provenance
+    from evaluation.replay import load_recording, recorded_model
+    from evaluation.replay import replay as decode
+    from evaluation.report import print_table
+    from evaluation.results import clear, write_json
+    from evaluation.runner import write_results
+
+    names = parse_systems(systems)
+    if "draft_model" in needs(names):
+        raise InputError("a recording has no texts for a draft model to read; leave small_lm out")
+    where = Where(uri, collection, suffixes, None, search, token, timeout=timeout)
+    where.check(names)
+    with Phases() as phases:
+        phases.phase("reading the recording", None, "")
+        recorded = load_recording(recording)
+        model = recorded_model(recorded)
+        sources = open_sources(where, names, model, phases.replica)
+        try:
+            drafters = [make_drafter(name, sources, neighbours) for name in names]
+            phases.phase("replaying", len(recorded.texts), "texts")
+            records = decode(recorded, model, drafters, FixedBudget(nodes, depth), phases.advance)
+            settings = {"nodes": nodes, "depth": depth, "neighbours": neighbours, "recording": str(recording)}
+            about = {**sources.about(), "simulated": {"recorded": recorded.about, "step_ms": recorded.costs}}
+            out.mkdir(parents=True, exist_ok=True)
+            clear(out)
+            write_json(out / "run.json", settings)
+            summary = write_results(
+                out, str(recording), names, records, {**about, "provenance": provenance(model, settings)}
+            )
+        finally:
+            sources.close()
+    (out / "records.jsonl").write_text("".join(f"{line}\n" for line in map(_json, records)))
+    print_table(summary["runs"])
+    print("\nspeeds are simulated: drafts as they took here, the target's steps as they took where it was recorded")
+    print(f"written: {out}/summary.json, table.md, records.jsonl, report.html")
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(help="The results of one run.")],
+    b: Annotated[Path, typer.Argument(help="Those of another.")],
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """B over A, system by system, over the prompts that both have, with 95 % intervals."""
+    from evaluation.compare import compare as figures
+    from evaluation.compare import table
+    from evaluation.report import print_rows
+
+    entries = figures(a, b)
+    if as_json:
+        print(_json(entries))
+    else:
+        print_rows(table(entries))
+
+
+def parse_nodes(text: str) -> list[int]:
+    """'4,8' -> [4, 8]; raises InputError for anything else."""
+    from dresd_milvus.errors import InputError
+
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise InputError(f"--nodes is numbers by comma, such as 4,8,16, not '{text}'")
+    return [int(part) for part in parts]
+
+
+def _json(content: Any) -> str:
+    import json
+
+    return json.dumps(content, ensure_ascii=False)

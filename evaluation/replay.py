@@ -1,0 +1,219 @@
+"""Record what a target wrote, and decode it again without the target: retrieval and acceptance studies with no GPU.
+
+A recording is a folder: recording.json, and a safetensors file a text with its tokens and the target's states. A replay
+is the same loop with a target that only looks up, so that acceptance is the real one. Times of the drafter are real,
+those of the target are simulated from what a step with so many nodes cost where the recording was made.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from dresd_milvus.choose import Chooser
+from dresd_milvus.decode import FixedBudget, Generation, StepRecord, generate
+from dresd_milvus.drafters.base import Drafter, Vanilla
+from dresd_milvus.errors import InputError
+from dresd_milvus.loading import LoadedModel
+from dresd_milvus.target import HFTarget, Scored
+from dresd_milvus.tree import DraftTree
+from evaluation.harness import Options, make_record
+from evaluation.metrics import Record
+from evaluation.prompts import Conversation, Prompt
+from evaluation.results import write_json
+
+COSTED = (0, 4, 8, 16, 32, 64)
+"""Draft nodes of the steps that are timed when a recording is made."""
+
+COSTED_TIMES = 9
+
+
+class Recorded(NamedTuple):
+    """One text. ids: prompt and answer; start: where the answer begins; states: [T - start + 1, H], those at the tokens
+    from start - 2 on (each produced the token after it)."""
+
+    prompt: Prompt
+    ids: list[int]
+    start: int
+    states: Tensor
+
+
+@dataclass(frozen=True)
+class Recording:
+    """about: the model and how it wrote; costs: milliseconds of a step by draft nodes."""
+
+    about: dict[str, Any]
+    costs: dict[int, float]
+    texts: list[Recorded] = field(repr=False)
+
+    def step_ms(self, nodes: int) -> float:
+        """Between the nodes that were timed, linear; beyond them, as the last two go on."""
+        at = sorted(self.costs)
+        if nodes > at[-1]:
+            slope = (self.costs[at[-1]] - self.costs[at[-2]]) / (at[-1] - at[-2])
+            return self.costs[at[-1]] + max(slope, 0.0) * (nodes - at[-1])
+        return float(np.interp(nodes, at, [self.costs[n] for n in at]))
+
+
+def record(
+    model: LoadedModel,
+    conversation: Conversation,
+    prompts: Sequence[Prompt],
+    options: Options,
+    folder: Path,
+    advance: Callable[[int], None] = lambda texts: None,
+) -> Recording:
+    """Have the target answer the first turn of every prompt, plainly, and keep what it wrote and its states."""
+    if (folder / "recording.json").exists():
+        raise InputError(f"there is a recording in {folder} already; give another --out")
+    folder.mkdir(parents=True, exist_ok=True)
+    texts: list[Recorded] = []
+    for index, prompt in enumerate(prompts):
+        ids = conversation.begin(prompt.text)
+        done = generate(model.target, Vanilla(), options.chooser(index), ids, options.max_new_tokens, options.budget)
+        whole = ids + done.tokens
+        tokens = torch.tensor([whole])
+        first = max(len(ids) - 2, 0)
+        states = model.target.embed(tokens, torch.ones_like(tokens))[0, first:].half().cpu().contiguous()
+        texts.append(Recorded(prompt, whole, len(ids), states))
+        content = {"ids": torch.tensor(whole, dtype=torch.int32), "states": states}
+        save_file(content, folder / f"{index:05d}.safetensors")
+        advance(1)
+    costs = step_costs(model.target, texts[0])
+    about = {
+        "model": model.name, "fingerprint": model.fingerprint, "tokenizer": model.tokenizer_hash, "dtype": model.dtype,
+        "device": str(model.target.device), "vocab_size": model.target.vocab_size,
+        "hidden_size": model.target.hidden_size, "max_new_tokens": options.max_new_tokens,
+        "temperature": options.temperature, "top_p": options.top_p, "seed": options.seed,
+    }  # fmt: skip
+    listed = [{"id": t.prompt.id, "category": t.prompt.category, "start": t.start} for t in texts]
+    write_json(folder / "recording.json", {**about, "costs": {str(n): ms for n, ms in costs.items()}, "texts": listed})
+    return Recording(about, costs, texts)
+
+
+def step_costs(target: HFTarget, text: Recorded) -> dict[int, float]:
+    """Milliseconds of verifying a tree of so many nodes after this text: medians."""
+    found: dict[int, list[float]] = {nodes: [] for nodes in COSTED}
+    ids = text.ids[: max(text.start, 2)]
+    for turn in range(COSTED_TIMES + 1):
+        for nodes, times in found.items():
+            target.prefill(ids[:-1])
+            tree = DraftTree(np.full(nodes + 1, ids[-1], np.int32), np.arange(-1, nodes, dtype=np.int32))
+            begun = perf_counter()
+            scored = target.verify(tree)
+            int(scored.logits[0].argmax())  # waits for the device
+            if turn:
+                times.append(1e3 * (perf_counter() - begun))
+    return {nodes: round(median(times), 4) for nodes, times in found.items()}
+
+
+def load_recording(folder: Path) -> Recording:
+    """Raises InputError for a folder without a whole recording."""
+    try:
+        content = json.loads((folder / "recording.json").read_text())
+        costs = {int(nodes): float(ms) for nodes, ms in content.pop("costs").items()}
+        texts = []
+        for index, entry in enumerate(content.pop("texts")):
+            tensors = load_file(folder / f"{index:05d}.safetensors")
+            prompt = Prompt(entry["id"], ("",), entry["category"])
+            texts.append(Recorded(prompt, tensors["ids"].tolist(), entry["start"], tensors["states"].float()))
+        return Recording(content, costs, texts)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(
+            f"there is no whole recording in {folder} ({error}); make one with dresd eval record"
+        ) from error
+
+
+class RecordedTarget:
+    """A Target that wrote a text once and looks it up. What it says of nodes that the text does not go through is
+    never asked for: the chooser gives the text's own tokens."""
+
+    eos_ids: frozenset[int] = frozenset()
+
+    def __init__(self, about: dict[str, Any]) -> None:
+        self.vocab_size, self.hidden_size = about["vocab_size"], about["hidden_size"]
+        self.context = 2**31
+        self.device, self.dtype = torch.device("cpu"), torch.float32
+        self._states, self._first, self._length = torch.empty(0, 0), 0, 0
+
+    def begin(self, text: Recorded) -> None:
+        self._states, self._first = text.states, max(text.start - 2, 0)
+
+    def prefill(self, tokens: Sequence[int]) -> Tensor | None:
+        self._length = len(tokens)
+        return self._at(torch.tensor(len(tokens) - 1)) if tokens else None
+
+    def verify(self, tree: DraftTree) -> Scored:
+        places = self._length + torch.from_numpy(tree.depths()).long()
+        return Scored(torch.zeros(len(tree.tokens), 1), self._at(places))
+
+    def keep(self, path: Sequence[int]) -> None:
+        self._length += len(path)
+
+    def _at(self, places: Tensor) -> Tensor:
+        return self._states[(places - self._first).clamp(0, len(self._states) - 1)]
+
+
+@dataclass(frozen=True)
+class Given(Chooser):
+    """Picks the tokens of a text [T] that is known."""
+
+    ids: Sequence[int]
+
+    def scores(self, logits: Tensor, position: int) -> Tensor:
+        return logits
+
+    def __call__(self, logits: Tensor, position: int) -> int:
+        return self.ids[position]
+
+
+class _NoTokenizer:
+    def decode(self, tokens: Sequence[int], skip_special_tokens: bool = True) -> str:
+        return ""
+
+
+def recorded_model(recording: Recording) -> LoadedModel:
+    """What stores are checked against, and the harness's target."""
+    about = recording.about
+    target = cast(HFTarget, RecordedTarget(about))
+    return LoadedModel(about["model"], target, _NoTokenizer(), about["fingerprint"], about["tokenizer"])
+
+
+def replay(
+    recording: Recording,
+    model: LoadedModel,
+    drafters: Sequence[Drafter],
+    budget: FixedBudget,
+    advance: Callable[[int], None] = lambda texts: None,
+) -> list[Record]:
+    """Decode every text with every drafter (vanilla first); times of the target are simulated, drafts' are real."""
+    target, records = cast(RecordedTarget, model.target), []
+    for index, text in enumerate(recording.texts):
+        for drafter in drafters:
+            target.begin(text)
+            room = len(text.ids) - text.start
+            done = generate(target, drafter, Given(text.ids), text.ids[: text.start], room, budget)
+            assert done.tokens == text.ids[text.start :], "a replay writes what was recorded"
+            made = make_record(model, drafter.name, text.prompt, text.ids[: text.start], simulated(done, recording))
+            records.append({**made, "repeat": 0, "index": index, "turn": 0, "first_difference": None})
+        advance(1)
+    return records
+
+
+def simulated(done: Generation, recording: Recording) -> Generation:
+    """The same with the time that the target would have taken."""
+    steps = []
+    for step in done.steps:
+        verify = recording.step_ms(step.nodes) / 1e3
+        steps.append(StepRecord(**{**step._asdict(), "verify": verify, "total": step.total - step.verify + verify}))
+    return Generation(done.tokens, steps, done.reason, 0.0, sum(step.total for step in steps))

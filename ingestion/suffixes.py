@@ -1,0 +1,38 @@
+"""A suffix store of the corpus beside the collection: 'rest' and 'suffix' then draft from what 'dense' drafts from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dresd_milvus.corpus import encode_documents
+from dresd_milvus.loading import load_tokenizer
+from dresd_milvus.suffixes import SuffixStore
+from ingestion.share import Progress
+
+if TYPE_CHECKING:
+    from ingestion.run import Run
+
+
+def build_suffixes(run: Run, progress: Progress) -> Path | None:
+    """Where a run's suffix store is, which is built unless it is there; None where none was asked for."""
+    if run.plan.settings.also != "rest":
+        return None
+    folder = (run.folder.folder / "suffixes").resolve()
+    if not folder.exists():
+        progress.phase("sorting suffixes", run.plan.tokens, "tokens")
+        SuffixStore.build(folder, _tokens(run, progress), tokenizer=run.plan.tokenizer, plan=run.plan.fingerprint)
+    return folder
+
+
+def _tokens(run: Run, progress: Progress) -> Iterator[NDArray[np.int32]]:
+    """The tokens of every document, as the model read them."""
+    tokenizer = load_tokenizer(run.plan.settings.model)
+    for shard in run.shards():
+        for encoded in encode_documents(tokenizer, run.documents(shard).documents):
+            progress.advance(len(encoded.ids))
+            yield encoded.ids

@@ -1,0 +1,97 @@
+"""The suffix store against a search that looks at every position."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dresd_milvus.drafters.base import Context
+from dresd_milvus.drafters.rest import Rest
+from dresd_milvus.drafters.suffix import RunningText, Suffix
+from dresd_milvus.errors import MismatchError, StoreError
+from dresd_milvus.suffixes import SuffixStore
+
+TOKENS = st.sampled_from([0, 1, 2, 255, 256, 65_535, 65_536, 2**31 - 2])
+"""Few, so that texts match, and from all over: ids of more than 16 bits are where others fail."""
+TEXTS = st.lists(st.lists(TOKENS, min_size=1, max_size=12), min_size=1, max_size=8)
+
+
+def build(folder: Path, texts: list[list[int]], **about: str) -> SuffixStore:
+    return SuffixStore.build(folder / "suffixes", [np.array(text, np.int32) for text in texts], **about)
+
+
+def occurrences(texts: list[list[int]], end: list[int]) -> list[list[int]]:
+    """What follows every occurrence of `end`, in sorted order as the store sorts (a document's end first)."""
+    size = len(end)
+    return sorted(
+        text[at + size :] for text in texts for at in range(len(text) - size + 1) if text[at : at + size] == end
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(texts=TEXTS, text=st.lists(TOKENS, min_size=1, max_size=10), longest=st.integers(1, 8))
+def test_the_longest_match_is_found_and_what_follows_it(
+    tmp_path_factory: pytest.TempPathFactory, texts: list[list[int]], text: list[int], longest: int
+) -> None:
+    store = build(tmp_path_factory.mktemp("s"), texts)
+    sizes = [size for size in range(1, min(longest, len(text)) + 1) if occurrences(texts, text[-size:])]
+    match = store.longest(text, longest)
+    assert (match.length if match else 0) == max(sizes, default=0)
+    if match:
+        rights = occurrences(texts, text[-match.length :])
+        found = store.continuations(match, 5, most=1000)
+        assert [[token for token in row if token >= 0] for row in found.tolist()] == [right[:5] for right in rights]
+        some = store.continuations(match, 5, most=3)
+        assert len(some) == min(3, len(rights)) and {*map(tuple, some.tolist())} <= {*map(tuple, found.tolist())}
+
+
+@settings(max_examples=60, deadline=None)
+@given(text=st.lists(st.integers(0, 3), min_size=1, max_size=40), longest=st.integers(1, 6))
+def test_the_running_text_is_matched_with_itself(text: list[int], longest: int) -> None:
+    running = RunningText()
+    running.begin(text[:1])
+    running.extend(text[1:])
+    ends, lengths = running.earlier(longest, 1000)
+    places = [at + 1 for at in range(len(text) - 1) if text[at] == text[-1]]
+    assert ends.tolist() == places
+    for end, length in zip(places, lengths.tolist(), strict=True):
+        same = [n for n in range(1, longest + 1) if n <= end and text[end - n : end] == text[-n:]]
+        assert length == max(same)
+    for end, row in zip(places, running.following(ends, 6).tolist(), strict=True):
+        copied = list(text)
+        for _ in range(6):
+            copied.append(copied[end + len(copied) - len(text)])
+        assert row == copied[len(text) :]
+
+
+def test_rest_follows_the_most_frequent_continuation(tmp_path: Path) -> None:
+    store = build(tmp_path, [[7, 1, 2, 3, 4], [8, 1, 2, 3, 5], [9, 1, 2, 3, 5]])
+    tree = Rest(store).draft(Context([6, 1, 2], None, 2, 4))
+    assert tree.tokens.tolist() == [2, 3, 5] and tree.parents.tolist() == [-1, 0, 1]
+    # A longer match decides alone.
+    assert Rest(store).draft(Context([7, 1, 2], None, 2, 4)).tokens.tolist() == [2, 3, 4]
+
+
+def test_suffix_prefers_the_longer_match_and_the_text_itself(tmp_path: Path) -> None:
+    store = build(tmp_path, [[1, 2, 3, 4], [5, 2, 3, 6], [7, 2, 3, 6]])
+    drafter = Suffix(store)
+    drafter.begin([1, 2, 3])
+    assert drafter.draft(Context([1, 2, 3], None, 1, 1)).tokens.tolist() == [3, 4]
+    text = [5, 2, 3, 9, 5, 2, 3]
+    drafter.begin(text)
+    assert drafter.draft(Context(text, None, 1, 1)).tokens.tolist() == [3, 9]
+
+
+def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="no suffix store"):
+        SuffixStore(tmp_path / "none")
+    with pytest.raises(StoreError, match="no documents"):
+        build(tmp_path, [])
+    store = build(tmp_path, [[1, 2]], tokenizer="a")
+    with pytest.raises(MismatchError, match="another tokenizer"):
+        store.require("b")
+    (tmp_path / "suffixes" / "tokens.bin").write_bytes(b"\0" * 4)
+    with pytest.raises(StoreError, match="damaged"):
+        SuffixStore(tmp_path / "suffixes")
