@@ -141,3 +141,32 @@ def sweep(
     entries = run_sweep(axes, context.args, out, lambda line: print(line, file=sys.stderr, flush=True))
     print_sweep(entries, [name for name, _ in axes])
     print(f"\nwritten: {out}/table.md, sweep.json, sweep.png, cells/")
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def original(
+    context: typer.Context,
+    dataset: Annotated[str, typer.Option(help="codealpaca, mt_bench, NAME=FILE or any suite.")],
+    model: ModelOption = "sample",
+    datastore: Annotated[str | None, typer.Option(help="The collection in PATH_PREFIX/store.db.")] = None,
+    n_gpus: Annotated[int, typer.Option("--n_gpus", min=1, help="Ranks, started by the launcher.")] = 1,
+    num_drafts: Annotated[int, typer.Option("--num_drafts", min=1)] = 10,
+    len_drafts: Annotated[int, typer.Option("--len_drafts", min=1)] = 10,
+    sd: Annotated[str | None, typer.Option(help="pld or small.")] = None,
+    rest: Annotated[str, typer.Option(help="True for REST.")] = "False",
+    dresd: Annotated[str, typer.Option(help="True for DReSD.")] = "False",
+    max_tokens: Annotated[int, typer.Option("--max_tokens", min=1)] = 128,
+    path_prefix: Annotated[Path, typer.Option("--path_prefix", help="Where stores and results lie.")] = Path("runs"),
+) -> None:
+    """DReSD's evaluate.py: its flags, and after them any option of `dresd eval run`."""
+    from evaluation.original import translate
+
+    arguments = translate(
+        model=model, dataset=dataset, datastore=datastore, n_gpus=n_gpus, num_drafts=num_drafts, len_drafts=len_drafts,
+        sd=sd, rest=rest.lower() == "true", dresd=dresd.lower() == "true", max_tokens=max_tokens,
+        path_prefix=path_prefix,
+    )  # fmt: skip
+    typer.echo(f"dresd eval run {' '.join([*arguments, *context.args])}", err=True)
+    typer.main.get_command(app).commands["run"].main(  # type: ignore[attr-defined]
+        args=[*arguments, *context.args], standalone_mode=False
+    )

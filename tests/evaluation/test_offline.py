@@ -1,0 +1,161 @@
+"""What is measured without generating: teacher forcing, studies, recordings, comparisons."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dresd_milvus.drafters.base import Context, Vanilla
+from dresd_milvus.drafters.prompt_lookup import PromptLookup
+from dresd_milvus.errors import InputError
+from dresd_milvus.loading import LoadedModel
+from dresd_milvus.tree import DraftTree
+from evaluation.compare import compare
+from evaluation.intrinsic import Shape, Text, agreement, force
+from evaluation.replay import Recording
+from evaluation.study import parse_vary
+from tests.core.wild_drafters import Oracle
+from tests.helpers import dresd
+from tests.samples import build, write_corpus
+
+
+@pytest.fixture(scope="module")
+def store(sample: LoadedModel, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("store")
+    build(sample, write_corpus(folder / "corpus.jsonl", 40), folder / "a.db", also="rest")
+    yield folder / "a.db"
+
+
+def test_agreement_is_the_path_along_the_text() -> None:
+    tree = DraftTree(np.array([9, 1, 2, 3, 4], np.int32), np.array([-1, 0, 0, 1, 3], np.int32))
+    assert agreement(tree, [1, 3, 4, 5]) == 3
+    assert agreement(tree, [1, 3]) == 2  # the text ends there
+    assert agreement(tree, [2, 2]) == 1 and agreement(tree, [7]) == 0 and agreement(tree, []) == 0
+
+
+def test_forcing_asks_with_what_decoding_would_see() -> None:
+    """States, text and observed tokens are those of that position; what is right counts to the depth of the budget."""
+    texts = [Text([5, 6, 7, 8, 9, 10], 2), Text([5, 1, 2], 1)]
+    seen = []
+
+    class Spy(Vanilla):
+        def draft(self, context: Context) -> DraftTree:
+            seen.append((list(context.tokens), None if context.hidden is None else context.hidden.tolist()))
+            return super().draft(context)
+
+    def states(text: Text) -> torch.Tensor:
+        return torch.tensor([[float(token)] for token in text.ids])
+
+    found = force(texts, states, [Spy()], [Shape(4, 4)], positions=100)["vanilla"]
+    # The state that produced the root is that of the token before the root.
+    assert seen[:2] == [([5, 6], [5.0]), ([5, 6, 7], [6.0])] and seen[4] == ([5], None)
+    assert found[Shape(4, 4)].summary()["accepted_length"] == 0
+    text = Text(list(range(20, 40)), 3)
+    oracle = Oracle(text.ids)
+    quality = force([text], states, [oracle], [Shape(16, 4)], positions=100)["wild"][Shape(16, 4)]
+    assert quality.accepted == [[4] * 14 + [3, 2, 1]]
+    with pytest.raises(InputError, match="no answers"):
+        force([Text([1, 2], 2)], states, [oracle], [Shape(4, 4)], 10)
+
+
+def test_systems_are_measured_on_held_out_texts(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["eval", "intrinsic", "--uri", store, "--collection", "code", "--texts", store.parent / "corpus.jsonl"]
+    command += ["--systems", "dense,rest,hybrid", "--limit", "6", "--positions", "60", "--nodes", "2,8"]
+    done = dresd(capsys, *command, "--dtype", "float32", "--out", tmp_path)
+    assert done.code == 0, done.err
+    entries = json.loads((tmp_path / "intrinsic.json").read_text())["systems"]
+    by = {(entry["system"], entry["nodes"]): entry["accepted_length"] for entry in entries}
+    assert set(by) == {(system, nodes) for system in ("dense", "rest", "hybrid") for nodes in (2, 8)}
+    # The texts are in the store: exact matching finds them, and more nodes find more.
+    assert by["rest", 8] > 2 and by["dense", 8] > by["dense", 2] > 0.5
+    assert (tmp_path / "intrinsic.png").exists() and "| dense |" in done.out
+
+
+def test_what_a_store_is_made_of_can_be_varied(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = write_corpus(tmp_path / "corpus.jsonl", 30)
+    command = ["eval", "intrinsic", "--source", source, "--texts", source, "--limit", "6", "--positions", "60"]
+    command += ["--vary", "dim=2,32", "--vary", "store=0.1,1", "--vary", "layer=0,-1", "--nodes", "8"]
+    done = dresd(capsys, *command, "--dtype", "float32", "--out", tmp_path)
+    assert done.code == 0, done.err
+    varied = json.loads((tmp_path / "intrinsic.json").read_text())["varied"]
+    quality = {name: [point["by_shape"][0]["accepted_length"] for point in points] for name, points in varied.items()}
+    assert quality["dim"][1] > quality["dim"][0] and quality["store"][1] > quality["store"][0]
+    assert varied["store"][0]["rows"] < varied["store"][1]["rows"] == varied["dim"][0]["rows"]
+    assert quality["layer"][1] == quality["dim"][1] or varied["dim"][1]["dim"] != 64
+    refused = dresd(capsys, *command, "--vary", "layer=9", "--out", tmp_path / "no")
+    assert "there is no layer 9; the model has 0 (the embedding) to 6" in refused.error
+    for wrong in ("dim", "dim=a", "depth=3", "store=2"):
+        with pytest.raises(InputError, match="cannot be varied"):
+            parse_vary(wrong)
+
+
+def test_a_replay_accepts_what_decoding_did(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shared = ["--uri", store, "--collection", "code", "--systems", "prompt_lookup,rest,suffix,dense,hybrid"]
+    texts = ["--limit", "3", "--max-new-tokens", "24", "--dtype", "float32", "--temperature", "0.7", "--seed", "5"]
+    assert dresd(capsys, "eval", "run", *shared, *texts, "--out", tmp_path / "run").code == 0
+    assert dresd(capsys, "eval", "record", *texts, "--out", tmp_path / "rec").code == 0
+    done = dresd(capsys, "eval", "replay", tmp_path / "rec", *shared, "--out", tmp_path / "again")
+    assert done.code == 0 and "simulated" in done.out, done.err
+    one, two = (
+        {
+            (record["system"], record["prompt_id"]): (record["tokens"], record["accept_lengths"])
+            for record in map(json.loads, (tmp_path / name / "records.jsonl").read_text().splitlines())
+        }
+        for name in ("run", "again")
+    )
+    assert len(one) == 18 and {key: tokens for key, (tokens, _) in one.items()} == {
+        key: tokens for key, (tokens, _) in two.items()
+    }
+    # Keys in half precision, and states of another batch shape: a near tie among neighbours may fall the other way.
+    assert np.mean([one[key][1] == two[key][1] for key in one]) > 0.8
+    assert "already" in dresd(capsys, "eval", "record", *texts, "--out", tmp_path / "rec").error
+    assert (
+        "no whole recording" in dresd(capsys, "eval", "replay", tmp_path / "run", "--systems", "dense", *shared).error
+    )
+    assert "draft model" in dresd(capsys, "eval", "replay", tmp_path / "rec", "--systems", "small_lm").error
+
+
+def test_simulated_costs_lie_between_what_was_timed() -> None:
+    recording = Recording({}, {0: 10.0, 4: 12.0, 8: 20.0}, [])
+    assert [recording.step_ms(nodes) for nodes in (0, 2, 4, 6, 8, 10)] == [10, 11, 12, 16, 20, 24]
+
+
+def write_run(folder: Path, speeds: dict[str, float], accepted: int = 0) -> Path:
+    """Ten prompts of 20 tokens; speeds: tokens a millisecond."""
+    folder.mkdir()
+    lines = []
+    for system, speed in speeds.items():
+        steps = 20 // (accepted + 1) if system != "vanilla" else 20
+        for index in range(10):
+            slow = 1 + index % 3 / 10
+            lines.append({"system": system, "prompt_id": str(index), "index": index, "turn": 0, "repeat": 0,
+                          "new_tokens": 20, "decoding_ms": 20 / speed * slow, "prefill_ms": 1.0,
+                          "accept_lengths": [accepted] * steps})  # fmt: skip
+    (folder / "records.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
+    return folder
+
+
+def test_two_runs_are_compared_prompt_by_prompt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    a = write_run(tmp_path / "a", {"vanilla": 1.0, "dense": 1.5}, accepted=1)
+    b = write_run(tmp_path / "b", {"vanilla": 2.0, "dense": 4.5, "rest": 1.0}, accepted=3)
+    vanilla, dense = compare(a, b)
+    assert (vanilla["system"], vanilla["speed"]) == ("vanilla", pytest.approx(2))
+    assert dense["speed"] == pytest.approx(3) and dense["relative_speed"] == pytest.approx(1.5)
+    assert dense["mat"] == pytest.approx(2) and dense["speed_interval"] == pytest.approx([3, 3])
+    shown = dresd(capsys, "eval", "compare", a, b)
+    assert shown.code == 0 and "3.00 [3.00, 3.00]" in shown.out and "+2.00" in shown.out
+    with pytest.raises(InputError, match="nothing to compare"):
+        compare(a, write_run(tmp_path / "c", {"other": 1.0}))
+    assert "no results" in dresd(capsys, "eval", "compare", a, tmp_path / "none").error
+
+
+def test_prompt_lookup_is_told_of_every_token() -> None:
+    """Forced at every other position, it still knows all of the text."""
+    text = Text([1, 2, 3, 4, 5, 1, 2, 3, 4, 5, 1, 2], 1)
+    found = force([text], lambda t: torch.zeros(len(t.ids), 1), [PromptLookup()], [Shape(4, 4)], positions=5)
+    assert found["prompt_lookup"][Shape(4, 4)].accepted == [[0, 0, 0, 4, 3, 1]]
