@@ -73,6 +73,7 @@ def run_sweep(
     Raises InputError, naming the cell and what it said last, when one fails; the others' results stay.
     """
     todo = cells(axes)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the cell that runs is ended, not orphaned
     out.mkdir(parents=True, exist_ok=True)
     entries: list[dict[str, Any]] = []
     for number, cell in enumerate(todo, 1):
