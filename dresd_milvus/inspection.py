@@ -57,11 +57,12 @@ def print_inspection(uri: str, collection: str, content: dict[str, Any]) -> None
 
 def _print_recall(console: Console, plans: list[PlanRecall]) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("search plan", "recall@10 stored keys", "near them", "p50 ms", "p95 ms"):
+    for heading in ("search plan", "recall@10 stored keys", "near them", "MRR@50", "p50 ms", "p95 ms"):
         table.add_column(heading, justify="left" if heading == "search plan" else "right")
     for plan in plans:
         table.add_row(
-            plan.plan, f"{plan.stored:.3f}", f"{plan.perturbed:.3f}", f"{plan.p50_ms:.2f}", f"{plan.p95_ms:.2f}"
+            *(plan.plan, f"{plan.stored:.3f}", f"{plan.perturbed:.3f}", f"{plan.mrr:.3f}"),
+            *(f"{plan.p50_ms:.2f}", f"{plan.p95_ms:.2f}"),
         )
     console.print()
     console.print(table)

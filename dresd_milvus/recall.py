@@ -26,11 +26,14 @@ TIE = 1e-5
 
 
 class PlanRecall(NamedTuple):
-    """stored, perturbed: mean recall@10 on keys of the store and on keys near them. Milliseconds for one query."""
+    """stored, perturbed: mean recall@10 on keys of the store and on keys near them. mrr: mean reciprocal rank of a
+    stored key's own row among the 50 hits, 0 where it is missing (DReSD's MRR@50). Milliseconds for one query.
+    """
 
     plan: str
     stored: float
     perturbed: float
+    mrr: float
     p50_ms: float
     p95_ms: float
 
@@ -77,7 +80,8 @@ def sample_queries(
 
 def measure_recall(store: MilvusStore, progress: Callable[[int], None] = lambda rows: None) -> list[PlanRecall]:
     """Every plan that the collection allows, best first. Reads all rows twice."""
-    vectors, tokens = _sample(store, progress)
+    vectors, own = _sample(store, progress)
+    tokens = own[:, 0].astype(np.int64)
     if not len(tokens):
         raise StoreError(f"the collection '{store.collection}' holds no rows; there is nothing to measure")
     queries, wanted = sample_queries(vectors, tokens)
@@ -85,26 +89,27 @@ def measure_recall(store: MilvusStore, progress: Callable[[int], None] = lambda 
     for rows in store.scan():
         truth.add(rows.vectors, rows.next_tokens)
         progress(len(rows))
-    found = [_measure(store, plan, truth) for plan in store.plans()]
+    found = [_measure(store, plan, truth, own) for plan in store.plans()]
     return sorted(found, key=lambda plan: (not plan.enough, plan.p50_ms if plan.enough else -plan.stored))
 
 
-def _sample(store: MilvusStore, progress: Callable[[int], None]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """QUERIES rows of the store, each as likely as any other: those with the smallest of random numbers."""
+def _sample(store: MilvusStore, progress: Callable[[int], None]) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """(keys, continuations) of QUERIES rows, each as likely as any other: those with the smallest of random numbers."""
     random = np.random.default_rng(0)
     keys = np.empty((0, store.manifest.dim), np.float32)
-    tokens, lots = np.empty(0, np.int64), np.empty(0)
+    own, lots = np.empty((0, store.manifest.continuation), np.int32), np.empty(0)
     for rows in store.scan():
         lots = np.concatenate((lots, random.random(len(rows))))
-        keys, tokens = np.concatenate((keys, rows.vectors)), np.concatenate((tokens, rows.next_tokens[:, 0]))
+        keys, own = np.concatenate((keys, rows.vectors)), np.concatenate((own, rows.next_tokens))
         drawn = np.argsort(lots)[:QUERIES]
-        keys, tokens, lots = keys[drawn], tokens[drawn], lots[drawn]
+        keys, own, lots = keys[drawn], own[drawn], lots[drawn]
         progress(len(rows))
-    return keys, tokens
+    return keys, own
 
 
-def _measure(store: MilvusStore, plan: str, truth: _Truth) -> PlanRecall:
-    searcher, recalls, times = store.searcher(plan), [], []
+def _measure(store: MilvusStore, plan: str, truth: _Truth, own: NDArray[np.int32]) -> PlanRecall:
+    """own: [Q, N], the continuations of the rows whose keys are the first half of the queries."""
+    searcher, recalls, ranks, times = store.searcher(plan), list[float](), list[float](), list[float]()
     try:
         searcher(truth.queries[:1], truth.tokens[:1], NEIGHBOURS)
         for index in range(len(truth.queries)):
@@ -112,6 +117,9 @@ def _measure(store: MilvusStore, plan: str, truth: _Truth) -> PlanRecall:
             hits = searcher(truth.queries[index : index + 1], truth.tokens[index : index + 1], NEIGHBOURS)
             times.append(1e3 * (perf_counter() - begun))
             recalls.append(truth.recall(index, hits.continuations[0]))
+            if index < len(own):
+                same = np.flatnonzero((hits.continuations[0] == own[index]).all(axis=1))
+                ranks.append(1 / (1 + int(same[0])) if len(same) else 0.0)
     finally:
         searcher.close()
     half = len(recalls) // 2
@@ -119,6 +127,7 @@ def _measure(store: MilvusStore, plan: str, truth: _Truth) -> PlanRecall:
         plan,
         float(np.mean(recalls[:half])),
         float(np.mean(recalls[half:])),
+        float(np.mean(ranks)),
         float(np.median(times)),
         float(np.percentile(times, 95)),
     )
