@@ -79,6 +79,7 @@ def main() -> None:
     page += markdown(matrix, ["temperature", "tp"])
     page += f"\nThe {len(matrix)} lines took {minutes:.1f} minutes to measure, loading included.\n\n"
     page += "## All systems, ID store, one rank\n\n" + markdown(id_store, ["temperature"])
+    page += f"\n**Not faster than plain decoding, or not for certain** (the interval reaches 1): {losers(matrix, id_store)}.\n"
     page += (
         "\n## Drafts under teacher forcing: accepted length by draft nodes\n\nNothing is generated: at positions of a"
     )
@@ -88,6 +89,17 @@ def main() -> None:
     page += "\n"
     (ROOT / "docs" / "results.md").write_text(page)
     print(f"docs/results.md, after {(perf_counter() - begun) / 60:.1f} minutes")
+
+
+def losers(matrix: list[dict[str, Any]], id_store: list[dict[str, Any]]) -> str:
+    """The lines whose speed-up may be 1 or less."""
+    found = [
+        f"{entry['system']} at {', '.join(f'{axis} {value}' for axis, value in entry['cell'].items())} ({store})"
+        for store, entries in (("OOD", matrix), ("ID", id_store))
+        for entry in entries
+        if entry["system"] != "vanilla" and entry["speedup_interval"][0] <= 1
+    ]
+    return "; ".join(found) or "none"
 
 
 def taken(cell: Path) -> float:
