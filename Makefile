@@ -47,6 +47,7 @@ benchmarks: $(READY) server
 	$(BIN)/python benchmarks/engine.py
 	$(BIN)/python benchmarks/retrieval.py
 	$(BIN)/python benchmarks/pruning.py
+	PYTHONPATH=. $(BIN)/python benchmarks/results.py
 	PYTHONPATH=. $(BIN)/python benchmarks/ingest_speed.py
 	PYTHONPATH=. $(BIN)/python benchmarks/ingest_million.py
 	PYTHONPATH=. $(BIN)/python benchmarks/server_search.py

@@ -73,6 +73,7 @@ def main() -> None:
         for each in encoded:
             writer.add_entry(each.ids.tolist())
         writer.finalize()
+        del writer  # it writes once more when it goes, and panics when its folder has gone before
         two = Rest(store, shortest=2)
         two.name = "rest, 2 tokens at least"
         drafters = [Rest(store), two, Package(draftretriever.Reader(str(Path(folder) / "rest.idx")), store)]
@@ -87,7 +88,6 @@ def main() -> None:
                 found[f"{how} @{nodes}"] = {
                     d.name: generated(model, d, texts[: options.prompts], nodes, temperature) for d in drafters
                 }
-        del drafters  # before its folder goes, or the package panics
     report(found, model, options)
 
 

@@ -79,7 +79,8 @@ def main() -> None:
     page += markdown(matrix, ["temperature", "tp"])
     page += f"\nThe {len(matrix)} lines took {minutes:.1f} minutes to measure, loading included.\n\n"
     page += "## All systems, ID store, one rank\n\n" + markdown(id_store, ["temperature"])
-    page += f"\n**Not faster than plain decoding, or not for certain** (the interval reaches 1): {losers(matrix, id_store)}.\n"
+    page += "\n**Not faster than plain decoding, or not for certain** (the interval reaches 1): "
+    page += f"{losers(matrix, id_store)}.\n"
     page += (
         "\n## Drafts under teacher forcing: accepted length by draft nodes\n\nNothing is generated: at positions of a"
     )
