@@ -105,7 +105,7 @@ def losers(matrix: list[dict[str, Any]], id_store: list[dict[str, Any]]) -> str:
 
 def taken(cell: Path) -> float:
     """Seconds from the start of a cell to its results."""
-    return (cell / "summary.json").stat().st_mtime - (cell / "cell.json").stat().st_mtime
+    return (cell / "summary.json").stat().st_mtime - (cell / "started").stat().st_mtime
 
 
 def build(folder: Path, uri: str, name: str, documents: int) -> int:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from dresd_milvus.errors import InputError
+from dresd_milvus.ranks import model_group
 from dresd_milvus.target import HFTarget, refuse_unsupported
 
 SAMPLE = "sample"
@@ -46,7 +47,7 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto", tp: int = 1
     Raises InputError when the model cannot be found, read or used.
     """
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, GenerationConfig
     from transformers.utils import logging as hf_logging
 
     hf_logging.disable_progress_bar()
@@ -55,33 +56,39 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto", tp: int = 1
     tokenizer = load_tokenizer(name)
     source = str(SAMPLE_FOLDER) if name == SAMPLE else name
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            source, dtype=pick_dtype(dtype, where), attn_implementation="sdpa"
-        ).to(where)
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=pick_dtype(dtype, where), attn_implementation="sdpa")
+        if tp == 1:  # split, each rank's part goes to its device; the whole may not fit there
+            model = model.to(where)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise _cannot_load(name, error) from error
     fingerprint = model_fingerprint(model)  # of the whole, before it is split
+    ends = _eos_ids(model, tokenizer)
+    # What a model's authors recommend for sampling (penalties and the like) is no part of what it says.
+    model.generation_config = GenerationConfig(eos_token_id=sorted(ends) or None, pad_token_id=tokenizer.pad_token_id)
     if tp > 1:
-        model = split_model(model, tp)
-    target = HFTarget(model, _eos_ids(model, tokenizer))
+        model = split_model(model, tp, where)
+    target = HFTarget(model, ends)
     return LoadedModel(name, target, tokenizer, fingerprint, tokenizer_hash(tokenizer))
 
 
-def split_model(model: Any, tp: int) -> Any:
-    """This rank's part of a model under DeepSpeed's tensor parallelism (AutoTP).
+def split_model(model: Any, tp: int, where: torch.device) -> Any:
+    """This rank's part of a model that lies on the CPU, on its device, under DeepSpeed's tensor parallelism (AutoTP).
 
     Raises InputError for a dtype or a kind of model that AutoTP does not split. On a CPU the ranks add up their parts
     over gloo: DeepSpeed's own operator has to be compiled at first use, and waits for ever for a rank that has died.
     """
     if model.dtype == torch.float64:
         raise InputError("tensor parallelism knows no float64; use --dtype float32")
-    if model.device.type == "cpu":
+    if where.type == "cpu":
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     with redirect_stdout(sys.stderr):
         import deepspeed
+        from deepspeed.inference.engine import InferenceEngine
 
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+        deepspeed.init_distributed(verbose=False)  # joins the group that is there
+        InferenceEngine.inference_mp_group = model_group(tp)  # its own would wait half an hour for a rank that hangs
         try:
             engine = deepspeed.init_inference(
                 model, tensor_parallel={"tp_size": tp}, dtype=model.dtype, replace_with_kernel_inject=False

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dresd_milvus.loading import LoadedModel, pick_device
-from dresd_milvus.ranks import Ranks
+from dresd_milvus.ranks import FOLLOW_SECONDS, Ranks
 from dresd_milvus.target import HFTarget
 
 
@@ -73,7 +73,7 @@ def on_all_ranks(tp: int, device: str, load: Callable[[], LoadedModel], work: Ca
 def _follow(target: HFTarget, ranks: Ranks) -> None:
     """Take part in rank 0's passes until it is done."""
     while True:
-        told = ranks.share(lambda: _Pass("end"))
+        told = ranks.share(lambda: _Pass("end"), FOLLOW_SECONDS)
         if told.name == "end":
             return
         if told.random is not None:

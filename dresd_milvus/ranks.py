@@ -32,6 +32,12 @@ STEP_SECONDS = 60
 SETUP_SECONDS = 3600
 """The same while rank 0 opens a store or writes results, which may take its time."""
 
+FOLLOW_SECONDS = 30 * 86_400
+"""The same in ingestion, where rank 0 loads and seals for as long as it takes. One that dies closes its connection."""
+
+LAST_WORDS_SECONDS = 5
+"""How long rank 0 tries to say why it ends."""
+
 WORDS = 4096
 """int32 of a message: its kind, how many follow, and these. A tree of n nodes has 2n + 2."""
 
@@ -70,7 +76,9 @@ class Ranks:
             )
         if tp == 1:
             return cls()
-        if device == "cpu":
+        if device == "cuda":
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        else:
             torch.set_num_threads(max((os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", tp)), 1))
         backend = "nccl" if device == "cuda" else "gloo"
         dist.init_process_group(backend, timeout=timedelta(seconds=STEP_SECONDS))
@@ -96,9 +104,10 @@ class Ranks:
             if self.first:
                 self._fail(str(error))
             raise
-        except RuntimeError as error:  # what torch.distributed raises when a connection is closed or late
-            raise RankError(f"another rank of {self.world} has ended or does not answer ({_line(error)})") from error
         except BaseException as error:
+            if _of_another(error):
+                reason = f"another rank of {self.world} has ended or does not answer ({_line(error)})"
+                raise RankError(reason) from error
             if self.first:
                 self._fail(f"{type(error).__name__}: {error}")
             raise
@@ -106,15 +115,15 @@ class Ranks:
             if sys.exc_info()[0] is None:
                 dist.destroy_process_group()
 
-    def share(self, make: Callable[[], T]) -> T:
-        """What rank 0 makes (anything that can be pickled), on every rank."""
+    def share(self, make: Callable[[], T], seconds: float = SETUP_SECONDS) -> T:
+        """What rank 0 makes (anything that can be pickled), on every rank, which waits so long for it."""
         if self.world == 1:
             return make()
         content: list[Any] = [make() if self.first else None]
         if self.first:
             self._send(OBJECT, [])
         else:
-            self._receive(OBJECT, SETUP_SECONDS)
+            self._receive(OBJECT, seconds)
         dist.broadcast_object_list(content, 0, self._control)
         return content[0]
 
@@ -125,11 +134,15 @@ class Ranks:
             return drafter
         return Lockstep(self, drafter, name)
 
-    def _send(self, kind: int, content: Sequence[int]) -> None:
+    def _send(self, kind: int, content: Sequence[int], seconds: float = SETUP_SECONDS) -> None:
+        if len(content) > WORDS - 2:
+            raise InputError(
+                f"a draft of more than {WORDS // 2 - 2} nodes cannot be told to other ranks; use fewer --nodes"
+            )
         message = torch.zeros(WORDS, dtype=torch.int32)
         message[:2] = torch.tensor([kind, len(content)])
         message[2 : 2 + len(content)] = torch.as_tensor(content, dtype=torch.int32)
-        dist.broadcast(message, 0, self._control)
+        dist.broadcast(message, 0, self._control, async_op=True).wait(timedelta(seconds=seconds))
 
     def _receive(self, kind: int, seconds: float = STEP_SECONDS) -> list[int]:
         message = torch.zeros(WORDS, dtype=torch.int32)
@@ -144,7 +157,7 @@ class Ranks:
     def _fail(self, reason: str) -> None:
         """Tell those who wait for rank 0; if they wait for something else, they see it go."""
         with suppress(RuntimeError):
-            self._send(FAILURE, list(reason.encode()[: WORDS - 2]))
+            self._send(FAILURE, list(reason.encode()[: WORDS - 2]), LAST_WORDS_SECONDS)
 
 
 class Lockstep:
@@ -199,6 +212,18 @@ class _Picks:
 def chooser_for(drafter: Drafter, choose: Chooser) -> Chooser:
     """The chooser to decode with: the one itself, or that of all ranks where the drafter is one of all ranks."""
     return drafter.chooser(choose) if isinstance(drafter, Lockstep) else choose
+
+
+def model_group(tp: int) -> Any:
+    """The group over which the ranks of a model add up, under the deadline of a step."""
+    return dist.new_group(list(range(tp)), timeout=timedelta(seconds=STEP_SECONDS))
+
+
+def _of_another(error: BaseException) -> bool:
+    """Whether it is what torch.distributed raises when another rank's connection is closed or late."""
+    said = str(error).lower()
+    signs = ("connection closed", "connection reset", "broken pipe", "timed out", "timeout", "gloo", "nccl")
+    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and any(s in said for s in signs))
 
 
 def _line(error: BaseException) -> str:

@@ -47,12 +47,13 @@ class SuffixStore:
                 self._text = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             self._tokens = np.frombuffer(self._text, WORD)
             self._order = np.load(folder / "order.npy", mmap_mode="r")
-        except (OSError, ValueError, KeyError) as error:
+            whole = len(self._tokens) == len(self._order) == self.about["tokens"]
+        except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
             raise StoreError(
                 f"there is no suffix store in {folder} ({error}); ingest with --also rest, or say where it is "
                 "with --suffixes"
             ) from error
-        if len(self._tokens) != len(self._order) or len(self._order) != self.about["tokens"]:
+        if not whole:
             raise StoreError(f"the suffix store in {folder} is damaged: its files do not belong together; ingest again")
         self._ranks = memoryview(self._order)
 
@@ -87,6 +88,8 @@ class SuffixStore:
             text.tofile(part / "tokens.bin")
             np.save(part / "order.npy", order.astype(np.int32 if len(text) < 2**31 else np.int64))
             (part / "suffixes.json").write_text(json.dumps({"tokens": len(text), **about}, indent=2) + "\n")
+            for path in part.iterdir():
+                _sync(path)
             shutil.rmtree(folder, ignore_errors=True)
             part.replace(folder)
         finally:
@@ -144,3 +147,9 @@ class SuffixStore:
     def _reader(self, size: int) -> Callable[[int], bytes]:
         text, word = self._text, WORD.itemsize
         return lambda place: text[word * place : word * place + size]
+
+
+def _sync(path: Path) -> None:
+    """Have a file on the disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

@@ -103,7 +103,7 @@ def open_sources(
             where.uri, where.collection, model, where.search, where.token, where.half, where.timeout, progress
         )
     try:
-        return Sources(retrieval, open_suffixes(where.suffixes, retrieval, model), draft_model)
+        return Sources(retrieval, open_suffixes(where.suffixes, systems, retrieval, model), draft_model)
     except BaseException:
         if retrieval:
             retrieval.close()
@@ -120,11 +120,15 @@ def parse_systems(text: str) -> list[str]:
     return list(dict.fromkeys(["vanilla", *names]))
 
 
+def drafting(systems: Sequence[str]) -> set[str]:
+    """What drafts in these systems: the parts of composites, the others themselves."""
+    return {part for name in systems for part in _parts(name)}
+
+
 def needs(systems: Sequence[str]) -> set[str]:
     """What these systems cannot do without: some of 'retrieval', 'suffixes', 'draft_model'."""
-    kinds = {part for name in systems for part in _parts(name)}
     wanted = {"dense": "retrieval", "rest": "suffixes", "small_lm": "draft_model"}
-    return {wanted[kind] for kind in kinds if kind in wanted}
+    return {wanted[kind] for kind in drafting(systems) if kind in wanted}
 
 
 def make_drafter(system: str, sources: Sources, neighbours: int | None = None) -> Drafter:
@@ -159,11 +163,16 @@ def load_draft_model(name: str | None, target: LoadedModel) -> HFTarget:
     return model.target
 
 
-def open_suffixes(where: Path | None, sources: Retrieval | None, model: LoadedModel) -> SuffixStore | None:
-    """The suffix store in a folder, else the one that the collection's manifest names; None where there is neither.
+def open_suffixes(
+    where: Path | None, systems: Sequence[str], sources: Retrieval | None, model: LoadedModel
+) -> SuffixStore | None:
+    """The suffix store in a folder, else the one that the collection's manifest names; None where there is neither, or
+    where none of these systems would use it.
 
     Raises StoreError or MismatchError for one that cannot be used.
     """
+    if not {"rest", "suffix"} & drafting(systems):
+        return None
     named = where or (Path(sources.manifest.suffixes) if sources and sources.manifest.suffixes else None)
     return SuffixStore(named).require(model.tokenizer_hash) if named else None
 

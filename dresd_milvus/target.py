@@ -74,13 +74,16 @@ class HFTarget:
         positions = torch.arange(len(tokens), device=self.device)
         scored = self._forward(self._ids(tokens), positions, None, logits_to_keep=1)
         self._cache.length = len(tokens)
+        self._wait()
         return scored.hidden[-1]
 
     @torch.inference_mode()
     def verify(self, tree: DraftTree) -> Scored:
         start = self._cache.length
         depths = torch.from_numpy(tree.depths()).to(self.device)
-        return self._forward(self._ids(tree.tokens), start + depths.long(), self._tree_mask(tree, start))
+        scored = self._forward(self._ids(tree.tokens), start + depths.long(), self._tree_mask(tree, start))
+        self._wait()
+        return scored
 
     def keep(self, path: Sequence[int]) -> None:
         with torch.inference_mode():
@@ -130,6 +133,11 @@ class HFTarget:
         ).logits
         assert self._head_input is not None
         return Scored(logits[0], self._head_input[0])
+
+    def _wait(self) -> None:
+        """Until the device is done, so that times are of what they say; the picks would wait for it next anyway."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
 
     def _ids(self, tokens: Any) -> Tensor:
         return torch.as_tensor(tokens, dtype=torch.long, device=self.device)

@@ -79,7 +79,7 @@ def run(
     from dresd_milvus.console import Phases
     from dresd_milvus.loading import load_model, pick_device
     from dresd_milvus.ranks import Ranks
-    from dresd_milvus.systems import Sources, Where, open_sources, parse_systems
+    from dresd_milvus.systems import Sources, Where, drafting, open_sources, parse_systems
     from evaluation.harness import Options
     from evaluation.prompts import load_suite
     from evaluation.report import print_table
@@ -95,10 +95,15 @@ def run(
         phases.phase(f"loading the model {model}", None, "")
         loaded = load_model(model, dtype, device, tp)
         sources = open_sources(where, names, loaded, phases.replica) if ranks.first else Sources()
+        if ranks.first and sources.suffixes is None and "suffix" in drafting(names):
+            phases.tell(
+                "there is no suffix store (dresd ingest run --also rest): suffix matches the running text alone"
+            )
         put = ranks.share(lambda: pick_template(template, prompts, sources))
         tokens = max_new_tokens or prompts.max_new_tokens or 128
         options = Options(tokens, temperature, top_p, seed, nodes, depth, repeats)
-        what = Evaluation(prompts, names, put, options, out, replace, neighbours, skip_long)
+        drafting_by = (f"draft model {draft_model or 'the sample'}", f"half {half}", f"search timeout {timeout:g}")
+        what = Evaluation(prompts, names, put, options, out, replace, neighbours, skip_long, drafting_by)
         try:
             summary = run_evaluation(what, loaded, sources, phases, ranks)
         finally:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from dresd_milvus.errors import InputError
 from evaluation.metrics import RESAMPLES, Record, merged
+from evaluation.results import read_records
 
 
 def compare(first: Path, second: Path) -> list[dict[str, Any]]:
@@ -73,14 +73,15 @@ def table(entries: Sequence[dict[str, Any]]) -> list[list[str]]:
 
 
 def _read(folder: Path) -> dict[str, dict[Any, Record]]:
-    """{system: {(prompt, turn): its record, times the median of its repeats}}."""
+    """{system: {(prompt, turn, its length): its record, times the median of its repeats}}."""
     path = folder / "records.jsonl"
     try:
-        records = [json.loads(line) for line in path.read_text().splitlines()]
-    except (OSError, ValueError) as error:
+        records = read_records(path.read_text())
+    except OSError as error:
         raise InputError(f"there are no results in {folder} ({error}); give folders of dresd eval run") from error
     found: dict[str, dict[Any, Record]] = {}
     for system in dict.fromkeys(record["system"] for record in records):
         ours = merged([record for record in records if record["system"] == system])
-        found[system] = {(record["prompt_id"], record["turn"]): record for record in ours}
+        # The prompt's length tells apart prompts of other suites that have the same number.
+        found[system] = {(r["prompt_id"], r["turn"], r["prompt_tokens"]): r for r in ours}
     return found

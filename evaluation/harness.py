@@ -18,6 +18,9 @@ from evaluation.prompts import Conversation, Prompt
 
 WARM_UP_TOKENS = 16
 
+LARGEST_GAP = 1e9
+"""What an infinite gap is written as: a nucleus of one token has no second."""
+
 
 @dataclass(frozen=True)
 class Options:
@@ -134,7 +137,7 @@ class Harness:
         position = first_difference(ours[at][1].tokens, theirs)
         if position is None:
             return {"first_difference": None, "compared": True}
-        gap = gap_at(self.model.target, choose, ids + theirs[:position])
+        gap = min(gap_at(self.model.target, choose, ids + theirs[:position]), LARGEST_GAP)
         return {"first_difference": position, "gap": gap, "compared": True}
 
 

@@ -18,6 +18,7 @@ Of speed: of what was generated more than once, the median time of every text
                       also choose: picks along the path and cache upkeep
 
 Of losslessness
+  texts, prompts      a prompt of several turns has as many texts; compared: those whose earlier turns are vanilla's too
   identical           texts whose tokens are vanilla's; explained: those that are not, where the two best scores were
                       less than EXPLAINED apart; first_divergences: all that are not
 
@@ -95,26 +96,45 @@ def acceptance_metrics(records: Sequence[Record]) -> dict[str, Any]:
 
 
 def speed_metrics(records: Sequence[Record], vanilla: Sequence[Record]) -> dict[str, Any]:
-    """Speeds of merged records against vanilla's."""
-    speedup, interval, spread = speed_ratio(records, vanilla)
-    tokens = np.array([record["new_tokens"] for record in records], np.float64)
-    seconds = np.array([record["decoding_ms"] + record["prefill_ms"] for record in records]) / 1e3
+    """Speeds of merged records against vanilla's, over the texts that both have."""
+    pairs = paired(records, vanilla)
+    ours, theirs = (_by_prompt([pair[side] for pair in pairs]) for side in (0, 1))
+    speedup, interval, spread = speed_ratio(ours, theirs)
     return {
-        "tokens_per_second": tokens_per_second(records),
-        "tokens_per_second_with_prefill": _ratio(tokens.sum(), seconds.sum()),
+        "tokens_per_second": 1e3 * _ratio(ours[:, 0].sum(), ours[:, 1].sum()),
+        "tokens_per_second_with_prefill": 1e3 * _ratio(ours[:, 0].sum(), ours[:, 1:].sum()),
         "speedup": speedup,
         "speedup_interval": interval,
         "speedup_by_prompt": spread,
         "prefill_ms_mean": float(np.mean([record["prefill_ms"] for record in records])),
-        "spec_bench": {"tokens_per_second": float(np.mean(tokens / seconds)) if len(records) else 0.0},
+        "spec_bench": {"tokens_per_second": float(np.mean(1e3 * ours[:, 0] / ours[:, 1:].sum(axis=1)))},
     }
+
+
+def paired(records: Sequence[Record], vanilla: Sequence[Record]) -> list[tuple[Record, Record]]:
+    """(a text, vanilla's of the same prompt and turn): a conversation may fill the context a turn earlier in one."""
+    plain = {(record.get("index", n), record.get("turn", 0)): record for n, record in enumerate(vanilla)}
+    keyed = (((record.get("index", n), record.get("turn", 0)), record) for n, record in enumerate(records))
+    return [(record, plain[key]) for key, record in keyed if key in plain]
+
+
+def _by_prompt(records: Sequence[Record]) -> NDArray[np.float64]:
+    """(new tokens, decoding ms, prefill ms) [prompts, 3], the turns of a prompt together."""
+    sums: dict[Any, NDArray[np.float64]] = {}
+    for number, r in enumerate(records):
+        of = np.array([r["new_tokens"], r["decoding_ms"], r["prefill_ms"]], np.float64)
+        key = r.get("index", number)
+        sums[key] = sums.get(key, np.zeros(3)) + of
+    return np.array(list(sums.values()))
 
 
 def lossless_metrics(records: Sequence[Record]) -> dict[str, Any]:
     """Whether the texts are vanilla's, and how close the call was where they are not."""
     differing = [record for record in records if record.get("first_difference") is not None]
+    compared = [record for record in records if record.get("compared", True)]
     return {
-        "identical": sum(record.get("compared", True) and record.get("first_difference") is None for record in records),
+        "compared": len(compared),
+        "identical": sum(record.get("first_difference") is None for record in compared),
         "explained": sum(record["gap"] < EXPLAINED for record in differing),
         "first_divergences": [
             {"prompt_id": record["prompt_id"], "position": record["first_difference"], "gap": record["gap"]}
@@ -141,23 +161,17 @@ def dresd(records: Sequence[Record]) -> dict[str, float]:
     }
 
 
-def tokens_per_second(records: Sequence[Record]) -> float:
-    """All tokens over all decoding time."""
-    return 1e3 * _ratio(sum(r["new_tokens"] for r in records), sum(r["decoding_ms"] for r in records))
+def speed_ratio(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> tuple[float, list[float], list[float]]:
+    """(speed-up of totals, its 95 % bootstrap interval over prompts, its 10/50/90 percentiles over prompts).
 
-
-def speed_ratio(records: Sequence[Record], vanilla: Sequence[Record]) -> tuple[float, list[float], list[float]]:
-    """(speed-up of totals, its 95 % bootstrap interval over prompts, its 10/50/90 percentiles over prompts)."""
-    ours, theirs = (
-        np.array([(r["new_tokens"], r["decoding_ms"]) for r in of], np.float64).reshape(-1, 2)
-        for of in (records, vanilla)
-    )
+    ours, theirs: [prompts, >= 2], tokens and milliseconds of the same prompts.
+    """
     pick = np.random.default_rng(0).integers(0, len(ours), (RESAMPLES, len(ours)))
-    resampled = [(part[:, 0] / part[:, 1]) for part in (ours[pick].sum(1), theirs[pick].sum(1))]
+    resampled = [part[:, 0] / part[:, 1] for part in (ours[pick].sum(1), theirs[pick].sum(1))]
     by_prompt = (ours[:, 0] / ours[:, 1]) / (theirs[:, 0] / theirs[:, 1])
-    total = tokens_per_second(records) / tokens_per_second(vanilla)
+    total = (ours[:, 0].sum() / ours[:, 1].sum()) / (theirs[:, 0].sum() / theirs[:, 1].sum())
     low, high = np.percentile(resampled[0] / resampled[1], [2.5, 97.5])
-    return total, [float(low), float(high)], [float(p) for p in np.percentile(by_prompt, [10, 50, 90])]
+    return float(total), [float(low), float(high)], [float(p) for p in np.percentile(by_prompt, [10, 50, 90])]
 
 
 def _steps(records: Sequence[Record], name: str) -> NDArray[Any]:

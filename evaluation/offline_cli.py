@@ -68,6 +68,7 @@ def intrinsic(
     With --vary, of dense retrieval by how its store is made: this is how layer, dimensions, K and N are chosen.
     """
     from dresd_milvus.console import Phases
+    from dresd_milvus.errors import InputError
     from dresd_milvus.loading import load_model
     from dresd_milvus.systems import Where, make_drafter, open_sources, parse_systems
     from evaluation.intrinsic import Shape, force, target_states
@@ -79,6 +80,8 @@ def intrinsic(
     shapes = [Shape(count, depth) for count in parse_nodes(nodes)]
     axes = [parse_vary(text) for text in vary or []]
     names = [name for name in parse_systems(systems) if name != "vanilla"]
+    if not names:
+        raise InputError("vanilla drafts nothing; name other --systems")
     where = Where(uri, collection, suffixes, None, search, token, timeout=timeout)
     if not axes:
         where.check(names)

@@ -30,13 +30,14 @@ def translate(
     num_drafts rows of len_drafts tokens becomes a tree of at most so many nodes and of that depth. Raises InputError
     for a flag's value that the original did not have.
     """
-    suite = DATASETS.get(dataset.lower().replace("-", "").replace("_", "").removesuffix("20k"), dataset)
+    named, equals, file = dataset.partition("=")
+    suite = DATASETS.get(named.lower().replace("-", "").replace("_", "").removesuffix("20k"), named) + equals + file
     systems = ["vanilla"]
     if sd is not None:
-        named = {"pld": "prompt_lookup", "small": "small_lm"}
-        if sd not in named:
+        drafts = {"pld": "prompt_lookup", "small": "small_lm"}
+        if sd not in drafts:
             raise InputError(f"--sd is pld or small, not '{sd}'")
-        systems.append(named[sd])
+        systems.append(drafts[sd])
     systems += [name for name, wanted in (("rest", rest), ("dense", dresd)) if wanted]
     # What has one row drafts one path; REST and DReSD have a batch of them.
     rows = num_drafts if rest or dresd else 1
@@ -46,4 +47,5 @@ def translate(
         if datastore is None:
             raise InputError("--rest and --dresd need a --datastore: the name of a collection in PATH_PREFIX/store.db")
         arguments += ["--uri", str(path_prefix / "store.db"), "--collection", datastore]
-    return [*arguments, "--out", str(path_prefix / "results" / f"{suite.replace('=', '-').replace('/', '-')}")]
+    name = f"{suite.partition('=')[0].replace('/', '-')}-{'-'.join(systems)}"
+    return [*arguments, "--out", str(path_prefix / "results" / name)]

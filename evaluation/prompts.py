@@ -114,7 +114,7 @@ def _prompt(suite: str, number: int, row: dict[str, Any], keys: Sequence[str], m
         value = row.get(key)
         turns = [turn for turn in (value if isinstance(value, list) else [value]) if isinstance(turn, str)]
         if turns and all(turn.strip() for turn in turns):
-            identity = next((row[name] for name in ID_KEYS if name in row), number)
+            identity = next((row[name] for name in ID_KEYS if row.get(name) is not None), number)
             return Prompt(str(identity), tuple(turns[:most]), str(row.get("category", "")))
     raise InputError(
         f"row {number} of {suite} has no text under {', '.join(keys)} (its keys: {', '.join(row) or 'none'})"

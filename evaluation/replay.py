@@ -40,12 +40,13 @@ COSTED_TIMES = 9
 
 class Recorded(NamedTuple):
     """One text. ids: prompt and answer; start: where the answer begins; states: [T - start + 1, H], those at the tokens
-    from start - 2 on (each produced the token after it)."""
+    from start - 2 on (each produced the token after it); ended: by an end token, which is the last."""
 
     prompt: Prompt
     ids: list[int]
     start: int
     states: Tensor
+    ended: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def record(
         tokens = torch.tensor([whole])
         first = max(len(ids) - 2, 0)
         states = model.target.embed(tokens, torch.ones_like(tokens))[0, first:].half().cpu().contiguous()
-        texts.append(Recorded(prompt, whole, len(ids), states))
+        texts.append(Recorded(prompt, whole, len(ids), states, done.reason == "eos"))
         content = {"ids": torch.tensor(whole, dtype=torch.int32), "states": states}
         save_file(content, folder / f"{index:05d}.safetensors")
         advance(1)
@@ -96,7 +97,7 @@ def record(
         "hidden_size": model.target.hidden_size, "max_new_tokens": options.max_new_tokens,
         "temperature": options.temperature, "top_p": options.top_p, "seed": options.seed,
     }  # fmt: skip
-    listed = [{"id": t.prompt.id, "category": t.prompt.category, "start": t.start} for t in texts]
+    listed = [{"id": t.prompt.id, "category": t.prompt.category, "start": t.start, "ended": t.ended} for t in texts]
     write_json(folder / "recording.json", {**about, "costs": {str(n): ms for n, ms in costs.items()}, "texts": listed})
     return Recording(about, costs, texts)
 
@@ -126,7 +127,8 @@ def load_recording(folder: Path) -> Recording:
         for index, entry in enumerate(content.pop("texts")):
             tensors = load_file(folder / f"{index:05d}.safetensors")
             prompt = Prompt(entry["id"], ("",), entry["category"])
-            texts.append(Recorded(prompt, tensors["ids"].tolist(), entry["start"], tensors["states"].float()))
+            states, ids = tensors["states"].float(), tensors["ids"].tolist()
+            texts.append(Recorded(prompt, ids, entry["start"], states, entry["ended"]))
         return Recording(content, costs, texts)
     except (OSError, ValueError, KeyError) as error:
         raise InputError(
@@ -138,16 +140,16 @@ class RecordedTarget:
     """A Target that wrote a text once and looks it up. What it says of nodes that the text does not go through is
     never asked for: the chooser gives the text's own tokens."""
 
-    eos_ids: frozenset[int] = frozenset()
-
     def __init__(self, about: dict[str, Any]) -> None:
         self.vocab_size, self.hidden_size = about["vocab_size"], about["hidden_size"]
         self.context = 2**31
+        self.eos_ids: frozenset[int] = frozenset()
         self.device, self.dtype = torch.device("cpu"), torch.float32
         self._states, self._first, self._length = torch.empty(0, 0), 0, 0
 
     def begin(self, text: Recorded) -> None:
         self._states, self._first = text.states, max(text.start - 2, 0)
+        self.eos_ids = frozenset(text.ids[-1:] if text.ended else [])
 
     def prefill(self, tokens: Sequence[int]) -> Tensor | None:
         self._length = len(tokens)
@@ -166,7 +168,7 @@ class RecordedTarget:
 
 @dataclass(frozen=True)
 class Given(Chooser):
-    """Picks the tokens of a text [T] that is known."""
+    """Picks the tokens of a text [T] that is known, and nothing that could have been drafted after its end."""
 
     ids: Sequence[int]
 
@@ -174,7 +176,7 @@ class Given(Chooser):
         return logits
 
     def __call__(self, logits: Tensor, position: int) -> int:
-        return self.ids[position]
+        return self.ids[position] if position < len(self.ids) else -1
 
 
 class _NoTokenizer:
@@ -201,7 +203,8 @@ def replay(
     for index, text in enumerate(recording.texts):
         for drafter in drafters:
             target.begin(text)
-            room = len(text.ids) - text.start
+            # A text that ended by itself was not known to end there: the loop drafts up to the limit that it had.
+            room = recording.about["max_new_tokens"] if text.ended else len(text.ids) - text.start
             done = generate(target, drafter, Given(text.ids), text.ids[: text.start], room, budget)
             assert done.tokens == text.ids[text.start :], "a replay writes what was recorded"
             made = make_record(model, drafter.name, text.prompt, text.ids[: text.start], simulated(done, recording))

@@ -52,7 +52,7 @@ def rows(runs: list[dict[str, Any]]) -> list[list[str]]:
             f"{run['node_acceptance']:.0%}",
             f"{run['draft_ms_p50']:.2f}",
             f"{run['verify_ms_p50']:.2f}",
-            f"{run['identical']}/{run['prompts']}" + (f" +{run['explained']}" if run["explained"] else ""),
+            f"{run['identical']}/{run['compared']}" + (f" +{run['explained']}" if run["explained"] else ""),
         ]
         for run in runs
     ]

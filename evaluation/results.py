@@ -54,22 +54,28 @@ class Results:
     def _resume(self) -> None:
         """Read what is there, but for a unit whose writing was cut short."""
         path = self.folder / "records.jsonl"
-        lines = path.read_text().splitlines() if path.exists() else []
-        found: list[Record] = []
-        for line in lines:
-            try:
-                found.append(json.loads(line))
-            except ValueError:
-                break  # cut short; what is after it was not written
+        text = path.read_text() if path.exists() else ""
+        found = read_records(text)
         by_unit: dict[Unit, list[Record]] = {}
         for record in found:
             by_unit.setdefault(Unit(record["repeat"], record["index"]), []).append(record)
         whole = [unit for unit in by_unit.values() if len(unit) == unit[0]["of"]]
         self.records = [record for unit in whole for record in unit]
-        if len(self.records) != len(lines):
+        if text.count("\n") != len(self.records) or not text.endswith("\n"):
             part = path.with_name("records.jsonl.part")
             part.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in self.records))
             part.replace(path)
+
+
+def read_records(text: str) -> list[Record]:
+    """The records of a file's text, up to a line that was cut short. (Texts hold line separators of other kinds.)"""
+    found: list[Record] = []
+    for line in filter(None, text.split("\n")):
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            break
+    return found
 
 
 def clear(folder: Path) -> None:

@@ -32,7 +32,8 @@ class Progress(Protocol):
 @dataclass(frozen=True)
 class Evaluation:
     """What is measured. systems: vanilla first; template: what prompts go into, 'chat' for the tokenizer's own; out:
-    the folder of the results; replace: whether to start over what is there.
+    the folder of the results; replace: whether to start over what is there; drafting: what else decides how drafts are
+    made, such as the small model and how a store is searched.
     """
 
     suite: Suite
@@ -43,6 +44,7 @@ class Evaluation:
     replace: bool = False
     neighbours: int | None = None
     skip_long: bool = False
+    drafting: tuple[str, ...] = ()
 
 
 def run_evaluation(
@@ -116,8 +118,10 @@ def _settings(what: Evaluation, model: LoadedModel, sources: Sources, ranks: Ran
         "skip_long": what.skip_long,
         "model": f"{model.name} ({model.fingerprint})",
         "dtype": model.dtype,
+        "device": str(model.target.device.type),
         "ranks": ranks.world,
+        "drafting": list(what.drafting),
         "store": sources.retrieval.manifest.seal if sources.retrieval else None,
         "search": sources.retrieval.how if sources.retrieval else None,
-        "suffixes": sources.suffixes.about.get("plan") if sources.suffixes else None,
+        "suffixes": sources.suffixes.about if sources.suffixes else None,
     }

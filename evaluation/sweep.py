@@ -51,9 +51,10 @@ def cell_name(cell: Cell) -> str:
 
 def command(cell: Cell, given: Sequence[str], out: Path) -> list[str]:
     """What runs a cell; given: options that all cells have in common."""
-    ranks = cell.get("tp") or _given(given, "--tp") or "1"
+    ranks = _option(cell, given, "tp") or "1"
     # A temperature above 0 has the paper's nucleus unless another is named.
-    nucleus = ["--top-p", "0.95"] if float(cell.get("temperature", 0)) > 0 and not _names(cell, given, "top-p") else []
+    hot = (_option(cell, given, "temperature") or "0").strip("0.") != ""
+    nucleus = ["--top-p", "0.95"] if hot and _option(cell, given, "top-p") is None else []
     options = [part for name, value in cell.items() for part in (f"--{name}", value)]
     arguments = ["evaluation", "run", *given, *nucleus, *options, "--out", str(out)]
     if ranks == "1":
@@ -104,7 +105,13 @@ def draw_sweep(entries: Sequence[dict[str, Any]], axes: Sequence[tuple[str, list
 
     systems = [name for name in dict.fromkeys(entry["system"] for entry in entries) if name != "vanilla"]
     grid = [axis for axis in axes if len(axis[1]) > 1]
-    if len(grid) != 2 or not systems:
+    whole = all(
+        {(e["cell"][grid[0][0]], e["cell"][grid[1][0]]) for e in entries if e["system"] == system}
+        == set(itertools.product(grid[0][1], grid[1][1]))
+        for system in systems
+        if len(grid) == 2
+    )
+    if len(grid) != 2 or not systems or not whole:
         return _bars(entries, systems, path)
     (down, downs), (across, acrosses) = grid
     figure = Figure(figsize=(3.2 * len(systems) + 1, 6), layout="constrained")
@@ -146,7 +153,8 @@ def _bars(entries: Sequence[dict[str, Any]], systems: Sequence[str], path: Path)
 def _run_cell(arguments: list[str], folder: Path, cell: Cell, given: Sequence[str]) -> None:
     """Raises InputError with the last line that it said."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "cell.json", _about(cell, given))
+    (folder / "cell.json").unlink(missing_ok=True)
+    (folder / "started").touch()
     # The project's own packages, whatever folder the command is given in.
     home = str(Path(__file__).parent.parent)
     path = os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -167,6 +175,7 @@ def _run_cell(arguments: list[str], folder: Path, cell: Cell, given: Sequence[st
         raise InputError(
             f"the cell {cell_name(cell)} failed ({errors[0].removeprefix('error: ')}); see {folder}/log.txt"
         )
+    write_json(folder / "cell.json", _about(cell, given))
 
 
 def _about(cell: Cell, given: Sequence[str]) -> dict[str, Any]:
@@ -179,12 +188,12 @@ def _differs(folder: Path, cell: Cell, given: Sequence[str]) -> bool:
     return not path.exists() or json.loads(path.read_text()) != _about(cell, given)
 
 
-def _given(given: Sequence[str], option: str) -> str | None:
-    return next((value for name, value in itertools.pairwise(given) if name == option), None)
-
-
-def _names(cell: Cell, given: Sequence[str], name: str) -> bool:
-    return name in cell or any(part.partition("=")[0] == f"--{name}" for part in given)
+def _option(cell: Cell, given: Sequence[str], name: str) -> str | None:
+    """The value of an option, of the cell or of all, given as '--name value' or '--name=value'."""
+    if name in cell:
+        return cell[name]
+    parts = [part for argument in given for part in ([argument] if argument[:2] != "--" else argument.split("=", 1))]
+    return next((value for option, value in itertools.pairwise(parts) if option == f"--{name}"), None)
 
 
 def _has_gpu() -> bool:

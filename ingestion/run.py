@@ -225,15 +225,20 @@ class Run:
                     f"the collection '{settings.collection}' in {settings.uri} was not built by the run in "
                     f"{self.folder.folder}; give --replace to build it anew, or another --collection"
                 )
-            self.forget_stored()
+            self._forget_stored()
             return MilvusStore.create(
                 settings.uri, settings.collection, self._manifest(), self.projection, self.token, self.plan.tokens
             )
 
-    def forget_stored(self) -> None:
-        """The collection is gone, and with it what the markers say of it."""
-        for phase in ("load", "seal"):
-            self.folder.forget(phase)
+    def forget_lost(self) -> None:
+        """Forget what the markers say of a collection that is gone, unless it is made again meanwhile."""
+        with self.folder.claim("load", len(self.plan.shards), wait=True):
+            if not has_collection(self.plan.settings.uri, self.plan.settings.collection, self.token):
+                self._forget_stored()
+
+    def _forget_stored(self) -> None:
+        self.folder.forget("load")
+        self.folder.forget("seal")
 
     def _manifest(self) -> Manifest:
         settings = self.plan.settings
@@ -272,11 +277,11 @@ class Run:
                 )
             loaded = [self.folder.done("load", shard) or {} for shard in self.shards()]
             rows = sum(marker["rows"] for marker in loaded)
+            suffixes = str(build_suffixes(self, progress) or "")
             if not store.manifest.seal:
-                suffixes = build_suffixes(self, progress)
                 progress.phase("indexing and sealing", rows, "rows")
                 self.folder.begin("seal")
-                manifest = replace(store.manifest, documents=self.plan.documents, suffixes=str(suffixes or ""))
+                manifest = replace(store.manifest, documents=self.plan.documents, suffixes=suffixes)
                 patiently(lambda: store.seal(manifest, progress=progress.advance, rows=rows), progress.tell, store.uri)
             if not self.folder.done("seal"):
                 checksum = Checksum.total(marker["checksum"] for marker in loaded)

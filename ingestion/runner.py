@@ -45,8 +45,7 @@ def ingest(
             raise InputError("--replace would take away what the other shares do; run it once without --shard")
         drop(folder, settings.uri, settings.collection, token)
     run = Run(folder, plan(settings, folder, progress, model, token), token, device, model)
-    if not has_collection(settings.uri, settings.collection, token):
-        run.forget_stored()
+    run.forget_lost()
     generate(run, progress, share, workers)
     if left := run.to_generate(ALL):
         progress.tell(f"{len(left)} of {len(run.plan.shards)} shards are left to the other shares; run it again then")

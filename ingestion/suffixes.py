@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dresd_milvus.corpus import encode_documents
+from dresd_milvus.errors import StoreError
 from dresd_milvus.loading import load_tokenizer
 from dresd_milvus.suffixes import SuffixStore
 from ingestion.share import Progress
@@ -23,7 +24,11 @@ def build_suffixes(run: Run, progress: Progress) -> Path | None:
     if run.plan.settings.also != "rest":
         return None
     folder = (run.folder.folder / "suffixes").resolve()
-    if not folder.exists():
+    try:
+        whole = SuffixStore(folder).about.get("plan") == run.plan.fingerprint
+    except StoreError:
+        whole = False
+    if not whole:
         progress.phase("sorting suffixes", run.plan.tokens, "tokens")
         SuffixStore.build(folder, _tokens(run, progress), tokenizer=run.plan.tokenizer, plan=run.plan.fingerprint)
     return folder

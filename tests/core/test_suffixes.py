@@ -95,3 +95,8 @@ def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
     (tmp_path / "suffixes" / "tokens.bin").write_bytes(b"\0" * 4)
     with pytest.raises(StoreError, match="damaged"):
         SuffixStore(tmp_path / "suffixes")
+    for name, content in (("order.npy", b""), ("suffixes.json", b"{}"), ("suffixes.json", b"[]")):
+        build(tmp_path, [[1, 2]])
+        (tmp_path / "suffixes" / name).write_bytes(content)
+        with pytest.raises(StoreError, match=r"no suffix store|damaged"):
+            SuffixStore(tmp_path / "suffixes")

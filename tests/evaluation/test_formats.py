@@ -98,6 +98,9 @@ def test_a_cell_is_started_as_its_ranks_and_temperature_need() -> None:
     two = command({"temperature": "0.7", "tp": "2"}, [], Path("o"))
     assert "deepspeed.launcher.runner" in two and two[two.index("--top-p") + 1] == "0.95"
     assert command({"temperature": "0.7"}, ["--top-p", "0.8"], Path("o")).count("--top-p") == 1
+    given = command({"nodes": "4"}, ["--temperature=0.70", "--tp=2"], Path("o"))
+    assert "--top-p" in given and "deepspeed.launcher.runner" in given
+    assert "--top-p" not in command({}, ["--temperature", "0.0"], Path("o"))
 
 
 def test_a_sweep_does_each_cell_once(
@@ -126,6 +129,20 @@ def test_a_sweep_does_each_cell_once(
     assert again.code == 0 and len(ran) == 4 and "prompt_lookup" in again.out
 
 
-def test_a_cell_that_fails_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_cell_that_fails_says_why_and_is_not_taken_for_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Twice: what it failed at first must not pass for its result, though an older one lies there."""
+    folder = tmp_path / "cells" / "nodes=2"
+    folder.mkdir(parents=True)
+    (folder / "summary.json").write_text('{"runs": []}')
     arguments = ["eval", "sweep", "--axis", "nodes=2", "--out", tmp_path, "--systems", "dense"]
-    assert "the cell nodes=2 failed (the system 'dense' needs a store" in dresd(capsys, *arguments).error
+    for _ in range(2):
+        assert "the cell nodes=2 failed (the system 'dense' needs a store" in dresd(capsys, *arguments).error
+
+
+def test_cells_of_other_systems_are_drawn_too(tmp_path: Path) -> None:
+    axes = [("systems", ["dense", "rest"]), ("nodes", ["2", "4"])]
+    entries = [{"cell": cell, "system": cell["systems"], "speedup": 1.5, "mat": 2.0} for cell in cells(axes)]
+    sweep.draw_sweep(entries, axes, tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size > 1000

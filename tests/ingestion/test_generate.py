@@ -1,12 +1,13 @@
 """Answers by the target itself."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from dresd_milvus.corpus import Document, Template, encode_prompt
-from dresd_milvus.loading import LoadedModel
+from dresd_milvus.loading import SAMPLE_FOLDER, LoadedModel, load_model
 from ingestion.documents import Numbered, read_documents
 from ingestion.generate import Sampling, generate_shard
 from ingestion.run import Run
@@ -84,3 +85,18 @@ def test_a_store_of_the_models_own_answers(tmp_path: Path, capsys: pytest.Captur
     assert prompts == [TEMPLATE(row["instruction"]) for row in full] and all(d.turns[1] for d in written)
     shard = read_documents(going.folder.file("generate", 1))
     assert shard.first == going.plan.shards[1][0]
+
+
+def test_what_a_models_authors_recommend_is_not_in_its_answers(tmp_path: Path) -> None:
+    """A repetition penalty in generation_config.json would make a store of texts that the model does not write."""
+    folder = tmp_path / "model"
+    shutil.copytree(SAMPLE_FOLDER, folder)
+    config = json.loads((folder / "generation_config.json").read_text())
+    (folder / "generation_config.json").write_text(json.dumps({**config, "repetition_penalty": 5.0, "min_p": 0.9}))
+    documents = Numbered(0, [Document(("Question: Write a Python function `close`.\nAnswer:\n", ""), "")])
+    sampling = Sampling(0.0, 1.0, 24, 0)
+    answers = [
+        generate_shard(load_model(name, "float32", "cpu"), documents, sampling)[0].turns[1]
+        for name in ("sample", str(folder))
+    ]
+    assert answers[0] == answers[1]
