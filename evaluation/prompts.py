@@ -7,6 +7,7 @@ count (shuffle, take, range), how many turns, and what a prompt goes into. NAME=
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -60,7 +61,7 @@ def load_suite(suite: str, limit: int | None = None) -> Suite:
     """
     name, given, where = suite.partition("=")
     if suite == "stdlib":
-        found = Suite(suite, list(islice(_held_back(), limit)))
+        found = Suite(suite, _held_back()[:limit])
     elif name in SUITES:
         found = _named(name, Path(where) if given else None, limit)
     elif Path(suite).exists() and kind_of(Path(suite)):
@@ -73,11 +74,12 @@ def load_suite(suite: str, limit: int | None = None) -> Suite:
     return found
 
 
-def _held_back() -> Iterator[Prompt]:
+@cache  # reading the library takes seconds
+def _held_back() -> list[Prompt]:
     # Every eleventh, wrapped round: neighbours come from one module and are alike.
     held = list(stdlib.pairs(held_back=True))
     spread = [held[index] for start in range(11) for index in range(start, len(held), 11)]
-    return (Prompt(f"stdlib-{n}", (pair.prompt,)) for n, pair in enumerate(spread))
+    return [Prompt(f"stdlib-{n}", (pair.prompt,)) for n, pair in enumerate(spread)]
 
 
 def about_suite(name: str) -> dict[str, Any]:

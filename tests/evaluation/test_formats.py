@@ -106,7 +106,9 @@ def test_a_cell_is_started_as_its_ranks_and_temperature_need() -> None:
 def test_a_sweep_does_each_cell_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    arguments = ["eval", "sweep", "--axis", "nodes=2,4", "--axis", "depth=2,3", "--out", tmp_path, "--suite", "stdlib"]
+    suite = tmp_path / "one.jsonl"
+    suite.write_text('{"prompt": "Write a Python function `close`."}\n')
+    arguments = ["eval", "sweep", "--axis", "nodes=2,4", "--axis", "depth=2,3", "--out", tmp_path, "--suite", suite]
     arguments += ["--systems", "prompt_lookup", "--limit", "1", "--max-new-tokens", "6"]
     ran: list[list[str]] = []
 

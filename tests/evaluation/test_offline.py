@@ -134,7 +134,7 @@ def write_run(folder: Path, speeds: dict[str, float], accepted: int = 0) -> Path
         for index in range(10):
             slow = 1 + index % 3 / 10
             lines.append({"system": system, "prompt_id": str(index), "index": index, "turn": 0, "repeat": 0,
-                          "new_tokens": 20, "decoding_ms": 20 / speed * slow, "prefill_ms": 1.0,
+                          "prompt_tokens": 9, "new_tokens": 20, "decoding_ms": 20 / speed * slow, "prefill_ms": 1.0,
                           "accept_lengths": [accepted] * steps})  # fmt: skip
     (folder / "records.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
     return folder

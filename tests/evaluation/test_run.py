@@ -21,8 +21,10 @@ def store(sample: LoadedModel, tmp_path_factory: pytest.TempPathFactory) -> Iter
     yield folder / "a.db"
 
 
-@pytest.mark.parametrize("sampling", [[], ["--temperature", "0.7", "--top-p", "0.95", "--seed", "3"]], ids=str)
-@pytest.mark.parametrize("search", ["replica", "server"])
+SAMPLED = ["--temperature", "0.7", "--top-p", "0.95", "--seed", "3"]
+
+
+@pytest.mark.parametrize(("sampling", "search"), [([], "replica"), (SAMPLED, "server")], ids=["greedy", "sampled"])
 def test_all_systems_write_vanillas_text(
     store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], sampling: list[str], search: str
 ) -> None:
