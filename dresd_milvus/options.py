@@ -53,6 +53,8 @@ TpOption = Annotated[
     ),
 ]
 
+LocalRankOption = Annotated[int, typer.Option("--local_rank", hidden=True, help="Given by the DeepSpeed launcher.")]
+
 SuffixesOption = Annotated[
     Path | None, typer.Option(help="The suffix store, for rest, suffix and hybrid; default: the collection's.")
 ]

@@ -11,6 +11,7 @@ from dresd_milvus.options import (
     SEARCH_SECONDS,
     DeviceOption,
     DtypeOption,
+    LocalRankOption,
     SearchOption,
     SuffixesOption,
     TimeoutOption,
@@ -33,9 +34,7 @@ app.registered_commands += offline.registered_commands
 
 
 @app.callback()
-def root(
-    local_rank: Annotated[int, typer.Option("--local_rank", hidden=True, help="Given by the DeepSpeed launcher.")] = 0,
-) -> None:
+def root(local_rank: LocalRankOption = 0) -> None:
     """Measure systems side by side: speed, acceptance, losslessness."""
 
 

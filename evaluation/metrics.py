@@ -51,7 +51,8 @@ def summarise(records: Sequence[Record], vanilla: Sequence[Record]) -> dict[str,
     speed = speed_metrics(merged(records), merged(vanilla))
     first = [record for record in records if record.get("repeat", 0) == 0]
     return {
-        "prompts": len(first),
+        "prompts": len({record.get("index", number) for number, record in enumerate(first)}),
+        "texts": len(first),
         **acceptance_metrics(first),
         **speed,
         **lossless_metrics(first),

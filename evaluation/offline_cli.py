@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -25,9 +25,6 @@ from evaluation.options import (
     TemplateOption,
     pick_template,
 )
-
-if TYPE_CHECKING:
-    pass
 
 app = typer.Typer()
 

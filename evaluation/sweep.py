@@ -105,13 +105,8 @@ def draw_sweep(entries: Sequence[dict[str, Any]], axes: Sequence[tuple[str, list
 
     systems = [name for name in dict.fromkeys(entry["system"] for entry in entries) if name != "vanilla"]
     grid = [axis for axis in axes if len(axis[1]) > 1]
-    whole = all(
-        {(e["cell"][grid[0][0]], e["cell"][grid[1][0]]) for e in entries if e["system"] == system}
-        == set(itertools.product(grid[0][1], grid[1][1]))
-        for system in systems
-        if len(grid) == 2
-    )
-    if len(grid) != 2 or not systems or not whole:
+    everywhere = len(cells(axes)) * (len(systems) + 1) == len(entries)  # vanilla is in every cell too
+    if len(grid) != 2 or not systems or not everywhere:
         return _bars(entries, systems, path)
     (down, downs), (across, acrosses) = grid
     figure = Figure(figsize=(3.2 * len(systems) + 1, 6), layout="constrained")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dresd_milvus.options import DeviceOption, TokenOption, TpOption, UriOption
+from dresd_milvus.options import DeviceOption, LocalRankOption, TokenOption, TpOption, UriOption
 from ingestion.options import CollectionToBuild, settings, with_options
 
 if TYPE_CHECKING:
@@ -37,9 +37,6 @@ BulkOption = Annotated[
     typer.Option("--bulk", help="Load by the server's bulk import, through its bucket: file:///DIR or s3://..."),
 ]
 KeepRowsOption = Annotated[bool, typer.Option("--keep-rows", help="Leave the Parquet files of rows in the run folder.")]
-
-
-LocalRankOption = Annotated[int, typer.Option("--local_rank", hidden=True, help="Given by the DeepSpeed launcher.")]
 
 
 @app.callback()

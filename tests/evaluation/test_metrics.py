@@ -46,3 +46,16 @@ def test_vanilla_has_a_mat_of_one_and_no_hits() -> None:
 )
 def test_first_difference(ours: list[int], theirs: list[int], at: int | None) -> None:
     assert first_difference(ours, theirs) == at
+
+
+def test_turns_of_a_prompt_are_one_and_pairs_are_of_the_same_turn() -> None:
+    """Where vanilla's conversation filled the context a turn earlier, that turn has nothing to be compared with."""
+    plain = [record([0] * 4, [0] * 4, [0] * 4, 40.0) | {"index": n, "turn": 0} for n in range(3)]
+    ours = [record([1, 1], [4, 4], [2, 2], 10.0) | {"index": n, "turn": t} for n in range(3) for t in range(2)]
+    found = summarise(ours, plain)
+    assert found["speedup"] == pytest.approx(4) and found["speedup_interval"] == pytest.approx([4, 4])
+    assert (found["prompts"], found["texts"]) == (3, 6)
+    slow = [record([1, 1], [4, 4], [2, 2], 30.0) | {"index": n, "turn": 1} for n in range(3)]
+    both = summarise([*ours[::2], *slow], [*plain, *({**r, "turn": 1} for r in plain)])
+    # By question: 8 tokens in 10 + 30 ms of decoding and 2 of prefill.
+    assert both["spec_bench"]["tokens_per_second"] == pytest.approx(8 / 0.042)
