@@ -7,22 +7,23 @@ vocabulary fits, and an answer depends on nothing but the corpus: ties keep the 
 from __future__ import annotations
 
 import json
-import mmap
 import os
 import shutil
-from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dresd_milvus.compiled import compiled
 from dresd_milvus.errors import MismatchError, StoreError
 from dresd_milvus.store import PAD
 
 WORD = np.dtype(">u4")
-"""On disk a token is its id + 1, most significant byte first: then bytes sort as the tokens do. 0 ends a document."""
+"""What is sorted is a token's id + 1, most significant byte first: then bytes sort as tokens do. 0 ends a document."""
+
+Ints = NDArray[np.integer[Any]]
 
 
 class Match(NamedTuple):
@@ -32,7 +33,9 @@ class Match(NamedTuple):
     first: int
     last: int
 
-    def __len__(self) -> int:
+    @property
+    def occurrences(self) -> int:
+        """How often it occurs."""
         return self.last - self.first
 
 
@@ -43,10 +46,8 @@ class SuffixStore:
         """Open a store; raises StoreError when there is none or it is damaged."""
         try:
             self.about: dict[str, Any] = json.loads((folder / "suffixes.json").read_text())
-            with (folder / "tokens.bin").open("rb") as file:
-                self._text = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            self._tokens = np.frombuffer(self._text, WORD)
-            self._order = np.load(folder / "order.npy", mmap_mode="r")
+            self._tokens = np.asarray(np.load(folder / "tokens.npy", mmap_mode="r"))
+            self._order = np.asarray(np.load(folder / "order.npy", mmap_mode="r"))
             whole = len(self._tokens) == len(self._order) == self.about["tokens"]
         except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
             raise StoreError(
@@ -55,7 +56,6 @@ class SuffixStore:
             ) from error
         if not whole:
             raise StoreError(f"the suffix store in {folder} is damaged: its files do not belong together; ingest again")
-        self._ranks = memoryview(self._order)
 
     def __len__(self) -> int:
         """Tokens, one for the end of every document among them."""
@@ -85,7 +85,7 @@ class SuffixStore:
         part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
         try:
             part.mkdir(parents=True)
-            text.tofile(part / "tokens.bin")
+            np.save(part / "tokens.npy", text.astype(np.int64).astype(np.int32) - 1)
             np.save(part / "order.npy", order.astype(np.int32 if len(text) < 2**31 else np.int64))
             (part / "suffixes.json").write_text(json.dumps({"tokens": len(text), **about}, indent=2) + "\n")
             for path in part.iterdir():
@@ -110,25 +110,17 @@ class SuffixStore:
 
         O(log(longest) log(T)): what has a match has a match for all that is shorter.
         """
-        best: Match | None = None
-        shorter, high = 0, min(longest, len(text))  # a match of `shorter` is known (0: trivially), none above `high`
-        tried = high
-        while shorter < high:
-            if found := self.match(text, tried):
-                best, shorter = found, tried
-            else:
-                high = tried - 1
-            tried = (shorter + high + 1) // 2
-        return best
+        return self._match(text, longest, 1)
 
-    def match(self, text: Sequence[int], length: int) -> Match | None:
-        """Where the last `length` tokens (at least 1) occur; None when they do not."""
-        key = (np.asarray(text[-length:], np.int64) + 1).astype(WORD).tobytes()
-        at = self._reader(len(key))
-        first = bisect_left(self._ranks, key, key=at)
-        if first == len(self._ranks) or at(self._ranks[first]) != key:
-            return None
-        return Match(length, first, bisect_right(self._ranks, key, lo=first, key=at))
+    def shorter(self, text: Sequence[int], match: Match) -> Match | None:
+        """The longest of the shorter matches of the text's end that occur more often; None when there is none."""
+        return self._match(text, match.length - 1, match.occurrences + 1)
+
+    def _match(self, text: Sequence[int], longest: int, least: int) -> Match | None:
+        """The longest match, of at most `longest` tokens, that occurs at least `least` times."""
+        key = np.asarray(text[-longest:] if longest else [], np.int64)
+        length, first, last = _longest(self._tokens, self._order, key, least)
+        return Match(length, first, last) if length else None
 
     def continuations(self, match: Match, depth: int, most: int) -> NDArray[np.int32]:
         """int32 [P, depth], P <= most: what followed, padded with -1 past a document's end, in sorted order.
@@ -136,20 +128,60 @@ class SuffixStore:
         Of more occurrences, `most` are taken at even distances: as they are sorted by what follows, each continuation
         is taken about as often as its share.
         """
-        count = len(match)
-        picked = np.arange(count) if count <= most else np.arange(most) * count // most
-        starts = np.asarray(self._order[match.first + picked], np.int64) + match.length
-        places = np.minimum(starts[:, None] + np.arange(depth), len(self._tokens) - 1)
-        found = self._tokens[places].astype(np.int32) - 1
-        found[np.logical_or.accumulate(found == PAD, axis=1)] = PAD
+        found = np.empty((min(match.occurrences, most), depth), np.int32)
+        _gather(self._tokens, self._order, match.first, match.occurrences, match.length, found)
         return found
-
-    def _reader(self, size: int) -> Callable[[int], bytes]:
-        text, word = self._text, WORD.itemsize
-        return lambda place: text[word * place : word * place + size]
 
 
 def _sync(path: Path) -> None:
     """Have a file on the disk."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
+
+
+@compiled
+def _bound(tokens: Ints, order: Ints, key: Ints, low: int, high: int, after: bool) -> int:
+    """Where in order[low:high] the suffixes begin that are not less than the key, or with `after`, that are greater
+    than all that begin with it."""
+    while low < high:
+        middle = (low + high) // 2
+        sign, at = 0, 0
+        while sign == 0 and at < len(key):
+            place = order[middle] + at
+            token = tokens[place] if place < len(tokens) else PAD
+            sign = 1 if token > key[at] else -1 if token < key[at] else 0
+            at += 1
+        if sign < 0 or (sign == 0 and after):
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@compiled
+def _longest(tokens: Ints, order: Ints, key: Ints, least: int) -> tuple[int, int, int]:
+    """(length, first, last) of the longest end of the key [L] that occurs at least so many times; zeros for none."""
+    length, begin, end, high = 0, 0, 0, len(key)
+    tried = high
+    while length < high:
+        part = key[len(key) - tried :]
+        first = _bound(tokens, order, part, 0, len(order), False)
+        last = _bound(tokens, order, part, first, len(order), True)
+        if last - first >= least:
+            length, begin, end = tried, first, last
+        else:
+            high = tried - 1
+        tried = (length + high + 1) // 2
+    return length, begin, end
+
+
+@compiled
+def _gather(tokens: Ints, order: Ints, first: int, count: int, length: int, into: Ints) -> None:
+    """Fill into [P, depth] with what follows P of the `count` matches from `first` on, at even distances."""
+    for row in range(len(into)):
+        place = order[first + row * count // len(into)] + length
+        ended = False
+        for depth in range(into.shape[1]):
+            token = PAD if ended or place + depth >= len(tokens) else tokens[place + depth]
+            ended = token == PAD
+            into[row, depth] = token

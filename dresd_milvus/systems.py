@@ -7,10 +7,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from dresd_milvus.drafters.base import Drafter, PathDrafter, Vanilla
+from dresd_milvus.drafters.base import Drafter, Vanilla
 from dresd_milvus.drafters.dense import NEIGHBOURS, Dense
-from dresd_milvus.drafters.hybrid import Hybrid
+from dresd_milvus.drafters.hybrid import Hybrid, Source
+from dresd_milvus.drafters.matches import Matches
 from dresd_milvus.drafters.prompt_lookup import PromptLookup
+from dresd_milvus.drafters.recycling import Recycling
 from dresd_milvus.drafters.rest import Rest
 from dresd_milvus.drafters.small_lm import SmallLM
 from dresd_milvus.drafters.suffix import Suffix
@@ -24,7 +26,7 @@ from dresd_milvus.target import HFTarget
 SYSTEMS = ("vanilla", "prompt_lookup", "rest", "suffix", "small_lm", "dense", "hybrid")
 """Every system that can be named, the reference first."""
 
-HYBRID = ("dense", "suffix")
+HYBRID = ("dense", "suffix", "recycling")
 """The parts of the composite; 'hybrid-dense' is the composite without that part."""
 
 
@@ -138,7 +140,7 @@ def make_drafter(system: str, sources: Sources, neighbours: int | None = None) -
     """
     parts = _parts(system)
     if system.startswith("hybrid"):
-        return Hybrid([_retriever(part, sources, neighbours) for part in parts], system)
+        return Hybrid([_source(part, sources, neighbours) for part in parts], system)
     if system == "vanilla":
         return Vanilla()
     if system == "prompt_lookup":
@@ -147,7 +149,15 @@ def make_drafter(system: str, sources: Sources, neighbours: int | None = None) -
         if sources.draft_model is None:
             raise InputError("the system 'small_lm' needs a small model; give --draft-model")
         return SmallLM(sources.draft_model)
-    return _retriever(system, sources, neighbours)
+    if system == "suffix":
+        return Suffix(sources.suffixes)
+    if system == "dense":
+        return _dense(sources, neighbours)
+    if sources.suffixes is None:
+        raise InputError(
+            "the system 'rest' needs a suffix store; ingest with --also rest, or say where it is with --suffixes"
+        )
+    return Rest(sources.suffixes)
 
 
 def load_draft_model(name: str | None, target: LoadedModel) -> HFTarget:
@@ -190,15 +200,14 @@ def _parts(system: str) -> tuple[str, ...]:
     return left if name == "hybrid" else (name,)
 
 
-def _retriever(name: str, sources: Sources, neighbours: int | None) -> PathDrafter:
-    if name == "suffix":
-        return Suffix(sources.suffixes)
-    if name == "rest":
-        if sources.suffixes is None:
-            raise InputError(
-                "the system 'rest' needs a suffix store; ingest with --also rest, or say where it is with --suffixes"
-            )
-        return Rest(sources.suffixes)
+def _source(part: str, sources: Sources, neighbours: int | None) -> Source:
+    """A part of the composite."""
+    if part == "dense":
+        return _dense(sources, neighbours)
+    return Recycling() if part == "recycling" else Matches(sources.suffixes)
+
+
+def _dense(sources: Sources, neighbours: int | None) -> Dense:
     if sources.retrieval is None:
-        raise InputError(f"the system '{name}' needs a store; give --uri and --collection")
+        raise InputError("dense retrieval needs a store; give --uri and --collection")
     return Dense(sources.retrieval.store, sources.retrieval.projection, neighbours or NEIGHBOURS)

@@ -109,6 +109,11 @@ class HFTarget:
         return (*found.hidden_states[:-1], found.last_hidden_state)
 
     @torch.inference_mode()
+    def score(self, hidden: Tensor) -> Tensor:
+        """Logits [N, V] of hidden states [N, H], the input of the output head."""
+        return self.model.get_output_embeddings()(hidden.to(self.device, self.dtype))
+
+    @torch.inference_mode()
     def write(self, tokens: Tensor, attention_mask: Tensor, max_new_tokens: int, pad: int, **how: Any) -> Tensor:
         """Texts [B, T] padded on the left, with what the model adds [B, T + max_new_tokens]; how: see `generate` of
         transformers."""

@@ -73,15 +73,18 @@ def force(
     shapes: Sequence[Shape],
     positions: int,
     advance: Callable[[int], None] = lambda texts: None,
+    head: Callable[[Tensor], Tensor] = lambda hidden: hidden[:, :0],
 ) -> dict[str, dict[Shape, Tally]]:
     """Ask every drafter with every shape at about `positions` positions of all texts together, evenly spread.
 
-    states: the target's hidden states [T, H] at every token of a text. Raises InputError when there is nothing to ask.
+    Positions lie further apart than a draft is deep, so that all of a draft is proved right or wrong before the next,
+    for the drafters that learn. states: the target's hidden states [T, H] at every token of a text; head: what makes
+    logits [N, V] of some of them. Raises InputError when there is nothing to ask.
     """
     room = sum(len(text.ids) - text.start for text in texts)
     if room <= 0:
         raise InputError("the texts have no answers to draft; give rows with a prompt and an answer")
-    stride = max(room // positions, 1)
+    stride = max(room // positions, 1 + max(shape.depth for shape in shapes))
     found = {drafter.name: {shape: Tally() for shape in shapes} for drafter in drafters}
     for text in texts:
         hidden = states(text)
@@ -94,7 +97,9 @@ def force(
             drafter.begin(text.ids[: text.start])
             told = text.start
             for at in asked:
-                _observe(drafter, text.ids, told, at)
+                if at > told:
+                    seen = hidden[told - 1 : at - 1]
+                    drafter.observe(_step(text.ids, told, at, Scored(head(seen), seen)))
                 told = at
                 for shape, tally in tallies.items():
                     # The state that produced the root, text.ids[at - 1], is that of the token before it.
@@ -113,11 +118,13 @@ def agreement(tree: DraftTree, following: Sequence[int]) -> int:
     return len(path) - 1
 
 
-def _observe(drafter: Drafter, ids: Sequence[int], begin: int, end: int) -> None:
-    """Tell the drafter that ids[begin:end] came."""
-    if end > begin:
-        nothing = Scored(torch.empty(0, 0), torch.empty(0, 0))
-        drafter.observe(Step(ids[:end], ids[begin:end], DraftTree.root_only(ids[begin - 1]), [0], nothing))
+def _step(ids: Sequence[int], begin: int, end: int, scored: Scored) -> Step:
+    """ids[begin:end] came, as if all but the last of them had been drafted; scored: what the target said at the tokens
+    before them."""
+    count = end - begin
+    tokens = np.array(ids[begin - 1 : end - 1], np.int32)
+    chain = DraftTree(tokens, np.arange(-1, count - 1, dtype=np.int32))
+    return Step(ids[:end], ids[begin:end], chain, list(range(count)), scored)
 
 
 def target_states(model: LoadedModel) -> Callable[[Text], Tensor]:

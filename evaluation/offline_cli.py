@@ -40,7 +40,7 @@ def intrinsic(
     suffixes: SuffixesOption = None,
     systems: Annotated[str, typer.Option(help="Which, by comma.")] = "dense,suffix,hybrid",
     texts: Annotated[str, typer.Option(help="Held-out texts: stdlib, or a source as of dresd ingest.")] = "stdlib",
-    limit: Annotated[int, typer.Option(min=1, help="Texts at most.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, help="Texts at most.")] = 200,
     positions: Annotated[int, typer.Option(min=1, help="Where drafters are asked, in all texts together.")] = 3000,
     nodes: NodesOption = "4,8,16,32",
     depth: DepthOption = 10,
@@ -107,7 +107,9 @@ def intrinsic(
                 phases.phase("asking", len(held), "texts")
                 drafters = [make_drafter(name, sources) for name in names]
                 asked = [as_text(encoded) for encoded in held]
-                found = force(asked, target_states(loaded), drafters, shapes, positions, phases.advance)
+                found = force(
+                    asked, target_states(loaded), drafters, shapes, positions, phases.advance, loaded.target.score
+                )
             finally:
                 sources.close()
             shown = report_systems(found, {**sources.about(), "provenance": about}, out)

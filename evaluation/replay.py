@@ -37,15 +37,24 @@ COSTED = (0, 4, 8, 16, 32, 64)
 
 COSTED_TIMES = 9
 
+LIKELY = 8
+"""Tokens kept of what the target said after each token."""
+
+UNLIKELY = -30.0
+"""The log-probability of all others in a replay."""
+
 
 class Recorded(NamedTuple):
     """One text. ids: prompt and answer; start: where the answer begins; states: [T - start + 1, H], those at the tokens
-    from start - 2 on (each produced the token after it); ended: by an end token, which is the last."""
+    from start - 2 on (each produced the token after it); likely: int32 [T - start + 1, LIKELY], the most likely tokens
+    after each of these, and log_likely: float32, their log-probabilities; ended: by an end token, which is the last."""
 
     prompt: Prompt
     ids: list[int]
     start: int
     states: Tensor
+    likely: Tensor
+    log_likely: Tensor
     ended: bool = False
 
 
@@ -82,13 +91,10 @@ def record(
     for index, prompt in enumerate(prompts):
         ids = conversation.begin(prompt.text)
         done = generate(model.target, Vanilla(), options.chooser(index), ids, options.max_new_tokens, options.budget)
-        whole = ids + done.tokens
-        tokens = torch.tensor([whole])
-        first = max(len(ids) - 2, 0)
-        states = model.target.embed(tokens, torch.ones_like(tokens))[0, first:].half().cpu().contiguous()
-        texts.append(Recorded(prompt, whole, len(ids), states, done.reason == "eos"))
-        content = {"ids": torch.tensor(whole, dtype=torch.int32), "states": states}
-        save_file(content, folder / f"{index:05d}.safetensors")
+        text = read_text(model.target, prompt, ids + done.tokens, len(ids), done.reason == "eos")
+        texts.append(text)
+        content = {name: getattr(text, name) for name in ("states", "likely", "log_likely")}
+        save_file({"ids": torch.tensor(text.ids, dtype=torch.int32), **content}, folder / f"{index:05d}.safetensors")
         advance(1)
     costs = step_costs(model.target, texts[0])
     about = {
@@ -100,6 +106,15 @@ def record(
     listed = [{"id": t.prompt.id, "category": t.prompt.category, "start": t.start, "ended": t.ended} for t in texts]
     write_json(folder / "recording.json", {**about, "costs": {str(n): ms for n, ms in costs.items()}, "texts": listed})
     return Recording(about, costs, texts)
+
+
+def read_text(target: HFTarget, prompt: Prompt, ids: list[int], start: int, ended: bool) -> Recorded:
+    """A text with what the target has to say of it, whoever wrote it."""
+    tokens = torch.tensor([ids])
+    states = target.embed(tokens, torch.ones_like(tokens))[0, max(start - 2, 0) :]
+    top = target.score(states).float().log_softmax(-1).topk(LIKELY)
+    states, likely, log_likely = (t.cpu().contiguous() for t in (states.half(), top.indices.int(), top.values))
+    return Recorded(prompt, ids, start, states, likely, log_likely, ended)
 
 
 def step_costs(target: HFTarget, text: Recorded) -> dict[int, float]:
@@ -127,8 +142,8 @@ def load_recording(folder: Path) -> Recording:
         for index, entry in enumerate(content.pop("texts")):
             tensors = load_file(folder / f"{index:05d}.safetensors")
             prompt = Prompt(entry["id"], ("",), entry["category"])
-            states, ids = tensors["states"].float(), tensors["ids"].tolist()
-            texts.append(Recorded(prompt, ids, entry["start"], states, entry["ended"]))
+            said = (tensors["states"].float(), tensors["likely"], tensors["log_likely"])
+            texts.append(Recorded(prompt, tensors["ids"].tolist(), entry["start"], *said, entry["ended"]))
         return Recording(content, costs, texts)
     except (OSError, ValueError, KeyError) as error:
         raise InputError(
@@ -145,25 +160,31 @@ class RecordedTarget:
         self.context = 2**31
         self.eos_ids: frozenset[int] = frozenset()
         self.device, self.dtype = torch.device("cpu"), torch.float32
-        self._states, self._first, self._length = torch.empty(0, 0), 0, 0
+        self._text: Recorded | None = None
+        self._length = 0
 
     def begin(self, text: Recorded) -> None:
-        self._states, self._first = text.states, max(text.start - 2, 0)
+        self._text = text
         self.eos_ids = frozenset(text.ids[-1:] if text.ended else [])
 
     def prefill(self, tokens: Sequence[int]) -> Tensor | None:
         self._length = len(tokens)
-        return self._at(torch.tensor(len(tokens) - 1)) if tokens else None
+        return self._said(torch.tensor([len(tokens) - 1])).hidden[0] if tokens else None
 
     def verify(self, tree: DraftTree) -> Scored:
-        places = self._length + torch.from_numpy(tree.depths()).long()
-        return Scored(torch.zeros(len(tree.tokens), 1), self._at(places))
+        return self._said(self._length + torch.from_numpy(tree.depths()).long())
 
     def keep(self, path: Sequence[int]) -> None:
         self._length += len(path)
 
-    def _at(self, places: Tensor) -> Tensor:
-        return self._states[(places - self._first).clamp(0, len(self._states) - 1)]
+    def _said(self, places: Tensor) -> Scored:
+        """What was said at these places [N] of the text."""
+        text = self._text
+        assert text is not None
+        rows = (places - max(text.start - 2, 0)).clamp(0, len(text.states) - 1)
+        logits = torch.full((len(rows), self.vocab_size), UNLIKELY)
+        logits.scatter_(1, text.likely[rows].long(), text.log_likely[rows])
+        return Scored(logits, text.states[rows].float())
 
 
 @dataclass(frozen=True)

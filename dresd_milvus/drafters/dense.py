@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dresd_milvus.drafters.base import Context, PathDrafter
+from dresd_milvus.evidence import Evidence, Kind
 from dresd_milvus.projection import Projection
 from dresd_milvus.store import ContinuationStore
-from dresd_milvus.tree import Paths
+from dresd_milvus.tree import Int32, Paths
 
 NEIGHBOURS = 50
 """Hits per search, as published."""
@@ -30,15 +32,26 @@ class Dense(PathDrafter):
         self.neighbours, self.sharpness = neighbours, sharpness
 
     def propose(self, context: Context) -> Paths:
+        continuations, scores = self._search(context)
+        votes = self._votes(scores)
+        return Paths(continuations, votes / votes.sum()) if len(votes) else Paths.none()
+
+    def tell(self, context: Context) -> list[Evidence]:
+        """The same as evidence: similarity in tenths above 0.4."""
+        continuations, scores = self._search(context)
+        similarity = np.clip(10 * (scores - 0.4), 0, 6).astype(np.int32)
+        return [Evidence.of(Kind.DENSE, continuations, similarity, self._votes(scores))] if len(scores) else []
+
+    def _search(self, context: Context) -> tuple[Int32, NDArray[np.float32]]:
+        """(continuations [P, N - 1] after the root, scores [P]) of the hits that can be used, best first."""
         if context.hidden is None:
-            return Paths.none()
+            return np.empty((0, 0), np.int32), np.empty(0, np.float32)
         root = context.tokens[-1]
         query = self.projection(context.hidden[None]).cpu().numpy()
         hits = self.store.search(query, np.array([root]), self.neighbours)
         # Whatever the store's filter let through, a continuation that does not begin with the root is no draft.
         usable = hits.continuations[0, :, 0] == root
-        scores = hits.scores[0, usable]
-        if len(scores) == 0:
-            return Paths.none()
-        votes = np.exp(self.sharpness * (scores - scores.max()))
-        return Paths(hits.continuations[0, usable, 1:], votes / votes.sum())
+        return hits.continuations[0, usable, 1:], hits.scores[0, usable]
+
+    def _votes(self, scores: NDArray[np.float32]) -> NDArray[np.float64]:
+        return np.exp(self.sharpness * (scores - scores.max(initial=-np.inf))).astype(np.float64)

@@ -14,11 +14,14 @@ from hypothesis import strategies as st
 from dresd_milvus.drafters.base import Context, Drafter, Step, Vanilla
 from dresd_milvus.drafters.dense import Dense
 from dresd_milvus.drafters.hybrid import Hybrid
+from dresd_milvus.drafters.matches import Matches
 from dresd_milvus.drafters.prompt_lookup import PromptLookup
+from dresd_milvus.drafters.recycling import Recycling
 from dresd_milvus.drafters.rest import Rest
 from dresd_milvus.drafters.small_lm import SmallLM
 from dresd_milvus.drafters.suffix import Suffix
 from dresd_milvus.errors import MismatchError
+from dresd_milvus.mixing import Mixer
 from dresd_milvus.store import PAD, Hits, Rows
 from dresd_milvus.suffixes import SuffixStore
 from dresd_milvus.target import HFTarget, Scored
@@ -59,7 +62,8 @@ MAKERS: dict[str, Callable[[], Drafter]] = {
     "suffix": lambda: Suffix(suffixes()),
     "suffix-text-alone": lambda: Suffix(None),
     "small_lm": lambda: SmallLM(small()),
-    "hybrid": lambda: Hybrid([dense(), Suffix(suffixes())]),
+    "hybrid": lambda: Hybrid([dense(), Matches(suffixes()), Recycling()]),
+    "hybrid-untaught": lambda: Hybrid([Matches(None), Recycling()], mixer=Mixer.untaught()),
     "vanilla": Vanilla,
     "prompt_lookup": PromptLookup,
     "dense": dense,

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from dresd_milvus.drafters.base import Context
 from dresd_milvus.drafters.rest import Rest
-from dresd_milvus.drafters.suffix import RunningText, Suffix
+from dresd_milvus.drafters.running_text import RunningText
+from dresd_milvus.drafters.suffix import Suffix
 from dresd_milvus.errors import MismatchError, StoreError
 from dresd_milvus.suffixes import SuffixStore
 
@@ -53,17 +54,33 @@ def test_the_running_text_is_matched_with_itself(text: list[int], longest: int) 
     running = RunningText()
     running.begin(text[:1])
     running.extend(text[1:])
-    ends, lengths = running.earlier(longest, 1000)
-    places = [at + 1 for at in range(len(text) - 1) if text[at] == text[-1]]
-    assert ends.tolist() == places
-    for end, length in zip(places, lengths.tolist(), strict=True):
+    following, lengths = running.earlier(longest, 1000, 6)
+    ends = [at + 1 for at in reversed(range(len(text) - 1)) if text[at] == text[-1]]
+    assert len(following) == len(lengths) == len(ends)
+    for end, row, length in zip(ends, following.tolist(), lengths.tolist(), strict=True):
         same = [n for n in range(1, longest + 1) if n <= end and text[end - n : end] == text[-n:]]
         assert length == max(same)
-    for end, row in zip(places, running.following(ends, 6).tolist(), strict=True):
         copied = list(text)
         for _ in range(6):
             copied.append(copied[end + len(copied) - len(text)])
         assert row == copied[len(text) :]
+    assert running.earlier(longest, 2, 6)[1].tolist() == lengths[:2].tolist()
+
+
+@settings(max_examples=60, deadline=None)
+@given(texts=TEXTS, text=st.lists(TOKENS, min_size=1, max_size=10))
+def test_shorter_matches_are_those_that_occur_more_often(
+    tmp_path_factory: pytest.TempPathFactory, texts: list[list[int]], text: list[int]
+) -> None:
+    store = build(tmp_path_factory.mktemp("s"), texts)
+    counts = {size: len(occurrences(texts, text[-size:])) for size in range(1, len(text) + 1)}
+    match = store.longest(text, 100)
+    while match:
+        assert match.occurrences == counts[match.length]
+        shorter = store.shorter(text, match)
+        more = [size for size in range(1, match.length) if counts[size] > match.occurrences]
+        assert (shorter.length if shorter else 0) == max(more, default=0)
+        match = shorter
 
 
 def test_rest_follows_the_most_frequent_continuation(tmp_path: Path) -> None:
@@ -92,7 +109,7 @@ def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
     store = build(tmp_path, [[1, 2]], tokenizer="a")
     with pytest.raises(MismatchError, match="another tokenizer"):
         store.require("b")
-    (tmp_path / "suffixes" / "tokens.bin").write_bytes(b"\0" * 4)
+    np.save(tmp_path / "suffixes" / "tokens.npy", np.zeros(9, np.int32))
     with pytest.raises(StoreError, match="damaged"):
         SuffixStore(tmp_path / "suffixes")
     for name, content in (("order.npy", b""), ("suffixes.json", b"{}"), ("suffixes.json", b"[]")):

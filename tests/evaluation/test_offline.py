@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from dresd_milvus.drafters.base import Context, Vanilla
+from dresd_milvus.drafters.base import Context, Step, Vanilla
 from dresd_milvus.drafters.prompt_lookup import PromptLookup
 from dresd_milvus.errors import InputError
 from dresd_milvus.loading import LoadedModel
@@ -39,9 +39,13 @@ def test_agreement_is_the_path_along_the_text() -> None:
 def test_forcing_asks_with_what_decoding_would_see() -> None:
     """States, text and observed tokens are those of that position; what is right counts to the depth of the budget."""
     texts = [Text([5, 6, 7, 8, 9, 10], 2), Text([5, 1, 2], 1)]
-    seen = []
+    seen, told = [], []
 
     class Spy(Vanilla):
+        def observe(self, step: Step) -> None:
+            assert step.tree.tokens[step.path].tolist() == [step.tokens[-len(step.new) - 1], *step.new[:-1]]
+            told.append((list(step.new), step.scored.logits[:, 0].tolist()))
+
         def draft(self, context: Context) -> DraftTree:
             seen.append((list(context.tokens), None if context.hidden is None else context.hidden.tolist()))
             return super().draft(context)
@@ -49,14 +53,16 @@ def test_forcing_asks_with_what_decoding_would_see() -> None:
     def states(text: Text) -> torch.Tensor:
         return torch.tensor([[float(token)] for token in text.ids])
 
-    found = force(texts, states, [Spy()], [Shape(4, 4)], positions=100)["vanilla"]
+    found = force(texts, states, [Spy()], [Shape(4, 1)], positions=100, head=lambda hidden: 10 * hidden)["vanilla"]
     # The state that produced the root is that of the token before the root.
-    assert seen[:2] == [([5, 6], [5.0]), ([5, 6, 7], [6.0])] and seen[4] == ([5], None)
-    assert found[Shape(4, 4)].summary()["accepted_length"] == 0
+    assert seen[:2] == [([5, 6], [5.0]), ([5, 6, 7, 8], [7.0])] and seen[2] == ([5], None)
+    # What the target said of a token is what it said at the token before.
+    assert told == [([7, 8], [60.0, 70.0])]
+    assert found[Shape(4, 1)].summary()["accepted_length"] == 0
     text = Text(list(range(20, 40)), 3)
     oracle = Oracle(text.ids)
     quality = force([text], states, [oracle], [Shape(16, 4)], positions=100)["wild"][Shape(16, 4)]
-    assert quality.accepted == [[4] * 14 + [3, 2, 1]]
+    assert quality.accepted == [[4, 4, 4, 2]], "a draft is proved before the next is asked for"
     with pytest.raises(InputError, match="no answers"):
         force([Text([1, 2], 2)], states, [oracle], [Shape(4, 4)], 10)
 
@@ -155,7 +161,7 @@ def test_two_runs_are_compared_prompt_by_prompt(tmp_path: Path, capsys: pytest.C
 
 
 def test_prompt_lookup_is_told_of_every_token() -> None:
-    """Forced at every other position, it still knows all of the text."""
+    """Forced at every fifth position, it still knows all of the text."""
     text = Text([1, 2, 3, 4, 5, 1, 2, 3, 4, 5, 1, 2], 1)
     found = force([text], lambda t: torch.zeros(len(t.ids), 1), [PromptLookup()], [Shape(4, 4)], positions=5)
-    assert found["prompt_lookup"][Shape(4, 4)].accepted == [[0, 0, 0, 4, 3, 1]]
+    assert found["prompt_lookup"][Shape(4, 4)].accepted == [[0, 4, 1]]

@@ -1,0 +1,70 @@
+"""Stores for benchmarks, made in a folder without a database: a replica and a suffix store of the same texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dresd_milvus.corpus import Document, Encoded, Template, encode_documents
+from dresd_milvus.loading import LoadedModel
+from dresd_milvus.projection import Projection, ProjectionFit
+from dresd_milvus.replica import Replica
+from dresd_milvus.retrieval import Retrieval
+from dresd_milvus.store import PAD, POSITION_BITS, Manifest, Rows
+from dresd_milvus.suffixes import SuffixStore
+from dresd_milvus.systems import Sources
+from dresd_milvus.target import HFTarget
+
+CONTINUATION, DIM = 20, 64
+
+
+def encode(model: LoadedModel, pairs: Sequence[tuple[str, str]]) -> list[Encoded]:
+    """(prompt, answer) pairs in the usual template, those that fit the model's context."""
+    put = Template()
+    documents = [Document((put(prompt), answer), "") for prompt, answer in pairs]
+    return [e for e in encode_documents(model.tokenizer, documents) if 2 <= len(e.ids) <= model.target.context]
+
+
+def build(model: LoadedModel, texts: Sequence[Encoded], folder: Path) -> Sources:
+    """A store of all tokens of these texts."""
+    fit, states = ProjectionFit(model.target.hidden_size), []
+    for text in texts:
+        ids = torch.from_numpy(text.ids.astype(np.int64))[None]
+        states.append(model.target.embed(ids, torch.ones_like(ids))[0, :-1].float())
+        fit.add(states[-1])
+    projection = fit.result(DIM)
+    rows = [_rows(number, text.ids, projection, states[number]) for number, text in enumerate(texts)]
+    manifest = Manifest(
+        model.name, model.fingerprint, model.tokenizer_hash, projection.fingerprint, DIM, CONTINUATION, None, "bench",
+        rows=sum(map(len, rows)),
+    )  # fmt: skip
+    replica = Replica.build(manifest, iter(rows), folder / "replica")
+    suffixes = SuffixStore.build(folder / "suffixes", (t.ids for t in texts), tokenizer=model.tokenizer_hash)
+    return Sources(Retrieval(replica, projection, "replica"), suffixes)
+
+
+def _rows(number: int, ids: np.ndarray, projection: Projection, states: torch.Tensor) -> Rows:
+    padded = np.concatenate([ids, np.full(CONTINUATION, PAD, np.int32)])
+    following = np.lib.stride_tricks.sliding_window_view(padded, CONTINUATION)[1 : len(ids)].copy()
+    return Rows((number << POSITION_BITS) + np.arange(len(following)), projection(states).numpy(), following)
+
+
+def answers(target: HFTarget, prompts: Sequence[list[int]], tokens: int, seed: int, batch: int = 64) -> list[Encoded]:
+    """Texts (prompt and answer) that the target samples itself, at temperature 0.7 and top-p 0.95."""
+    torch.manual_seed(seed)
+    found = []
+    prompts = sorted((ids for ids in prompts if len(ids) + tokens < target.context), key=len)
+    for start in range(0, len(prompts), batch):
+        part = prompts[start : start + batch]
+        width = max(map(len, part))
+        ids = torch.tensor([[0] * (width - len(p)) + p for p in part])
+        mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in part])
+        written = target.write(ids, mask, tokens, 0, do_sample=True, temperature=0.7, top_p=0.95, top_k=0)
+        for prompt, row in zip(part, written[:, width:].tolist(), strict=True):
+            end = next((at + 1 for at, token in enumerate(row) if token in target.eos_ids), len(row))
+            whole = np.array(prompt + row[:end], np.int32)
+            found.append(Encoded(whole, np.arange(len(whole)) >= len(prompt), "", np.empty((0, 2), np.int64)))
+    return found

@@ -1,0 +1,63 @@
+"""The text so far, and where its end stood in it before: searched without an index, for a text is short."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dresd_milvus.compiled import compiled
+
+Int32 = NDArray[np.int32]
+
+
+class RunningText:
+    """Prompt and answer so far."""
+
+    def __init__(self) -> None:
+        self._tokens = np.empty(1024, np.int32)
+        self._size = 0
+
+    def begin(self, prompt: Sequence[int]) -> None:
+        self._size = 0
+        self.extend(prompt)
+
+    def extend(self, tokens: Sequence[int]) -> None:
+        end = self._size + len(tokens)
+        if end > len(self._tokens):
+            grown = np.empty(max(2 * len(self._tokens), end), np.int32)
+            grown[: self._size] = self._tokens[: self._size]
+            self._tokens = grown
+        self._tokens[self._size : end] = tokens
+        self._size = end
+
+    def earlier(self, longest: int, most: int, depth: int) -> tuple[Int32, Int32]:
+        """(following [C, depth], lengths [C]) of the last token's earlier occurrences, the latest first.
+
+        following: what came there; a stretch that runs into the present repeats with its period. lengths: how many
+        tokens up to there are as at the text's end, at most `longest`. At most `most` occurrences, the latest.
+        """
+        following, lengths = np.empty((most, depth), np.int32), np.empty(most, np.int32)
+        count = _earlier(self._tokens, self._size, longest, following, lengths)
+        return following[:count], lengths[:count]
+
+
+@compiled
+def _earlier(text: Int32, size: int, longest: int, following: Int32, lengths: Int32) -> int:
+    """Fills following [most, depth] and lengths [most]; how many there are."""
+    found, last = 0, size - 1
+    for at in range(last - 1, -1, -1):
+        if text[at] != text[last]:
+            continue
+        if found == len(lengths):
+            break
+        length = 1
+        while length < longest and length <= at and text[at - length] == text[last - length]:
+            length += 1
+        lengths[found] = length
+        period = last - at
+        for depth in range(following.shape[1]):
+            following[found, depth] = text[at + 1 + depth % period]
+        found += 1
+    return found
