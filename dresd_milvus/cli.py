@@ -14,10 +14,13 @@ import typer
 
 from dresd_milvus.errors import DresdError
 from dresd_milvus.options import (
+    DEPTH,
     SEARCH_SECONDS,
     CollectionOption,
+    DepthOption,
     DeviceOption,
     DtypeOption,
+    NodesOption,
     SearchOption,
     SuffixesOption,
     TimeoutOption,
@@ -28,7 +31,6 @@ from dresd_milvus.options import (
 if TYPE_CHECKING:
     from dresd_milvus.choose import Chooser
     from dresd_milvus.corpus import Template
-    from dresd_milvus.decode import FixedBudget
     from dresd_milvus.loading import LoadedModel
     from dresd_milvus.systems import Sources
 
@@ -92,7 +94,8 @@ def quickstart(
         suite.prompts[0].text,
         QUICKSTART_TOKENS,
         Greedy(),
-        options.budget,
+        None,
+        options.depth,
     )
     console.print(f"\n[bold]{QUICKSTART_PROMPTS} held-out functions, {QUICKSTART_TOKENS} tokens each, greedy[/bold]\n")
     print_table(summary["runs"])
@@ -107,13 +110,15 @@ def generate(
     collection: Annotated[str | None, typer.Option(help="The collection, for dense drafts.")] = None,
     suffixes: SuffixesOption = None,
     draft_model: Annotated[str | None, typer.Option(help="For small_lm; default: the sample's.")] = None,
-    system: Annotated[str | None, typer.Option(help="Default: dense with a store, else prompt_lookup.")] = None,
+    system: Annotated[
+        str | None, typer.Option(help="Default: hybrid, without its dense part where there is no store.")
+    ] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1)] = 128,
     temperature: Annotated[float, typer.Option(min=0, help="0 is greedy.")] = 0.0,
     top_p: Annotated[float, typer.Option(help="Nucleus of this probability.")] = 1.0,
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    nodes: Annotated[int, typer.Option(min=0, help="Draft nodes a step.")] = 16,
-    depth: Annotated[int, typer.Option(min=0, help="Tokens on one path.")] = 10,
+    nodes: NodesOption = "auto",
+    depth: DepthOption = DEPTH,
     template: Annotated[str | None, typer.Option(help="Default: the store's.")] = None,
     dtype: DtypeOption = "auto",
     device: DeviceOption = "auto",
@@ -123,21 +128,20 @@ def generate(
 ) -> None:
     """Stream one answer; drafted and accepted tokens are green in a terminal."""
     from dresd_milvus.choose import make_chooser
-    from dresd_milvus.decode import FixedBudget
     from dresd_milvus.loading import load_model
     from dresd_milvus.retrieval import choose_template
-    from dresd_milvus.systems import Where, open_sources, parse_systems
+    from dresd_milvus.systems import Where, open_sources, parse_nodes, parse_systems
 
     choose = make_chooser(temperature, top_p, seed)
-    system = system or ("dense" if uri else "prompt_lookup")
-    names = parse_systems(system)
+    system = system or ("hybrid" if uri else "hybrid-dense")
+    names, most = parse_systems(system), parse_nodes(nodes)
     where = Where(uri, collection, suffixes, draft_model, search, token, timeout=timeout)
     where.check(names)
     loaded = load_model(model, dtype, device)
     sources = open_sources(where, names, loaded)
     prompt_template = choose_template(template, sources.retrieval.manifest if sources.retrieval else None)
     try:
-        stream(loaded, sources, system, prompt_template, prompt, max_new_tokens, choose, FixedBudget(nodes, depth))
+        stream(loaded, sources, system, prompt_template, prompt, max_new_tokens, choose, most, depth)
     finally:
         sources.close()
 
@@ -150,25 +154,28 @@ def stream(
     prompt: str,
     max_new_tokens: int,
     choose: Chooser,
-    budget: FixedBudget,
+    nodes: int | None,
+    depth: int,
 ) -> None:
     """Print an answer as it is generated, and a line of figures after it."""
+    from dresd_milvus.budget import step_costs
     from dresd_milvus.console import wide_console
     from dresd_milvus.corpus import encode_prompt
     from dresd_milvus.decode import generate as decode
     from dresd_milvus.stream import TokenStream
-    from dresd_milvus.systems import make_drafter
+    from dresd_milvus.systems import budget_of, make_drafter
 
     console = wide_console()
     ids = encode_prompt(model.tokenizer, template, prompt)
-    drafter = make_drafter(system, sources)
+    costs = step_costs(model) if nodes is None and system.startswith("hybrid") else None
+    drafter = make_drafter(system, sources, costs=costs)
     done = decode(
         model.target,
         drafter,
         choose,
         ids,
         max_new_tokens,
-        budget,
+        budget_of(system, nodes, depth),
         watch=TokenStream(model.tokenizer, ids, console),
     )
     console.print()

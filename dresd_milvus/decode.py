@@ -32,7 +32,7 @@ class FixedBudget(NamedTuple):
     """The same budget at every step."""
 
     nodes: int = 16
-    depth: int = 10
+    depth: int = 32
 
 
 class StepRecord(NamedTuple):

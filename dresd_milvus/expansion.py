@@ -100,9 +100,16 @@ class Expansion:
         )
 
     def grow(
-        self, root: int, evidence: Evidence, recycled: Recycled, mixer: Mixer | None, max_nodes: int, max_depth: int
+        self,
+        root: int,
+        evidence: Evidence,
+        recycled: Recycled,
+        mixer: Mixer | None,
+        max_nodes: int,
+        max_depth: int,
+        floor: float = FLOOR,
     ) -> NDArray[np.float64]:
-        """Grow the tree after a root; the reaches [n] of its draft nodes, falling.
+        """Grow the tree after a root; the reaches [n] of its draft nodes, falling, none below the floor.
 
         mixer: what candidates are weighed with; None takes shares for chances, of evidence of one kind.
         """
@@ -110,7 +117,7 @@ class Expansion:
             self._make(max_nodes)
         alive = np.empty((max_nodes + 2) * max(len(evidence.rows), 1), np.int32)
         self.size = _grow(
-            root, max_nodes, max_depth, evidence, recycled, mixer, GRADES,
+            root, max_nodes, max_depth, max(floor, FLOOR), evidence, recycled, mixer, GRADES,
             self._nodes, self._candidates, self._desk, alive,
         )  # fmt: skip
         return self._nodes.reach[1 : self.size]
@@ -119,6 +126,10 @@ class Expansion:
         """The first so many draft nodes as a tree."""
         size = min(nodes + 1, self.size)
         return DraftTree(self._nodes.tokens[:size].copy(), self._nodes.parents[:size].copy(), source)
+
+    def forget(self) -> None:
+        """There is no last tree."""
+        self.size = 0
 
     def learn(self, mixer: Mixer, new: Sequence[int]) -> None:
         """Have the mixer learn what came after the root of the last tree; then that tree is forgotten."""
@@ -132,7 +143,7 @@ def _zeros(kind: Any) -> Any:
 
 
 @compiled
-def _grow(root, max_nodes, max_depth, evidence, recycled, mixer, grades, nodes, candidates, desk, alive):  # type: ignore[no-untyped-def]
+def _grow(root, max_nodes, max_depth, floor, evidence, recycled, mixer, grades, nodes, candidates, desk, alive):  # type: ignore[no-untyped-def]
     """-> how many nodes, the root among them."""
     rows = evidence.rows
     for row in range(len(rows)):
@@ -149,7 +160,7 @@ def _grow(root, max_nodes, max_depth, evidence, recycled, mixer, grades, nodes, 
         nodes.last[node] = made
         for candidate in range(nodes.first[node], made):
             reach = nodes.reach[node] * candidates.chance[candidate]
-            if reach >= FLOOR:
+            if reach >= floor:
                 heapq.heappush(queue, (-reach, candidate))
         if size > max_nodes or len(queue) == 0:
             return size

@@ -34,6 +34,14 @@ PartitionByOption = Annotated[
 
 PartitionsOption = Annotated[int, typer.Option(min=1, max=1024, help="How many, with --partition-by token.")]
 
+DEPTH = 32
+"""Tokens on one path of a draft, where nothing else is asked for."""
+
+NodesOption = Annotated[
+    str, typer.Option(help="Draft nodes a step; auto: 16, and for hybrid as many as pay on this machine, at most 64.")
+]
+DepthOption = Annotated[int, typer.Option(min=0, help="Tokens on one path.")]
+
 SearchOption = Annotated[
     Search, typer.Option(help="Where the store is searched: in a replica, or on the server (by its best plan, or one).")
 ]

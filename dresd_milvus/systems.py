@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from dresd_milvus.budget import StepCosts, Thrift
+from dresd_milvus.decode import FixedBudget
 from dresd_milvus.drafters.base import Drafter, Vanilla
 from dresd_milvus.drafters.dense import NEIGHBOURS, Dense
 from dresd_milvus.drafters.hybrid import Hybrid, Source
@@ -25,6 +27,9 @@ from dresd_milvus.target import HFTarget
 
 SYSTEMS = ("vanilla", "prompt_lookup", "rest", "suffix", "small_lm", "dense", "hybrid")
 """Every system that can be named, the reference first."""
+
+NODES, MOST_NODES = 16, 64
+"""Draft nodes a step for systems that fill what they get, and at most for those that take what pays."""
 
 HYBRID = ("dense", "suffix", "recycling")
 """The parts of the composite; 'hybrid-dense' is the composite without that part."""
@@ -133,14 +138,32 @@ def needs(systems: Sequence[str]) -> set[str]:
     return {wanted[kind] for kind in drafting(systems) if kind in wanted}
 
 
-def make_drafter(system: str, sources: Sources, neighbours: int | None = None) -> Drafter:
-    """The drafter of a system by name; neighbours: hits of a dense search, None for the usual number.
+def budget_of(system: str, nodes: int | None, depth: int) -> FixedBudget:
+    """What a system may draft: so many nodes, or with None the usual: the most for those that take only what pays."""
+    usual = MOST_NODES if system.startswith("hybrid") else NODES
+    return FixedBudget(usual if nodes is None else nodes, depth)
+
+
+def parse_nodes(text: str) -> int | None:
+    """'auto' -> None, '16' -> 16; raises InputError for anything else."""
+    if text == "auto":
+        return None
+    if not text.isdecimal():
+        raise InputError(f"--nodes is a number or 'auto', not '{text}'")
+    return int(text)
+
+
+def make_drafter(
+    system: str, sources: Sources, neighbours: int | None = None, costs: StepCosts | None = None
+) -> Drafter:
+    """The drafter of a system by name; neighbours: hits of a dense search, None for the usual number; costs: what steps
+    cost, for composites to take of their budget only what pays.
 
     Raises InputError for an unknown one and for one that lacks what it needs.
     """
     parts = _parts(system)
     if system.startswith("hybrid"):
-        return Hybrid([_source(part, sources, neighbours) for part in parts], system)
+        return Hybrid([_source(part, sources, neighbours) for part in parts], system, None, costs and Thrift(costs))
     if system == "vanilla":
         return Vanilla()
     if system == "prompt_lookup":

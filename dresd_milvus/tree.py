@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from dresd_milvus.compiled import compiled
+
 Int32 = NDArray[np.int32]
 
 
@@ -50,9 +52,10 @@ class DraftTree:
             raise ValueError("a draft tree needs tokens [N] and parents [N] with N >= 1")
         if len(tokens) == 1 and parents[0] == -1:
             return  # a lone root, the commonest tree of all
-        if parents[0] != -1 or np.any(parents[1:] < 0) or np.any(parents >= np.arange(len(parents))):
+        listed = parents.tolist()
+        if listed[0] != -1 or min(listed[1:]) < 0 or any(parent >= node for node, parent in enumerate(listed)):
             raise ValueError("a draft tree's parents must be -1 for the root and point backwards elsewhere")
-        if np.any(tokens[1:] < 0):
+        if min(tokens[1:].tolist()) < 0:
             raise ValueError("a draft tree holds padding; -1 is never drafted")
         if len(self._children) != len(tokens) - 1:
             raise ValueError("a draft tree's siblings must carry distinct tokens")
@@ -124,18 +127,8 @@ class DraftTree:
 
     @cached_property
     def _lineage(self) -> tuple[NDArray[np.bool_], Int32]:
-        """(ancestors [N, N], depths [N]): climbs from all nodes at once, one level a turn."""
-        size = len(self.tokens)
-        above = np.zeros((size, size), bool)
-        depths = np.zeros(size, np.int32)
-        climbers: Any = np.arange(size)
-        at: Any = np.arange(size)
-        while len(climbers):
-            above[climbers, at] = True
-            at = self.parents[at]
-            climbers, at = climbers[at >= 0], at[at >= 0]
-            depths[climbers] += 1
-        return above, depths
+        """(ancestors [N, N], depths [N])."""
+        return _lineage(self.parents)
 
     def ancestors(self) -> NDArray[np.bool_]:
         """bool [N, N]: row i marks node i and everything above it, which is what node i may attend to."""
@@ -159,6 +152,19 @@ class DraftTree:
             if child is None:
                 return path, pick
             path.append(child)
+
+
+@compiled
+def _lineage(parents: Int32) -> tuple[NDArray[np.bool_], Int32]:
+    """(ancestors bool [N, N], depths int32 [N]) of nodes that come after their parents [N]."""
+    size = len(parents)
+    above, depths = np.zeros((size, size), np.bool_), np.zeros(size, np.int32)
+    for node in range(size):
+        if node > 0:
+            above[node] = above[parents[node]]
+            depths[node] = depths[parents[node]] + 1
+        above[node, node] = True
+    return above, depths
 
 
 def _stacked(tables: Sequence[Int32]) -> Int32:

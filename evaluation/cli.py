@@ -8,10 +8,13 @@ from typing import Annotated
 import typer
 
 from dresd_milvus.options import (
+    DEPTH,
     SEARCH_SECONDS,
+    DepthOption,
     DeviceOption,
     DtypeOption,
     LocalRankOption,
+    NodesOption,
     SearchOption,
     SuffixesOption,
     TimeoutOption,
@@ -63,8 +66,8 @@ def run(
     search: SearchOption = "auto",
     timeout: TimeoutOption = SEARCH_SECONDS,
     half: Annotated[bool, typer.Option("--half", help="Keep a replica's keys in half precision.")] = False,
-    nodes: Annotated[int, typer.Option(min=0, help="Draft nodes a step.")] = 16,
-    depth: Annotated[int, typer.Option(min=0, help="Tokens on one path.")] = 10,
+    nodes: NodesOption = "auto",
+    depth: DepthOption = DEPTH,
     neighbours: Annotated[int | None, typer.Option(min=1, help="Hits of a dense search; default 50.")] = None,
     template: TemplateOption = None,
     skip_long: Annotated[bool, typer.Option("--skip-long", help="Pass over prompts that leave no room.")] = False,
@@ -78,7 +81,7 @@ def run(
     from dresd_milvus.console import Phases
     from dresd_milvus.loading import load_model, pick_device
     from dresd_milvus.ranks import Ranks
-    from dresd_milvus.systems import Sources, Where, drafting, open_sources, parse_systems
+    from dresd_milvus.systems import Sources, Where, drafting, open_sources, parse_nodes, parse_systems
     from evaluation.harness import Options
     from evaluation.prompts import load_suite
     from evaluation.report import print_table
@@ -87,6 +90,7 @@ def run(
     names = parse_systems(systems)
     where = Where(uri, collection, suffixes, draft_model, search, token, half, timeout)
     where.check(names)
+    most = parse_nodes(nodes)
     make_chooser(temperature, top_p, seed)  # refuse bad options before the model is loaded
     ranks = Ranks.join(tp, pick_device(device).type)
     with ranks.together(), Phases(silent=not ranks.first) as phases:
@@ -100,7 +104,7 @@ def run(
             )
         put = ranks.share(lambda: pick_template(template, prompts, sources))
         tokens = max_new_tokens or prompts.max_new_tokens or 128
-        options = Options(tokens, temperature, top_p, seed, nodes, depth, repeats)
+        options = Options(tokens, temperature, top_p, seed, most, depth, repeats)
         drafting_by = (f"draft model {draft_model or 'the sample'}", f"half {half}", f"search timeout {timeout:g}")
         what = Evaluation(prompts, names, put, options, out, replace, neighbours, skip_long, drafting_by)
         try:

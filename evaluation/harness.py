@@ -11,7 +11,9 @@ from dresd_milvus.decode import FixedBudget, Generation, generate
 from dresd_milvus.drafters.base import Drafter
 from dresd_milvus.errors import InputError
 from dresd_milvus.loading import LoadedModel
+from dresd_milvus.options import DEPTH
 from dresd_milvus.ranks import chooser_for
+from dresd_milvus.systems import budget_of
 from evaluation.lossless import first_difference, gap_at
 from evaluation.metrics import Record
 from evaluation.prompts import Conversation, Prompt
@@ -25,20 +27,19 @@ LARGEST_GAP = 1e9
 @dataclass(frozen=True)
 class Options:
     """How texts are generated. temperature 0 is greedy; prompt i of a suite samples with seed + i; repeats: how often
-    everything is generated, for its time.
+    everything is generated, for its time. nodes: draft nodes a step, None for what each system usually gets.
     """
 
     max_new_tokens: int = 128
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0
-    nodes: int = 16
-    depth: int = 10
+    nodes: int | None = None
+    depth: int = DEPTH
     repeats: int = 1
 
-    @property
-    def budget(self) -> FixedBudget:
-        return FixedBudget(self.nodes, self.depth)
+    def budget(self, system: str) -> FixedBudget:
+        return budget_of(system, self.nodes, self.depth)
 
     def chooser(self, index: int) -> Chooser:
         return make_chooser(self.temperature, self.top_p, self.seed + index)
@@ -118,7 +119,9 @@ class Harness:
             answers.append(self.model.tokenizer.decode(kept, skip_special_tokens=True))
 
     def _generate(self, drafter: Drafter, ids: list[int], choose: Chooser, tokens: int) -> Generation:
-        return generate(self.model.target, drafter, chooser_for(drafter, choose), ids, tokens, self.options.budget)
+        return generate(
+            self.model.target, drafter, chooser_for(drafter, choose), ids, tokens, self.options.budget(drafter.name)
+        )
 
     def _difference(
         self,

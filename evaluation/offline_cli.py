@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from dresd_milvus.options import (
+    DEPTH,
     SEARCH_SECONDS,
     DeviceOption,
     DtypeOption,
@@ -43,7 +44,7 @@ def intrinsic(
     limit: Annotated[int, typer.Option(min=1, help="Texts at most.")] = 200,
     positions: Annotated[int, typer.Option(min=1, help="Where drafters are asked, in all texts together.")] = 3000,
     nodes: NodesOption = "4,8,16,32",
-    depth: DepthOption = 10,
+    depth: DepthOption = 16,
     vary: Annotated[
         list[str] | None,
         typer.Option(help="layer=, dim=, neighbours=, continuation= or store= (shares): stores made in memory."),
@@ -161,7 +162,7 @@ def replay(
     suffixes: SuffixesOption = None,
     systems: Annotated[str, typer.Option(help="Which, by comma; vanilla always runs.")] = "prompt_lookup,dense",
     nodes: Annotated[int, typer.Option(min=0, help="Draft nodes a step.")] = 16,
-    depth: DepthOption = 10,
+    depth: DepthOption = DEPTH,
     neighbours: Annotated[int | None, typer.Option(min=1, help="Hits of a dense search; default 50.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for records, summary and report.")] = Path("runs/replay"),
     search: SearchOption = "auto",

@@ -89,6 +89,8 @@ def about_suite(name: str) -> dict[str, Any]:
 
 def _named(name: str, path: Path | None, limit: int | None) -> Suite:
     about = about_suite(name)
+    if path is None and "file" in about:
+        path = SUITES[name].with_name(about["file"])
     if path is None and "hub" not in about:
         raise InputError(f"the suite {name} is not on the hub; download it and give --suite {name}=FILE")
     if path is not None and not (path.exists() and kind_of(path)):

@@ -90,7 +90,7 @@ def record(
     texts: list[Recorded] = []
     for index, prompt in enumerate(prompts):
         ids = conversation.begin(prompt.text)
-        done = generate(model.target, Vanilla(), options.chooser(index), ids, options.max_new_tokens, options.budget)
+        done = generate(model.target, Vanilla(), options.chooser(index), ids, options.max_new_tokens, FixedBudget())
         text = read_text(model.target, prompt, ids + done.tokens, len(ids), done.reason == "eos")
         texts.append(text)
         content = {name: getattr(text, name) for name in ("states", "likely", "log_likely")}

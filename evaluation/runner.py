@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from dresd_milvus.budget import step_costs
 from dresd_milvus.corpus import Template
 from dresd_milvus.errors import InputError
 from dresd_milvus.loading import LoadedModel
@@ -63,7 +64,12 @@ def run_evaluation(
         if not prompts:
             raise InputError(f"no prompt of {what.suite.name} leaves room for {what.options.max_new_tokens} tokens")
     check_lengths(model, conversation, prompts)
-    made = [make_drafter(name, sources, what.neighbours) if ranks.first else None for name in what.systems]
+    # With a budget of their own choice, composites must know what steps cost; where it is given, they fill it.
+    costs = None
+    if what.options.nodes is None and any(name.startswith("hybrid") for name in what.systems):
+        progress.phase("timing steps by draft nodes", None, "")
+        costs = step_costs(model, ranks)
+    made = [make_drafter(name, sources, what.neighbours, costs) if ranks.first else None for name in what.systems]
     drafters = [ranks.lockstep(drafter, name) for drafter, name in zip(made, what.systems, strict=True)]
     harness = Harness(model, drafters, conversation, prompts, what.options)
     settings = _settings(what, model, sources, ranks)
@@ -83,7 +89,7 @@ def run_evaluation(
     if results is None:
         return {}
     progress.phase("writing the report", None, "")
-    about = {**sources.about(), "provenance": provenance(model, settings)}
+    about = {**sources.about(), "step_ms": costs.ms if costs else None, "provenance": provenance(model, settings)}
     return write_results(results.folder, what.suite.name, what.systems, results.records, about)
 
 

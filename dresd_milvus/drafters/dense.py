@@ -23,6 +23,7 @@ class Dense(PathDrafter):
     """
 
     name = "dense"
+    dear = True
 
     def __init__(
         self, store: ContinuationStore, projection: Projection, neighbours: int = NEIGHBOURS, sharpness: float = 10.0
@@ -47,11 +48,13 @@ class Dense(PathDrafter):
         if context.hidden is None:
             return np.empty((0, 0), np.int32), np.empty(0, np.float32)
         root = context.tokens[-1]
-        query = self.projection(context.hidden[None]).cpu().numpy()
-        hits = self.store.search(query, np.array([root]), self.neighbours)
+        hits = self.store.search(self.projection.query(context.hidden), np.array([root]), self.neighbours)
         # Whatever the store's filter let through, a continuation that does not begin with the root is no draft.
-        usable = hits.continuations[0, :, 0] == root
-        return hits.continuations[0, usable, 1:], hits.scores[0, usable]
+        continuations, scores = hits.continuations[0], hits.scores[0]
+        usable = continuations[:, 0] == root
+        if not usable.all():
+            continuations, scores = continuations[usable], scores[usable]
+        return continuations[:, 1:], scores
 
     def _votes(self, scores: NDArray[np.float32]) -> NDArray[np.float64]:
         return np.exp(self.sharpness * (scores - scores.max(initial=-np.inf))).astype(np.float64)

@@ -26,6 +26,7 @@ class Matches:
     """
 
     name = "suffix"
+    dear = False
 
     def __init__(self, store: SuffixStore | None, longest: int = LONGEST, most: int = MOST) -> None:
         self.store, self.longest, self.most = store, longest, most

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
+from dresd_milvus.compiled import compiled
 from dresd_milvus.drafters.base import Context, Step
 from dresd_milvus.evidence import Evidence
 from dresd_milvus.expansion import Recycled
+from dresd_milvus.tree import Int32
 
 SUCCESSORS = 8
 """Tokens remembered of each distribution, as published."""
@@ -22,6 +26,7 @@ class Recycling:
     """
 
     name = "recycling"
+    dear = False
 
     def __init__(self) -> None:
         self.recycled = Recycled.nothing(width=SUCCESSORS)
@@ -41,9 +46,22 @@ class Recycling:
             self.recycled = Recycled.nothing(vocabulary, SUCCESSORS)
         # Of the walked path the nodes that are part of the text: where it was cut, fewer than were walked.
         path = list(step.path[: len(step.new)])
-        walked = logits[path].float()
-        top = walked.topk(SUCCESSORS)
-        likely = (top.values - walked.logsumexp(-1, keepdim=True)).exp()
-        seen = step.tree.tokens[path]
-        self.recycled.successors[seen] = top.indices.cpu().numpy().astype(np.int32)
-        self.recycled.likely[seen] = likely.cpu().numpy()
+        with torch.inference_mode():
+            walked = logits[path].float().softmax(-1).cpu().numpy()
+        _remember(walked, step.tree.tokens[path], self.recycled)
+
+
+@compiled
+def _remember(walked: NDArray[np.float32], tokens: Int32, recycled: Recycled) -> None:
+    """Put down the most likely successors of these tokens [N], by the probabilities after them [N, V]."""
+    last = recycled.successors.shape[1] - 1
+    for row in range(len(walked)):
+        best, likely = recycled.successors[tokens[row]], recycled.likely[tokens[row]]
+        likely[:] = -1
+        for successor in range(walked.shape[1]):
+            probability, place = walked[row, successor], last
+            if probability > likely[last]:
+                while place > 0 and probability > likely[place - 1]:
+                    likely[place], best[place] = likely[place - 1], best[place - 1]
+                    place -= 1
+                likely[place], best[place] = probability, successor

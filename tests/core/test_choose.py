@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare, kstest
 from transformers import TopPLogitsWarper
 
-from dresd_milvus.choose import Greedy, Sampler, make_chooser, top_p_filter
+from dresd_milvus.choose import Greedy, Sampler, make_chooser
 from dresd_milvus.errors import InputError
 
 LOGITS = torch.tensor([2.0, 1.0, 0.5, 0.0, -1.0, -3.0])
@@ -31,6 +31,11 @@ def nucleus(logits: np.ndarray, top_p: float) -> set[int]:
         kept.add(int(token))
         total += probabilities[token]
     return kept
+
+
+def top_p_filter(logits: torch.Tensor, top_p: float) -> torch.Tensor:
+    """What is left of the logits [V] by the sampler's scores: -inf outside the nucleus."""
+    return torch.where(torch.isfinite(Sampler(1.0, top_p).scores(logits, 0)), logits, -torch.inf)
 
 
 def kept_tokens(filtered: torch.Tensor) -> set[int]:
@@ -94,7 +99,10 @@ def test_top_p_filter_keeps_the_smallest_nucleus(seed, size, top_p, scale):
     filtered = top_p_filter(logits, top_p)
     kept = kept_tokens(filtered)
     assert kept == nucleus(logits.numpy(), top_p) or top_p >= 1 - 1e-9  # rounding decides about the last crumbs
-    assert torch.equal(filtered[sorted(kept)], logits[sorted(kept)]), "what is kept is not changed"
+    scores = Sampler(0.5, top_p, seed=3).scores(logits, 9)
+    inside = torch.isfinite(scores)
+    expected = ((logits - logits.max()) / 0.5 + Sampler(seed=3).noise(size, 9))[inside]
+    assert torch.allclose(scores[inside], expected), "a score is the log-probability with the position's noise"
     assert int(logits.argmax()) in kept
 
 

@@ -90,7 +90,9 @@ def test_what_came_is_believed_more_and_what_did_not_less() -> None:
     for _ in range(200):
         expansion.grow(0, evidence, Recycled.nothing(), mixer, 8, 2)
         tree, reach = expansion.tree(8, "x"), expansion._nodes.reach
-        chances.append({int(t): float(r) for t, r, p in zip(tree.tokens[1:], reach[1:], tree.parents[1:]) if p == 0})
+        chances.append(
+            {int(t): float(r) for t, r, p in zip(tree.tokens[1:], reach[1:], tree.parents[1:], strict=False) if p == 0}
+        )
         expansion.learn(mixer, [1, 2, 7])
     assert chances[-1][1] > 0.9 > chances[0][1]
     assert chances[-1].get(3, 0.0) < chances[0][3] / 2

@@ -1,0 +1,212 @@
+"""What a draft is worth: verify costs measured on this machine, and tokens per millisecond as the measure of all.
+
+A node costs what it adds to the forward pass and earns its reach (see `expansion`). Over a whole text the rate, tokens
+per millisecond, is highest if every step takes the tree that maximises tokens - rate * milliseconds (the ratio of two
+sums is maximised by Dinkelbach's parametric form, 1967). The same balance says whether a source is worth asking, and
+whether to draft at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dresd_milvus.loading import LoadedModel
+from dresd_milvus.ranks import Ranks
+from dresd_milvus.target import HFTarget
+from dresd_milvus.tree import DraftTree
+
+TIMED = (0, 1, 2, 4, 8, 12, 16, 24, 32, 48, 64)
+"""Draft nodes of the steps that are timed."""
+
+TIMES, LENGTH = 9, 128
+"""How often each is timed, and after how many tokens of text."""
+
+
+class StepCosts(NamedTuple):
+    """ms: milliseconds of verifying a tree by its draft nodes, at least two sizes."""
+
+    ms: dict[int, float]
+
+    def of(self, nodes: int) -> float:
+        """Between the sizes that were timed linear, beyond them as the last two go on."""
+        at = sorted(self.ms)
+        if nodes > at[-1]:
+            slope = (self.ms[at[-1]] - self.ms[at[-2]]) / (at[-1] - at[-2])
+            return self.ms[at[-1]] + max(slope, 0.0) * (nodes - at[-1])
+        return float(np.interp(nodes, at, [self.ms[n] for n in at]))
+
+    def extra(self, most: int) -> NDArray[np.float64]:
+        """float64 [most + 1]: what so many nodes cost more than none; never less than fewer do."""
+        return np.maximum.accumulate([max(self.of(nodes) - self.of(0), 0.0) for nodes in range(most + 1)])
+
+
+def measure_costs(target: HFTarget) -> StepCosts:
+    """Time the target's steps by their draft nodes, one size after another in turns; medians. Its text is forgotten."""
+    found: dict[int, list[float]] = {nodes: [] for nodes in TIMED}
+    length = min(LENGTH, target.context // 2)
+    for turn in range(TIMES + 1):
+        target.prefill([1] * length)
+        for nodes, times in found.items():
+            # Two children a node: as deep and as wide as drafts are.
+            parents = np.concatenate([[-1], np.arange(nodes) // 2]).astype(np.int32)
+            tree = DraftTree(np.arange(1, nodes + 2, dtype=np.int32) % max(target.vocab_size, 2), parents)
+            begun = perf_counter()
+            target.verify(tree)
+            if turn:
+                times.append(1e3 * (perf_counter() - begun))
+    return StepCosts({nodes: round(median(times), 4) for nodes, times in found.items()})
+
+
+def step_costs(model: LoadedModel, ranks: Ranks | None = None) -> StepCosts:
+    """What steps of this model cost here: as measured before, else measured now and kept in the user's cache.
+
+    Every rank of the model calls it; rank 0's figures are given to all.
+    """
+    ranks = ranks or Ranks()
+    file = _file(model, ranks.world)
+    known = ranks.share(lambda: _kept(file))
+    if known is None:
+        measured = measure_costs(model.target)
+        known = ranks.share(lambda: measured)
+        if ranks.first:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            part = file.with_suffix(f".{os.getpid()}.part")
+            part.write_text(json.dumps(known.ms))
+            part.replace(file)
+    return known
+
+
+def _kept(file: Path) -> StepCosts | None:
+    try:
+        return StepCosts({int(nodes): float(ms) for nodes, ms in json.loads(file.read_text()).items()})
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def _file(model: LoadedModel, ranks: int) -> Path:
+    """Named after all that costs depend on."""
+    target = model.target
+    device = torch.cuda.get_device_name(target.device) if target.device.type == "cuda" else "cpu"
+    about = (model.fingerprint, str(target.dtype), device, torch.get_num_threads(), torch.__version__, ranks)
+    name = hashlib.sha256(repr(about).encode()).hexdigest()[:16]
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return caches / "dresd-milvus" / "costs" / f"{name}.json"
+
+
+FORGET = 0.97
+"""What the past counts at each step in the rate."""
+
+SLOWLY = 0.1
+"""How far an estimate follows what was just seen."""
+
+MOST_TRUSTED = 3.0
+"""A step counts at most so many times what was hoped of it."""
+
+PATIENCE = 6
+"""Steps that draft before drafting may be given up, and steps of a trial after a pause."""
+
+LONGEST_PAUSE = 64
+"""Steps without a draft between trials."""
+
+SOMETIMES = 24
+"""A source that does not pay is asked at one in so many chances; one that pays is weighed at as many."""
+
+
+class Thrift:
+    """Spends time where it pays; told of every step.
+
+    costs: of verifying. A step's work outside the target counts too.
+    """
+
+    def __init__(self, costs: StepCosts, most: int = 128) -> None:
+        self.plain = costs.of(0)
+        self._extra = costs.extra(most)
+        self._tokens, self._time = 1.0, self.plain
+        self._cheapest = float((self._extra[1:] / np.arange(1, most + 1)).min())
+        self._hoped = self._had = 10.0
+        self._gains: dict[tuple[str, int], float] = {}
+        self._prices: dict[str, float] = {}
+        self._chances: dict[tuple[str, int], int] = {}
+        self.begin()
+        self._pause = 4
+
+    def begin(self) -> None:
+        """A text begins: what the last one was like says little."""
+        self._pause, self._left, self._drafted, self._net = 4, 0, 0, 0.0
+
+    @property
+    def rate(self) -> float:
+        """Tokens per millisecond, lately; at least those of plain decoding."""
+        return max(self._tokens / self._time, 1 / self.plain)
+
+    @property
+    def _trust(self) -> float:
+        """What came of what was hoped for: chances that are multiplied along a path come out a little low."""
+        return max(self._had / self._hoped, 1 / MOST_TRUSTED)
+
+    def profits(self, reach: NDArray[np.float64]) -> NDArray[np.float64]:
+        """float64 [n + 1]: what 0 ... n nodes of these reaches, falling, earn less what they cost, in tokens."""
+        earned = self._trust * np.concatenate([[0.0], np.cumsum(reach)])
+        return earned - self.rate * self._extra[: len(earned)]
+
+    @property
+    def floor(self) -> float:
+        """A node that is less likely to be reached does not pay."""
+        return 0.5 * self.rate * self._cheapest / self._trust
+
+    def drafts(self) -> bool:
+        """Whether this step drafts."""
+        self._left = max(self._left - 1, 0)
+        return self._left == 0
+
+    def asks(self, source: str, case: int) -> bool:
+        """Whether a source is worth asking in such a case (any small number that tells cases apart)."""
+        key = (source, case)
+        self._chances[key] = self._chances.get(key, 0) + 1
+        if key not in self._gains or self._chances[key] % SOMETIMES == 0:
+            return True
+        return self._gains[key] > self.rate * self._prices[source]
+
+    def weighs(self, source: str, case: int) -> bool:
+        """Whether it is time to compare drafts with and without the source."""
+        return (source, case) not in self._gains or self._chances[(source, case)] % SOMETIMES == 0
+
+    def weighed(self, source: str, case: int, gain: float) -> None:
+        """By how many tokens the source has made a draft better."""
+        key = (source, case)
+        self._gains[key] = self._gains[key] + 2 * SLOWLY * (gain - self._gains[key]) if key in self._gains else gain
+
+    def paid(self, source: str, milliseconds: float) -> None:
+        """What asking a source took."""
+        price = self._prices.get(source, milliseconds)
+        self._prices[source] = price + SLOWLY * (min(milliseconds, 4 * price) - price)
+
+    def stepped(self, tokens: int, expected: float | None, milliseconds: float) -> None:
+        """A step gave so many tokens and took so long, all its parts together; expected: draft tokens that were hoped
+        for, None where there was no draft to hope for."""
+        self._tokens = FORGET * self._tokens + tokens
+        self._time = FORGET * self._time + milliseconds
+        if expected is None:
+            # What plain decoding takes here and now: texts grow, and machines slow down.
+            self.plain += SLOWLY * (min(milliseconds, 2 * self.plain) - self.plain)
+            return
+        self._hoped = FORGET * self._hoped + expected
+        self._had = FORGET * self._had + min(tokens - 1, MOST_TRUSTED * expected)
+        self._drafted += 1
+        net = tokens - milliseconds / self.plain
+        self._net += max(SLOWLY, 1 / self._drafted) * (net - self._net)
+        if self._net > 0:
+            self._pause = 4
+        elif self._drafted >= PATIENCE:
+            self._pause = min(2 * self._pause, LONGEST_PAUSE)
+            self._left, self._drafted, self._net = self._pause + 1, 0, 0.0
