@@ -25,7 +25,7 @@ from dresd_milvus.ranks import Ranks
 from dresd_milvus.target import HFTarget
 from dresd_milvus.tree import DraftTree
 
-TIMED = (0, 1, 2, 4, 8, 12, 16, 24, 32, 48, 64)
+TIMED = (0, 8, 16, 32, 64)
 """Draft nodes of the steps that are timed."""
 
 TIMES, LENGTH = 9, 128
@@ -45,18 +45,15 @@ class StepCosts(NamedTuple):
             return self.ms[at[-1]] + max(slope, 0.0) * (nodes - at[-1])
         return float(np.interp(nodes, at, [self.ms[n] for n in at]))
 
-    def extra(self, most: int) -> NDArray[np.float64]:
-        """float64 [most + 1]: what so many nodes cost more than none; never less than fewer do."""
-        return np.maximum.accumulate([max(self.of(nodes) - self.of(0), 0.0) for nodes in range(most + 1)])
-
 
 def measure_costs(target: HFTarget) -> StepCosts:
     """Time the target's steps by their draft nodes, one size after another in turns; medians. Its text is forgotten."""
     found: dict[int, list[float]] = {nodes: [] for nodes in TIMED}
-    length = min(LENGTH, target.context // 2)
+    length = min(LENGTH, target.context // 4)
     for turn in range(TIMES + 1):
-        target.prefill([1] * length)
-        for nodes, times in found.items():
+        for step, (nodes, times) in enumerate(found.items()):
+            # Texts grow: no two steps of decoding have the same shapes.
+            target.prefill([1] * (length + len(found) * turn + step))
             # Two children a node: as deep and as wide as drafts are.
             parents = np.concatenate([[-1], np.arange(nodes) // 2]).astype(np.int32)
             tree = DraftTree(np.arange(1, nodes + 2, dtype=np.int32) % max(target.vocab_size, 2), parents)
@@ -109,14 +106,20 @@ FORGET = 0.97
 SLOWLY = 0.1
 """How far an estimate follows what was just seen."""
 
+PROMISES = np.array([0.25, 0.5, 1.0, 2.0, 4.0])
+"""Drafts are told apart by the expected accepted length of their first eight nodes."""
+
+USUAL, CLEARLY = 16, 0.2
+"""The size to begin with, and by how many tokens another must be better than the usual one."""
+
 MOST_TRUSTED = 3.0
 """A step counts at most so many times what was hoped of it."""
 
-PATIENCE = 6
+PATIENCE, TRIAL = 6, 2
 """Steps that draft before drafting may be given up, and steps of a trial after a pause."""
 
-LONGEST_PAUSE = 64
-"""Steps without a draft between trials."""
+SHORTEST_PAUSE, LONGEST_PAUSE = 8, 64
+"""Steps without a draft between trials: doubled each time."""
 
 SOMETIMES = 24
 """A source that does not pay is asked at one in so many chances; one that pays is weighed at as many."""
@@ -125,24 +128,30 @@ SOMETIMES = 24
 class Thrift:
     """Spends time where it pays; told of every step.
 
-    costs: of verifying. A step's work outside the target counts too.
+    costs: of verifying, as measured before; what is seen while decoding corrects them.
     """
 
-    def __init__(self, costs: StepCosts, most: int = 128) -> None:
-        self.plain = costs.of(0)
-        self._extra = costs.extra(most)
+    def __init__(self, costs: StepCosts) -> None:
+        self._sizes = np.array(sorted(costs.ms))
+        self._ms = np.maximum.accumulate([costs.ms[size] for size in self._sizes.tolist()])
         self._tokens, self._time = 1.0, self.plain
-        self._cheapest = float((self._extra[1:] / np.arange(1, most + 1)).min())
-        self._hoped = self._had = 10.0
+        self._hoped = self._had = np.full(len(PROMISES) + 1, 10.0)
+        self._promise = 0
+        self._profits = np.where(self._sizes == USUAL, 0.2, 0.0)  # until it is known better
         self._gains: dict[tuple[str, int], float] = {}
         self._prices: dict[str, float] = {}
         self._chances: dict[tuple[str, int], int] = {}
         self.begin()
-        self._pause = 4
 
     def begin(self) -> None:
         """A text begins: what the last one was like says little."""
-        self._pause, self._left, self._drafted, self._net = 4, 0, 0, 0.0
+        self._pause, self._patience = SHORTEST_PAUSE, PATIENCE
+        self._left, self._drafted, self._net = 0, 0, 0.0
+
+    @property
+    def plain(self) -> float:
+        """Milliseconds of a step without a draft."""
+        return float(self._ms[0])
 
     @property
     def rate(self) -> float:
@@ -151,18 +160,30 @@ class Thrift:
 
     @property
     def _trust(self) -> float:
-        """What came of what was hoped for: chances that are multiplied along a path come out a little low."""
-        return max(self._had / self._hoped, 1 / MOST_TRUSTED)
-
-    def profits(self, reach: NDArray[np.float64]) -> NDArray[np.float64]:
-        """float64 [n + 1]: what 0 ... n nodes of these reaches, falling, earn less what they cost, in tokens."""
-        earned = self._trust * np.concatenate([[0.0], np.cumsum(reach)])
-        return earned - self.rate * self._extra[: len(earned)]
+        """What came of what was hoped for of drafts that promised as much as the last one: where little is promised,
+        chances come out low."""
+        return max(float(self._had[self._promise] / self._hoped[self._promise]), 1 / MOST_TRUSTED)
 
     @property
-    def floor(self) -> float:
-        """A node that is less likely to be reached does not pay."""
-        return 0.5 * self.rate * self._cheapest / self._trust
+    def usual(self) -> int:
+        """The size that has paid best of late."""
+        return int(self._sizes[int(self._profits.argmax())])
+
+    def weigh(self, reach: NDArray[np.float64]) -> tuple[int, float]:
+        """Of draft nodes of these reaches [n], falling, how many to take, and what they earn less what they cost, in
+        tokens.
+
+        One of the sizes that were timed, and the usual one unless another is clearly better: a processor's libraries
+        are slower at a size that is new to them.
+        """
+        self._promise = int(np.searchsorted(PROMISES, reach[:8].sum()))
+        earned = self._trust * np.concatenate([[0.0], np.cumsum(reach)])
+        profits = earned[np.minimum(self._sizes, len(reach))] - self.rate * (self._ms - self._ms[0])
+        self._profits += SLOWLY / 4 * (profits - self._profits)
+        usual, best = int(self._profits.argmax()), int(profits.argmax())
+        if profits[best] - profits[usual] < CLEARLY:
+            best = usual
+        return int(self._sizes[best]), float(profits[best])
 
     def drafts(self) -> bool:
         """Whether this step drafts."""
@@ -191,22 +212,33 @@ class Thrift:
         price = self._prices.get(source, milliseconds)
         self._prices[source] = price + SLOWLY * (min(milliseconds, 4 * price) - price)
 
-    def stepped(self, tokens: int, expected: float | None, milliseconds: float) -> None:
-        """A step gave so many tokens and took so long, all its parts together; expected: draft tokens that were hoped
-        for, None where there was no draft to hope for."""
+    def stepped(self, tokens: int, nodes: int, waited: float, milliseconds: float) -> None:
+        """A step gave so many tokens for a draft of so many nodes; the target took so long, and all of the step.
+
+        A machine that is slower than it was is so at all sizes: they all follow a little, and this size more.
+        """
         self._tokens = FORGET * self._tokens + tokens
         self._time = FORGET * self._time + milliseconds
-        if expected is None:
-            # What plain decoding takes here and now: texts grow, and machines slow down.
-            self.plain += SLOWLY * (min(milliseconds, 2 * self.plain) - self.plain)
-            return
-        self._hoped = FORGET * self._hoped + expected
-        self._had = FORGET * self._had + min(tokens - 1, MOST_TRUSTED * expected)
+        size = int(np.searchsorted(self._sizes, nodes))
+        if size < len(self._sizes) and self._sizes[size] == nodes:
+            slower = min(max(waited / self._ms[size], 0.5), 2.0) - 1
+            self._ms *= 1 + slower * SLOWLY / 4
+            self._ms[size] *= 1 + slower * SLOWLY / 2
+
+    def drafted(self, nodes: int, expected: float, accepted: int, own: float) -> None:
+        """What a draft was: its nodes, the tokens that were hoped for and those that came, and the milliseconds that
+        making it and learning from it took.
+
+        What it cost is reckoned by these and the costs of nodes, not by the step's time, which varies by more.
+        """
+        self._hoped[self._promise] = FORGET * self._hoped[self._promise] + expected
+        self._had[self._promise] = FORGET * self._had[self._promise] + min(accepted, MOST_TRUSTED * expected)
+        extra = float(np.interp(nodes, self._sizes, self._ms)) - self.plain
+        net = accepted - (own + max(extra, 0.0)) / self.plain
         self._drafted += 1
-        net = tokens - milliseconds / self.plain
         self._net += max(SLOWLY, 1 / self._drafted) * (net - self._net)
         if self._net > 0:
-            self._pause = 4
-        elif self._drafted >= PATIENCE:
-            self._pause = min(2 * self._pause, LONGEST_PAUSE)
+            self._pause, self._patience = SHORTEST_PAUSE, PATIENCE
+        elif self._drafted >= self._patience:
             self._left, self._drafted, self._net = self._pause + 1, 0, 0.0
+            self._pause, self._patience = min(2 * self._pause, LONGEST_PAUSE), TRIAL

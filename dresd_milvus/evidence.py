@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dresd_milvus.compiled import compiled
 from dresd_milvus.tree import Int32
 
 
@@ -59,28 +59,57 @@ class Evidence(NamedTuple):
     weights: NDArray[np.float64]
 
     @classmethod
-    def of(cls, kind: Kind, rows: Int32, quality: NDArray[np.integer], weights: NDArray[np.floating]) -> Evidence:
-        """Rows of one kind."""
-        kinds = np.full(len(rows), kind, np.int8)
-        return cls(rows, kinds, np.minimum(quality, BEST - 1).astype(np.int32), weights.astype(np.float64))
+    def room(cls, rows: int, depth: int) -> Evidence:
+        """To be filled."""
+        quality, weights = np.empty(rows, np.int32), np.empty(rows)
+        return cls(np.empty((rows, depth), np.int32), np.empty(rows, np.int8), quality, weights)
 
-    @classmethod
-    def join(cls, parts: Sequence[Evidence], depth: int) -> Evidence:
-        """All of them in one table of `depth` columns."""
-        rows = np.full((sum(len(part.rows) for part in parts), depth), -1, np.int32)
-        at = 0
-        for part in parts:
-            width = min(depth, part.rows.shape[1])
-            rows[at : at + len(part.rows), :width] = part.rows[:, :width]
-            at += len(part.rows)
-        if not parts:
-            return cls(rows, np.empty(0, np.int8), np.empty(0, np.int32), np.empty(0))
-        return cls(
-            rows,
-            np.concatenate([part.kinds for part in parts]),
-            np.concatenate([part.quality for part in parts]),
-            np.concatenate([part.weights for part in parts]),
-        )
+    def part(self, begin: int, end: int) -> Evidence:
+        """The rows from begin to end, not copied."""
+        part = slice(begin, end)
+        return Evidence(self.rows[part], self.kinds[part], self.quality[part], self.weights[part])
+
+
+class Table:
+    """Where the sources of one draft put what they know; used again for the next, so that a step allocates nothing."""
+
+    def __init__(self) -> None:
+        self._whole = Evidence.room(512, 64)
+        self.size = 0
+
+    def clear(self) -> None:
+        self.size = 0
+
+    def add(self, kind: Kind, rows: Int32, depth: int, quality: int) -> None:
+        """Rows [R, L] of one kind and quality that weigh alike, to this depth."""
+        _fill(self.make_room(len(rows), depth), rows, depth, int(kind), min(quality, BEST - 1))
+
+    def make_room(self, rows: int, depth: int) -> Evidence:
+        """So many more rows of at least this depth, to be filled; what they hold beyond it is not looked at."""
+        begin, end = self.size, self.size + rows
+        have, width = self._whole.rows.shape
+        if end > have or depth > width:
+            grown = Evidence.room(max(2 * have, end), max(width, depth))
+            grown.rows[:begin, :width] = self._whole.rows[:begin]
+            grown.kinds[:begin] = self._whole.kinds[:begin]
+            grown.quality[:begin] = self._whole.quality[:begin]
+            grown.weights[:begin] = self._whole.weights[:begin]
+            self._whole = grown
+        self.size = end
+        return self._whole.part(begin, end)
+
+    @property
+    def evidence(self) -> Evidence:
+        """All that was put down."""
+        return self._whole.part(0, self.size)
+
+
+@compiled
+def _fill(into: Evidence, rows: Int32, depth: int, kind: int, quality: int) -> None:
+    for row in range(len(rows)):
+        into.kinds[row], into.quality[row], into.weights[row] = kind, quality, 1.0
+        for at in range(depth):
+            into.rows[row, at] = rows[row, at] if at < rows.shape[1] else -1
 
 
 def _grades() -> NDArray[np.int8]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from dresd_milvus.compiled import compiled
 from dresd_milvus.evidence import DEEPEST, GRADES, KINDS, Evidence, Kind
-from dresd_milvus.mixing import Mixer, cell, follow, mixed, truth
+from dresd_milvus.mixing import BESTS, LARGEST, Mixer, cell, follow, mixed, truth
 from dresd_milvus.tree import DraftTree, Int32
 
 CANDIDATES = 48
@@ -45,8 +45,8 @@ class Recycled(NamedTuple):
 
 class _Nodes(NamedTuple):
     """tokens, parents, depths: int32 [N]; reach: float64 [N]; first, last: int32 [N], its candidates; rows: int32
-    [N, 2], where those of the evidence that go through it begin and end in `alive`; weights: int32 [N], the set its
-    candidates are mixed with."""
+    [N, 2], where those of the evidence that go through it begin and end in `alive`; weights, curve: int32 [N], what its
+    candidates are mixed with and read off."""
 
     tokens: Int32
     parents: Int32
@@ -56,6 +56,7 @@ class _Nodes(NamedTuple):
     last: Int32
     rows: Int32
     weights: Int32
+    curve: Int32
 
 
 class _Candidates(NamedTuple):
@@ -91,9 +92,8 @@ class Expansion:
         many = (nodes + 1) * CANDIDATES
         ints, floats = _zeros(np.int32), _zeros(np.float64)
         size = nodes + 1
-        self._nodes = _Nodes(
-            ints(size), ints(size), ints(size), floats(size), ints(size), ints(size), ints(size, 2), ints(size)
-        )
+        lists = {name: ints(size) for name in _Nodes._fields}
+        self._nodes = _Nodes(**{**lists, "reach": floats(size), "rows": ints(size, 2)})
         self._candidates = _Candidates(ints(many), ints(many), floats(many), floats(many), ints(many, KINDS))
         self._desk = _Desk(
             ints(SLOTS, 2), floats(CANDIDATES, KINDS), ints(CANDIDATES, KINDS), floats(KINDS), ints(KINDS), ints(KINDS)
@@ -107,9 +107,8 @@ class Expansion:
         mixer: Mixer | None,
         max_nodes: int,
         max_depth: int,
-        floor: float = FLOOR,
     ) -> NDArray[np.float64]:
-        """Grow the tree after a root; the reaches [n] of its draft nodes, falling, none below the floor.
+        """Grow the tree after a root; the reaches [n] of its draft nodes, falling.
 
         mixer: what candidates are weighed with; None takes shares for chances, of evidence of one kind.
         """
@@ -117,7 +116,7 @@ class Expansion:
             self._make(max_nodes)
         alive = np.empty((max_nodes + 2) * max(len(evidence.rows), 1), np.int32)
         self.size = _grow(
-            root, max_nodes, max_depth, max(floor, FLOOR), evidence, recycled, mixer, GRADES,
+            root, max_nodes, max_depth, evidence, recycled, mixer, GRADES,
             self._nodes, self._candidates, self._desk, alive,
         )  # fmt: skip
         return self._nodes.reach[1 : self.size]
@@ -143,7 +142,7 @@ def _zeros(kind: Any) -> Any:
 
 
 @compiled
-def _grow(root, max_nodes, max_depth, floor, evidence, recycled, mixer, grades, nodes, candidates, desk, alive):  # type: ignore[no-untyped-def]
+def _grow(root, max_nodes, max_depth, evidence, recycled, mixer, grades, nodes, candidates, desk, alive):  # type: ignore[no-untyped-def]
     """-> how many nodes, the root among them."""
     rows = evidence.rows
     for row in range(len(rows)):
@@ -160,7 +159,7 @@ def _grow(root, max_nodes, max_depth, floor, evidence, recycled, mixer, grades, 
         nodes.last[node] = made
         for candidate in range(nodes.first[node], made):
             reach = nodes.reach[node] * candidates.chance[candidate]
-            if reach >= floor:
+            if reach >= FLOOR:
                 heapq.heappush(queue, (-reach, candidate))
         if size > max_nodes or len(queue) == 0:
             return size
@@ -200,7 +199,10 @@ def _weigh(node, made, evidence, recycled, mixer, grades, nodes, candidates, des
             else:
                 candidates.cells[at, kind] = -1
         candidates.odds[at] = mixed(mixer, weights, candidates.cells[at])
-        candidates.chance[at] = truth(mixer, _curve(node, nodes), candidates.odds[at])
+    if mixer is not None:
+        nodes.curve[node] = _curve(node, nodes, candidates.odds[made : made + count])
+        for at in range(made, made + count):
+            candidates.chance[at] = truth(mixer, nodes.curve[node], candidates.odds[at])
     return made + count
 
 
@@ -258,9 +260,17 @@ def _note(token, kind, weight, grade, count, candidates, desk, made):  # type: i
 
 
 @compiled
-def _curve(node, nodes):  # type: ignore[no-untyped-def]
-    """Which of the mixer's curves a node's candidates are read off."""
-    return 0 if node == 0 else 1 + int(4.99 * min(nodes.reach[node], 1.0))
+def _curve(node, nodes, odds):  # type: ignore[no-untyped-def]
+    """Which of the mixer's curves a node's candidates with these log-odds are read off.
+
+    It differs with how likely the node itself is, and with how likely the best candidate: beside a strong one the weak
+    are weaker.
+    """
+    reach = 0 if node == 0 else 1 + int(4.99 * min(nodes.reach[node], 1.0))
+    best = -LARGEST
+    for value in odds:
+        best = max(best, value)
+    return BESTS * reach + (0 if best < -1.5 else 1 if best < 0 else 2 if best < 1.5 else 3)
 
 
 @compiled
@@ -270,7 +280,7 @@ def _learn(new, size, mixer, nodes, candidates):  # type: ignore[no-untyped-def]
     for token in new:
         for at in range(nodes.first[node], nodes.last[node]):
             came = candidates.tokens[at] == token
-            follow(mixer, nodes.weights[node], _curve(node, nodes), candidates.odds[at], candidates.cells[at], came)
+            follow(mixer, nodes.weights[node], nodes.curve[node], candidates.odds[at], candidates.cells[at], came)
         below = node + 1
         while below < size and not (nodes.parents[below] == node and nodes.tokens[below] == token):
             below += 1

@@ -26,8 +26,9 @@ CELLS = LEVELS * SHARES * COUNTS
 DEPTHS = 3
 """Weights differ for the first draft token, the second and third, and the others."""
 
-REACHES = 6
-"""Curves differ for the first draft token and for five ranges of how likely the token before is."""
+REACHES, BESTS = 6, 4
+"""Curves differ for the first draft token and for five ranges of how likely the token before is, and for four of how
+likely the best candidate is."""
 
 LARGEST = 12.0
 """Log-odds beyond which nothing is more certain."""
@@ -48,7 +49,7 @@ class Mixer(NamedTuple):
 
     right: [KINDS, CELLS], how often tokens of a cell came next; seen: the same, cases it rests on; odds: the same, its
     log-odds. weights: [DEPTHS * 2^KINDS, KINDS + 1], the last a bias; used: [DEPTHS * 2^KINDS], how often they were.
-    curve: [REACHES, 25], what is true where the mixture has log-odds of -12 ... 12.
+    curve: [REACHES * BESTS, 25], what is true where the mixture has log-odds of -12 ... 12.
     """
 
     right: Floats
@@ -71,7 +72,7 @@ class Mixer(NamedTuple):
             np.full((KINDS, CELLS), 4.0),
             np.tile(np.pad(weights, ((0, 0), (0, 1))), (DEPTHS, 1)),
             np.zeros(DEPTHS * 2**KINDS),
-            np.tile(1 / (1 + np.exp(LARGEST - np.arange(2 * LARGEST + 1))), (REACHES, 1)),
+            np.tile(1 / (1 + np.exp(LARGEST - np.arange(2 * LARGEST + 1))), (REACHES * BESTS, 1)),
         )
 
     @classmethod

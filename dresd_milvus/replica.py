@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dresd_milvus.compiled import compiled
 from dresd_milvus.errors import StoreError
 from dresd_milvus.store import Hits, Manifest, Rows
 
@@ -58,10 +59,9 @@ class Replica:
             start, end = (0, len(self)) if next_tokens is None else self._group(int(next_tokens[index]))
             if end > start:
                 # torch, not numpy: its thread pool is the model's, and two pools in one loop fight over the cores.
-                similarity = torch.mv(self.keys[start:end].float(), torch.from_numpy(query))
-                best = similarity.topk(min(k, end - start))
-                scores[index, : len(best.values)] = best.values.numpy()
-                continuations[index, : len(best.values)] = self.continuations[start + best.indices.numpy()]
+                with torch.inference_mode():
+                    similarity = torch.mv(self.keys[start:end].float(), torch.from_numpy(query)).numpy()
+                _take_best(similarity, self.continuations[start:end], scores[index], continuations[index])
         return hits
 
     def _group(self, token: int) -> tuple[int, int]:
@@ -106,6 +106,27 @@ class Replica:
             return cls(manifest, keys, continuations, np.load(folder / "starts.npy"))
         except (OSError, ValueError, EOFError) as error:
             raise StoreError(f"the replica in {folder} cannot be read ({error}); remove it and try again") from error
+
+
+@compiled
+def _take_best(
+    similarity: NDArray[np.float32], rows: NDArray[np.int32], scores: NDArray[np.float32], into: NDArray[np.int32]
+) -> None:
+    """Put the best of rows [R, N] by similarity [R] into scores [K] and into [K, N], the best first."""
+    order = np.empty(len(scores), np.int64)
+    kept, most = 0, len(scores)
+    for row in range(len(similarity)):
+        value = similarity[row]
+        if kept == most and value <= scores[most - 1]:
+            continue
+        place = min(kept, most - 1)
+        while place > 0 and scores[place - 1] < value:
+            scores[place], order[place] = scores[place - 1], order[place - 1]
+            place -= 1
+        scores[place], order[place] = value, row
+        kept = min(kept + 1, most)
+    for place in range(kept):
+        into[place] = rows[order[place]]
 
 
 def _collect(

@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from dresd_milvus.compiled import compiled
 from dresd_milvus.drafters.base import Context, PathDrafter
-from dresd_milvus.evidence import Evidence, Kind
+from dresd_milvus.evidence import Evidence, Kind, Table
 from dresd_milvus.projection import Projection
-from dresd_milvus.store import ContinuationStore
+from dresd_milvus.store import ContinuationStore, Hits
 from dresd_milvus.tree import Int32, Paths
+
+DENSE = int(Kind.DENSE)
 
 NEIGHBOURS = 50
 """Hits per search, as published."""
@@ -33,28 +36,45 @@ class Dense(PathDrafter):
         self.neighbours, self.sharpness = neighbours, sharpness
 
     def propose(self, context: Context) -> Paths:
-        continuations, scores = self._search(context)
-        votes = self._votes(scores)
-        return Paths(continuations, votes / votes.sum()) if len(votes) else Paths.none()
-
-    def tell(self, context: Context) -> list[Evidence]:
-        """The same as evidence: similarity in tenths above 0.4."""
-        continuations, scores = self._search(context)
-        similarity = np.clip(10 * (scores - 0.4), 0, 6).astype(np.int32)
-        return [Evidence.of(Kind.DENSE, continuations, similarity, self._votes(scores))] if len(scores) else []
-
-    def _search(self, context: Context) -> tuple[Int32, NDArray[np.float32]]:
-        """(continuations [P, N - 1] after the root, scores [P]) of the hits that can be used, best first."""
         if context.hidden is None:
-            return np.empty((0, 0), np.int32), np.empty(0, np.float32)
-        root = context.tokens[-1]
-        hits = self.store.search(self.projection.query(context.hidden), np.array([root]), self.neighbours)
-        # Whatever the store's filter let through, a continuation that does not begin with the root is no draft.
-        continuations, scores = hits.continuations[0], hits.scores[0]
-        usable = continuations[:, 0] == root
-        if not usable.all():
-            continuations, scores = continuations[usable], scores[usable]
-        return continuations[:, 1:], scores
+            return Paths.none()
+        hits = self._search(context)
+        usable = hits.continuations[0, :, 0] == context.tokens[-1]
+        scores = hits.scores[0, usable]
+        votes = np.exp(self.sharpness * (scores - scores.max(initial=-np.inf)))
+        return Paths(hits.continuations[0, usable, 1:], votes / votes.sum()) if len(votes) else Paths.none()
 
-    def _votes(self, scores: NDArray[np.float32]) -> NDArray[np.float64]:
-        return np.exp(self.sharpness * (scores - scores.max(initial=-np.inf))).astype(np.float64)
+    def tell(self, context: Context, table: Table) -> int:
+        """The same as evidence: similarity in tenths above 0.4."""
+        if context.hidden is not None:
+            hits, root, depth = self._search(context), context.tokens[-1], context.max_depth
+            count = int(np.count_nonzero(hits.continuations[0, :, 0] == root))
+            into = table.make_room(count, depth)
+            _put(into, hits.continuations[0], hits.scores[0], root, depth, self.sharpness)
+        return 0
+
+    def _search(self, context: Context) -> Hits:
+        """Whatever a store's filter lets through: a continuation that does not begin with the root is no draft."""
+        assert context.hidden is not None
+        query = self.projection.query(context.hidden)
+        return self.store.search(query, np.array([context.tokens[-1]]), self.neighbours)
+
+
+@compiled
+def _put(
+    into: Evidence, continuations: Int32, scores: NDArray[np.float32], root: int, depth: int, sharpness: float
+) -> None:
+    """Put down the hits, continuations [K, N] with scores [K], that begin with the root."""
+    row, best = 0, -np.inf
+    for hit in range(len(scores)):
+        if continuations[hit, 0] == root:
+            best = max(best, scores[hit])
+    for hit in range(len(scores)):
+        if continuations[hit, 0] != root:
+            continue
+        into.kinds[row] = DENSE
+        into.quality[row] = min(max(int(10 * (scores[hit] - 0.4)), 0), 6)
+        into.weights[row] = np.exp(sharpness * (scores[hit] - best))
+        for at in range(depth):
+            into.rows[row, at] = continuations[hit, at + 1] if at + 1 < continuations.shape[1] else -1
+        row += 1

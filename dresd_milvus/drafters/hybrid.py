@@ -12,7 +12,7 @@ import numpy as np
 from dresd_milvus.budget import Thrift
 from dresd_milvus.drafters.base import Context, Step
 from dresd_milvus.drafters.recycling import Recycling
-from dresd_milvus.evidence import Evidence
+from dresd_milvus.evidence import Table
 from dresd_milvus.expansion import Expansion, Recycled
 from dresd_milvus.mixing import Mixer
 from dresd_milvus.tree import DraftTree
@@ -23,6 +23,11 @@ PRIOR = Path(__file__).with_name("calibration.npz")
 PRIOR_CASES = 30
 """The prior weighs as much as so many cases of a session's own."""
 
+NOTHING = Recycled.nothing()
+
+AT_LEAST = 16
+"""Nodes that are grown to see what they would be worth."""
+
 CASES = (0, 1, 3, 7)
 """Whether a search pays depends on what exact matches say already: on the tokens that match, none, 1, up to 3, to 7."""
 
@@ -30,14 +35,15 @@ CASES = (0, 1, 3, 7)
 class Source(Protocol):
     """Tells what may come next. It never raises for want of data.
 
-    dear: whether asking it takes long enough to be weighed against what it gives. observe(step): what came.
+    dear: whether asking it takes long enough to be weighed against what it gives. tell: puts what it knows into the
+    table; how many of the text's last tokens it has found again. observe: what came.
     """
 
     name: str
     dear: bool
 
     def begin(self, prompt: Sequence[int]) -> None: ...
-    def tell(self, context: Context) -> list[Evidence]: ...
+    def tell(self, context: Context, table: Table) -> int: ...
     def observe(self, step: Step) -> None: ...
 
 
@@ -54,8 +60,8 @@ class Hybrid:
         self.sources, self.name, self.thrift = tuple(sources), name, thrift
         self.recycling = next((source for source in sources if isinstance(source, Recycling)), None)
         self.mixer = mixer or Mixer.load(PRIOR, PRIOR_CASES)
-        self.expansion = Expansion()
-        self._begun = self._expected = 0.0
+        self.table, self.expansion = Table(), Expansion()
+        self._begun = self._drafted = self._expected = 0.0
 
     def begin(self, prompt: Sequence[int]) -> None:
         for source in self.sources:
@@ -68,45 +74,52 @@ class Hybrid:
         self._begun = perf_counter()
         wanted = context.max_nodes > 0 and context.max_depth > 0
         if not wanted or (self.thrift and not self.thrift.drafts()):
+            self._drafted = perf_counter()
             return DraftTree.root_only(context.tokens[-1], self.name)
-        told = [evidence for source in self.sources if not source.dear for evidence in source.tell(context)]
-        told += self._dear(context, told)
-        reach = self._grow(context, told)
-        nodes = int(self.thrift.profits(reach).argmax()) if self.thrift else len(reach)
-        self._expected = float(reach[:nodes].sum())
-        return self.expansion.tree(nodes, self.name)
-
-    def _grow(self, context: Context, told: Sequence[Evidence]) -> np.ndarray:
-        """The reaches of the draft nodes that this evidence gives."""
-        recycled = self.recycling.recycled if self.recycling else Recycled.nothing()
-        evidence = Evidence.join(told, context.max_depth)
-        root, nodes, depth = context.tokens[-1], context.max_nodes, context.max_depth
-        floor = self.thrift.floor if self.thrift else 0.0
-        return self.expansion.grow(root, evidence, recycled, self.mixer, nodes, depth, floor)
-
-    def _dear(self, context: Context, told: Sequence[Evidence]) -> list[Evidence]:
-        """What the dear sources tell that are worth asking, given what the others have told."""
-        found: list[Evidence] = []
-        longest = max((int(evidence.quality.max(initial=0)) for evidence in told), default=0)
-        case = int(np.searchsorted(CASES, longest))
+        self.table.clear()
+        longest = max([source.tell(context, self.table) for source in self.sources if not source.dear], default=0)
         for source in self.sources:
-            if not source.dear or (self.thrift and not self.thrift.asks(source.name, case)):
-                continue
+            if source.dear:
+                self._ask(source, context, int(np.searchsorted(CASES, longest)))
+        reach = self._grow(context)
+        nodes = self.thrift.weigh(reach)[0] if self.thrift else len(reach)
+        self._expected = float(reach[:nodes].sum())
+        tree = self.expansion.tree(nodes, self.name)
+        self._drafted = perf_counter()
+        return tree
+
+    def _grow(self, context: Context) -> np.ndarray:
+        """The reaches of the draft nodes that the table gives."""
+        recycled = self.recycling.recycled if self.recycling else NOTHING
+        root, nodes, depth = context.tokens[-1], context.max_nodes, context.max_depth
+        if self.thrift:
+            nodes = min(nodes, max(2 * self.thrift.usual, AT_LEAST))
+        return self.expansion.grow(root, self.table.evidence, recycled, self.mixer, nodes, depth)
+
+    def _ask(self, source: Source, context: Context, case: int) -> None:
+        """Have a dear source tell if that is worth it in this case; from time to time, find out what it is worth."""
+        thrift = self.thrift
+        if thrift is None:
+            source.tell(context, self.table)
+        elif thrift.asks(source.name, case):
+            weighs = thrift.weighs(source.name, case)
+            without = thrift.weigh(self._grow(context))[1] if weighs else 0.0
             begun = perf_counter()
-            more = source.tell(context)
-            if self.thrift:
-                self.thrift.paid(source.name, 1e3 * (perf_counter() - begun))
-                if self.thrift.weighs(source.name, case):
-                    without = self.thrift.profits(self._grow(context, [*told, *found])).max()
-                    profit = self.thrift.profits(self._grow(context, [*told, *found, *more])).max()
-                    self.thrift.weighed(source.name, case, profit - without)
-            found += more
-        return found
+            source.tell(context, self.table)
+            thrift.paid(source.name, 1e3 * (perf_counter() - begun))
+            if weighs:
+                thrift.weighed(source.name, case, thrift.weigh(self._grow(context))[1] - without)
 
     def observe(self, step: Step) -> None:
-        expected = self._expected if self.expansion.size > 0 else None
+        begun, drafted = perf_counter(), self.expansion.size > 0
         self.expansion.learn(self.mixer, step.new)
         for source in self.sources:
-            source.observe(step)
+            if drafted or source is not self.recycling:  # while drafting pauses, logits are not worth reading
+                source.observe(step)
         if self.thrift:
-            self.thrift.stepped(len(step.new), expected, 1e3 * (perf_counter() - self._begun))
+            now = perf_counter()
+            if drafted:
+                own = 1e3 * (self._drafted - self._begun + now - begun)
+                self.thrift.drafted(len(step.tree), self._expected, len(step.new) - 1, own)
+            waited, whole = 1e3 * (begun - self._drafted), 1e3 * (now - self._begun)
+            self.thrift.stepped(len(step.new), len(step.tree), waited, whole)

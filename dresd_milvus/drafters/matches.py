@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
+from dresd_milvus.compiled import compiled
 from dresd_milvus.drafters.base import Context, Step
 from dresd_milvus.drafters.running_text import RunningText
 from dresd_milvus.drafters.suffix import LONGEST, MOST
-from dresd_milvus.evidence import Evidence, Kind
+from dresd_milvus.evidence import BEST, Evidence, Kind, Table
 from dresd_milvus.suffixes import SuffixStore
+from dresd_milvus.tree import Int32
+
+TEXT, TEXT_SHORTER = int(Kind.TEXT), int(Kind.TEXT_SHORTER)
 
 FADING = 0.9
 """An earlier occurrence in the text counts so much of the next later one."""
@@ -38,24 +42,30 @@ class Matches:
     def observe(self, step: Step) -> None:
         self.text.extend(step.new)
 
-    def tell(self, context: Context) -> list[Evidence]:
-        return [*self._in_text(context.max_depth), *self._in_corpus(context)]
-
-    def _in_text(self, depth: int) -> Iterator[Evidence]:
-        rows, lengths = self.text.earlier(self.longest, self.most, depth)
-        if len(rows):
-            longest = lengths.max()
-            kinds = np.where(lengths == longest, Kind.TEXT, Kind.TEXT_SHORTER).astype(np.int8)
-            weights = np.exp(SHORTER * (lengths - longest)) * FADING ** np.arange(len(rows))
-            yield Evidence(rows, kinds, lengths, weights)
-
-    def _in_corpus(self, context: Context) -> Iterator[Evidence]:
+    def tell(self, context: Context, table: Table) -> int:
+        rows, lengths = self.text.earlier(self.longest, self.most, context.max_depth)
+        longest = _put(table.make_room(len(rows), context.max_depth), rows, lengths)
         if self.store is None:
-            return
+            return longest
         text = context.tokens[-self.longest :]
-        match = self.store.longest(text, self.longest)
+        match = found = self.store.longest(text, self.longest)
         for kind in (Kind.CORPUS, Kind.CORPUS_SHORTER):
             if match is not None:
                 rows = self.store.continuations(match, context.max_depth, self.most)
-                yield Evidence.of(kind, rows, np.full(len(rows), match.length), np.ones(len(rows)))
+                table.add(kind, rows, context.max_depth, match.length)
                 match = self.store.shorter(text, match)
+        return max(longest, found.length if found else 0)
+
+
+@compiled
+def _put(into: Evidence, rows: Int32, lengths: Int32) -> int:
+    """Put down what followed [R, L] matches of these lengths [R] in the text, the latest first; the longest length."""
+    longest = 0
+    for length in lengths:
+        longest = max(longest, length)
+    for row in range(len(rows)):
+        into.kinds[row] = TEXT if lengths[row] == longest else TEXT_SHORTER
+        into.quality[row] = min(lengths[row], BEST - 1)
+        into.weights[row] = np.exp(SHORTER * (lengths[row] - longest)) * FADING**row
+        into.rows[row, : rows.shape[1]] = rows[row]
+    return longest

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from dresd_milvus.compiled import compiled
 from dresd_milvus.drafters.base import Context, Step
-from dresd_milvus.evidence import Evidence
+from dresd_milvus.evidence import Table
 from dresd_milvus.expansion import Recycled
 from dresd_milvus.tree import Int32
 
@@ -34,8 +34,8 @@ class Recycling:
     def begin(self, prompt: Sequence[int]) -> None:
         pass
 
-    def tell(self, context: Context) -> list[Evidence]:
-        return []
+    def tell(self, context: Context, table: Table) -> int:
+        return 0  # what it knows is looked up by token as a tree grows
 
     def observe(self, step: Step) -> None:
         logits = step.scored.logits

@@ -10,11 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import numpy as np
-
 from dresd_milvus.drafters.base import Context, Step
 from dresd_milvus.drafters.running_text import RunningText
-from dresd_milvus.evidence import Evidence, Kind
+from dresd_milvus.evidence import Kind, Table
 from dresd_milvus.expansion import Expansion, Recycled
 from dresd_milvus.suffixes import SuffixStore
 from dresd_milvus.tree import DraftTree, Int32
@@ -38,7 +36,7 @@ class Suffix:
 
     def __init__(self, store: SuffixStore | None, longest: int = LONGEST, most: int = MOST) -> None:
         self.store, self.longest, self.most = store, longest, most
-        self.text, self.expansion = RunningText(), Expansion()
+        self.text, self.table, self.expansion = RunningText(), Table(), Expansion()
 
     def begin(self, prompt: Sequence[int]) -> None:
         self.text.begin(prompt)
@@ -51,9 +49,10 @@ class Suffix:
         if context.max_nodes <= 0 or context.max_depth <= 0:
             return best
         for length, rows in (*self._in_text(context), *self._in_corpus(context)):
-            evidence = Evidence.of(Kind.TEXT, rows, np.zeros(len(rows), np.int32), np.ones(len(rows)))
+            self.table.clear()
+            self.table.add(Kind.TEXT, rows, context.max_depth, length)
             most = min(context.max_nodes, NODES_PER_TOKEN * length)
-            weights = self.expansion.grow(root, evidence, NOTHING, None, most, context.max_depth)
+            weights = self.expansion.grow(root, self.table.evidence, NOTHING, None, most, context.max_depth)
             if weights.sum() > score:
                 best, score = self.expansion.tree(most, self.name), float(weights.sum())
         return best

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dresd_milvus.budget import StepCosts, Thrift
 from dresd_milvus.drafters.base import Context, Drafter, Step, Vanilla
 from dresd_milvus.drafters.dense import Dense
 from dresd_milvus.drafters.hybrid import Hybrid
@@ -63,6 +64,9 @@ MAKERS: dict[str, Callable[[], Drafter]] = {
     "suffix-text-alone": lambda: Suffix(None),
     "small_lm": lambda: SmallLM(small()),
     "hybrid": lambda: Hybrid([dense(), Matches(suffixes()), Recycling()]),
+    "hybrid-thrifty": lambda: Hybrid(
+        [dense(), Matches(suffixes()), Recycling()], thrift=Thrift(StepCosts({0: 1.0, 4: 1.1, 16: 2.0}))
+    ),
     "hybrid-untaught": lambda: Hybrid([Matches(None), Recycling()], mixer=Mixer.untaught()),
     "vanilla": Vanilla,
     "prompt_lookup": PromptLookup,

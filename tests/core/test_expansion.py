@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dresd_milvus.evidence import GRADES, KINDS, Evidence, Kind
+from dresd_milvus.evidence import GRADES, KINDS, Evidence, Kind, Table
 from dresd_milvus.expansion import FLOOR, Expansion, Recycled
 from dresd_milvus.mixing import Mixer
 from dresd_milvus.tree import DraftTree
@@ -24,11 +24,11 @@ ROWS = st.lists(
 
 
 def table(rows: list[tuple[list[int], Kind, int, float]]) -> Evidence:
-    parts = [
-        Evidence.of(kind, np.array([tokens], np.int32), np.array([quality]), np.array([weight]))
-        for tokens, kind, quality, weight in rows
-    ]
-    return Evidence.join(parts, 5)
+    found = Table()
+    for tokens, kind, quality, weight in rows:
+        found.add(kind, np.array([tokens], np.int32), 6, quality)
+        found.evidence.weights[-1] = weight
+    return found.evidence
 
 
 def recycled(seed: int) -> Recycled:
@@ -83,9 +83,7 @@ def test_of_one_kind_without_a_mixer_shares_are_chances(
 def test_what_came_is_believed_more_and_what_did_not_less() -> None:
     """Matches of the corpus are always right here and neighbours always wrong: the tree comes to follow the corpus."""
     mixer, expansion = Mixer.untaught(), Expansion()
-    right = Evidence.of(Kind.CORPUS, np.array([[1, 2]], np.int32), np.array([3]), np.ones(1))
-    wrong = Evidence.of(Kind.DENSE, np.array([[3, 4]] * 9, np.int32), np.full(9, 5), np.ones(9))
-    evidence = Evidence.join([right, wrong], 2)
+    evidence = table([([1, 2], Kind.CORPUS, 3, 1.0), *[([3, 4], Kind.DENSE, 5, 1.0)] * 9])
     chances = []
     for _ in range(200):
         expansion.grow(0, evidence, Recycled.nothing(), mixer, 8, 2)
@@ -103,7 +101,7 @@ def test_what_came_is_believed_more_and_what_did_not_less() -> None:
 def test_chances_come_to_be_true() -> None:
     """A token that comes in seven of ten cases is held likely at about 0.7."""
     mixer, expansion, random = Mixer.untaught(), Expansion(), np.random.default_rng(0)
-    evidence = Evidence.of(Kind.TEXT, np.array([[1]] * 3 + [[2]], np.int32), np.full(4, 2), np.ones(4))
+    evidence = table([([token], Kind.TEXT, 2, 1.0) for token in (1, 1, 1, 2)])
     for _ in range(3000):
         expansion.grow(0, evidence, Recycled.nothing(), mixer, 2, 1)
         expansion.learn(mixer, [1 if random.random() < 0.7 else 9])
@@ -119,9 +117,8 @@ def test_nothing_said_is_no_tree() -> None:
 
 
 def test_more_tokens_than_are_weighed_do_no_harm() -> None:
-    rows = np.arange(1, 401, dtype=np.int32)[:, None]
-    evidence = Evidence.of(Kind.DENSE, rows, np.full(400, 3), np.ones(400))
-    reach = Expansion().grow(0, evidence, Recycled.nothing(), Mixer.untaught(), 100, 4)
+    many = table([([token], Kind.DENSE, 3, 1.0) for token in range(1, 1001)])  # more than a table has room for at first
+    reach = Expansion().grow(0, many, Recycled.nothing(), Mixer.untaught(), 100, 4)
     assert 0 < len(reach) <= 100
 
 

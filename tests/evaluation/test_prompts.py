@@ -40,7 +40,8 @@ def test_every_named_suite_reads_its_file(tmp_path: Path) -> None:
         "gsm8k": {"question": "q", "answer": "a"},
         "spec-bench": {"question_id": 81, "category": "qa", "turns": ["one", "two"]},
     }
-    assert set(rows) == set(SUITES)
+    assert set(rows) == set(SUITES) - {"adversarial"}
+    assert len(load_suite("adversarial").prompts) == 24, "it brings its own file"
     for name, row in rows.items():
         suite = load_suite(f"{name}={write(tmp_path / 'rows.jsonl', row)}")
         assert suite.name == name and len(suite.prompts) == 1 and about_suite(name)["description"]

@@ -138,7 +138,7 @@ def test_an_interrupted_run_goes_on(store: Path, tmp_path: Path, capsys: pytest.
     ]
     assert [run["prompts"] for run in json.loads((tmp_path / "summary.json").read_text())["runs"]] == [3, 3, 3]
     refused = dresd(capsys, *command, "--nodes", "4")
-    assert "results of another run: nodes was 16 and is 4" in refused.error
+    assert "results of another run: nodes was None and is 4" in refused.error
     assert path.read_text().split("\n")[:-1] == after
     assert dresd(capsys, *command, "--nodes", "4", "--replace").code == 0
 
@@ -166,7 +166,7 @@ def test_several_turns_are_answered_on_top_of_each_other(
         (["--systems", "rest"], "needs a suffix store"),
         (["--systems", "fast"], "there is no system 'fast'"),
         (["--systems", "hybrid-rest"], "leaves out 'rest', which is no part of hybrid"),
-        (["--systems", "hybrid-dense-suffix"], "nothing is left"),
+        (["--systems", "hybrid-dense-suffix-recycling"], "nothing is left"),
         (["--suite", "nothing"], "there is no suite 'nothing'"),
         (["--tp", "2"], "--tp 2 needs 2 ranks and there is 1"),
         (["--suite", "spec-bench"], "not on the hub"),

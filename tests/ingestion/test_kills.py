@@ -1,6 +1,6 @@
 """kill -9 of the parent, a worker or the Milvus server, in any phase, then the same command again: the same store.
 
-Two of them here; `make soak` does it at 50 moments.
+One of them here; `make soak` does it at 50 moments.
 """
 
 import random
@@ -133,7 +133,9 @@ def undisturbed(corpus: Path, server: MilvusServer, tmp_path_factory: pytest.Tem
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(("victim", "phase"), [("parent", "load"), ("server", "load")])
+@pytest.mark.parametrize(
+    ("victim", "phase"), [("parent", "load"), pytest.param("server", "load", marks=pytest.mark.soak)]
+)
 def test_killed_once(
     corpus: Path, server: MilvusServer, undisturbed: Content, tmp_path: Path, victim: str, phase: str
 ) -> None:

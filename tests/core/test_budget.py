@@ -1,0 +1,126 @@
+"""What is spent on drafts: sizes, sources, and whether to draft at all."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dresd_milvus import budget
+from dresd_milvus.budget import CLEARLY, TIMED, USUAL, StepCosts, Thrift, measure_costs, step_costs
+from dresd_milvus.errors import InputError
+from dresd_milvus.loading import LoadedModel
+from dresd_milvus.systems import MOST_NODES, NODES, budget_of, parse_nodes
+from tests.conftest import build_tiny
+
+COSTS = StepCosts({0: 10.0, 4: 10.5, 8: 11.0, 16: 13.0, 64: 30.0})
+
+
+def test_costs_lie_between_the_sizes_that_were_timed_and_go_on_beyond() -> None:
+    assert COSTS.of(0) == 10.0 and COSTS.of(6) == 10.75 and COSTS.of(64) == 30.0
+    assert COSTS.of(112) == pytest.approx(30 + 48 * 17 / 48)
+    assert StepCosts({0: 5.0, 8: 4.0}).of(100) == 4.0, "more nodes never cost less"
+
+
+def test_a_target_is_timed_at_every_size_and_left_as_it_was() -> None:
+    target = build_tiny(seed=0)
+    found = measure_costs(target)
+    assert set(found.ms) == set(TIMED) and all(ms > 0 for ms in found.ms.values())
+    assert target.prefill([1, 2, 3]) is not None
+
+
+def test_costs_are_measured_once_on_a_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    model = LoadedModel("tiny", build_tiny(seed=0), None, "f", "t")
+    monkeypatch.setattr(budget, "measure_costs", lambda target: COSTS)
+    assert step_costs(model) == COSTS
+    monkeypatch.setattr(budget, "measure_costs", lambda target: pytest.fail("measured again"))
+    assert step_costs(model) == COSTS
+    for file in tmp_path.rglob("*.json"):
+        file.write_text("broken")
+    monkeypatch.setattr(budget, "measure_costs", lambda target: StepCosts({0: 1.0, 4: 2.0}))
+    assert step_costs(model) == StepCosts({0: 1.0, 4: 2.0})
+
+
+@given(reach=st.lists(st.floats(0.001, 1), max_size=80), fast=st.floats(0.05, 2))
+def test_no_size_is_clearly_better_than_the_one_taken(reach: list[float], fast: float) -> None:
+    thrift, falling = Thrift(COSTS), np.sort(reach)[::-1]
+    for _ in range(300):  # the rate settles
+        thrift.stepped(4, 5, 10.75, 4 / fast)
+    rate = max(fast, 0.1)
+    profits = {size: sum(falling[:size]) - rate * (COSTS.ms[size] - 10) for size in COSTS.ms}
+    nodes, profit = thrift.weigh(falling)
+    assert profit == pytest.approx(profits[nodes], rel=0.01, abs=0.01)
+    assert profit > max(profits.values()) - CLEARLY - 0.02
+
+
+def test_the_usual_size_is_the_one_that_pays_best() -> None:
+    poor, rich = Thrift(COSTS), Thrift(COSTS)
+    for _ in range(200):
+        poor.weigh(np.full(64, 0.02))
+        rich.weigh(np.full(64, 0.9))
+    assert poor.usual < USUAL < rich.usual
+
+
+def drafting_share(accepted: int, steps: int = 300) -> float:
+    """The share of steps that draft where every draft has so many tokens accepted and takes 0.5 ms and four nodes."""
+    thrift, drafts = Thrift(COSTS), 0
+    for _ in range(steps):
+        if thrift.drafts():
+            drafts += 1
+            thrift.drafted(4, 0.5, accepted, own=0.5)
+            thrift.stepped(accepted + 1, 4, 10.5, 11.0)
+        else:
+            thrift.stepped(1, 0, 10.0, 10.0)
+    return drafts / steps
+
+
+def test_drafts_that_never_come_true_are_given_up_and_tried_again_now_and_then() -> None:
+    assert 0 < drafting_share(accepted=0) < 0.1
+    assert drafting_share(accepted=1) == 1.0
+
+
+def test_a_draft_that_comes_true_after_a_pause_ends_the_pauses() -> None:
+    thrift = Thrift(COSTS)
+    for _ in range(100):
+        if thrift.drafts():
+            thrift.drafted(4, 0.5, 0, own=0.5)
+    while not thrift.drafts():
+        pass
+    thrift.drafted(4, 0.5, 3, own=0.5)
+    for _ in range(20):
+        assert thrift.drafts()
+        thrift.drafted(4, 0.5, 1, own=0.5)
+    thrift.begin()
+    assert thrift.drafts(), "a new text is another matter"
+
+
+@pytest.mark.parametrize(("gain", "asked"), [(0.0, 0.1), (1.0, 1.0)])
+def test_a_source_is_asked_where_it_pays(gain: float, asked: float) -> None:
+    thrift, times = Thrift(COSTS), 0
+    for _ in range(240):
+        if thrift.asks("dense", 2):
+            times += 1
+            if thrift.weighs("dense", 2):
+                thrift.weighed("dense", 2, gain)
+            thrift.paid("dense", 1.0)
+    assert times / 240 == pytest.approx(asked, abs=0.06)
+
+
+def test_sizes_are_corrected_by_what_steps_take() -> None:
+    thrift = Thrift(COSTS)
+    for _ in range(300):
+        thrift.stepped(1, 16, 26.0, 27.0)
+        thrift.stepped(1, 0, 10.0, 11.0)
+    for _ in range(100):
+        thrift.weigh(np.full(16, 0.05))
+    assert thrift.usual < 16
+
+
+def test_a_budget_is_what_was_asked_for_or_what_is_usual() -> None:
+    assert budget_of("rest", None, 8) == (NODES, 8) and budget_of("hybrid-dense", None, 8) == (MOST_NODES, 8)
+    assert budget_of("hybrid", 5, 8) == (5, 8)
+    assert parse_nodes("auto") is None and parse_nodes("12") == 12
+    with pytest.raises(InputError, match="a number or 'auto'"):
+        parse_nodes("-1")

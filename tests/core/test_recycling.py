@@ -1,0 +1,37 @@
+"""What is remembered of the target's logits."""
+
+import numpy as np
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dresd_milvus.drafters.base import Step
+from dresd_milvus.drafters.recycling import SUCCESSORS, Recycling
+from dresd_milvus.target import Scored
+from dresd_milvus.tree import DraftTree
+
+
+@given(seed=st.integers(0, 2**32 - 1), vocabulary=st.sampled_from([SUCCESSORS, 9, 300]))
+def test_the_most_likely_successors_of_the_walked_nodes_are_kept(seed: int, vocabulary: int) -> None:
+    logits = torch.from_numpy(np.random.default_rng(seed).normal(0, 3, (4, vocabulary))).float()
+    tree = DraftTree(np.array([1, 2, 3, 4], np.int32), np.array([-1, 0, 0, 2], np.int32))
+    recycling = Recycling()
+    recycling.observe(Step([0, 1, 3, 5], [3, 5], tree, [0, 2], Scored(logits, logits)))
+    top = logits.softmax(-1).topk(SUCCESSORS)
+    for token, node in ((1, 0), (3, 2)):
+        assert recycling.recycled.successors[token].tolist() == top.indices[node].tolist()
+        assert np.allclose(recycling.recycled.likely[token], top.values[node].numpy(), atol=1e-6)
+    assert (recycling.recycled.successors[[2, 4]] == -1).all(), "wrong branches are not the text's"
+
+
+def test_nodes_beyond_the_end_of_the_text_are_not_remembered() -> None:
+    tree = DraftTree(np.array([1, 2, 3], np.int32), np.array([-1, 0, 1], np.int32))
+    recycling, logits = Recycling(), torch.randn(3, 20)
+    recycling.observe(Step([0, 1, 2], [2], tree, [0, 1, 2], Scored(logits, logits)))
+    assert recycling.recycled.successors[1, 0] >= 0 and recycling.recycled.successors[2, 0] == -1
+
+
+def test_a_target_without_logits_leaves_nothing() -> None:
+    recycling, logits = Recycling(), torch.zeros(1, 0)
+    recycling.observe(Step([0, 1], [1], DraftTree.root_only(0), [0], Scored(logits, logits)))
+    assert len(recycling.recycled.successors) == 0
