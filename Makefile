@@ -48,6 +48,8 @@ benchmarks: $(READY) server
 	$(BIN)/python benchmarks/retrieval.py
 	$(BIN)/python benchmarks/pruning.py
 	PYTHONPATH=. $(BIN)/python benchmarks/results.py
+	PYTHONPATH=. $(BIN)/python benchmarks/peers.py
+	PYTHONPATH=. $(BIN)/python benchmarks/peers.py --temperature 0.7
 	PYTHONPATH=. $(BIN)/python benchmarks/ingest_speed.py
 	PYTHONPATH=. $(BIN)/python benchmarks/ingest_million.py
 	PYTHONPATH=. $(BIN)/python benchmarks/server_search.py

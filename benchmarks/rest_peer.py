@@ -17,44 +17,16 @@ from typing import Any
 
 import numpy as np
 from common import arguments, report
+from published import RestPackage
 
 from dresd_milvus.choose import make_chooser
 from dresd_milvus.corpus import Document, Template, encode_documents, encode_prompt, stdlib
 from dresd_milvus.decode import FixedBudget, generate
-from dresd_milvus.drafters.base import Context, PathDrafter
-from dresd_milvus.drafters.rest import LONGEST, Rest
+from dresd_milvus.drafters.base import Drafter
+from dresd_milvus.drafters.rest import Rest
 from dresd_milvus.loading import LoadedModel, load_model
 from dresd_milvus.suffixes import SuffixStore
-from dresd_milvus.tree import DraftTree, Paths
 from evaluation.intrinsic import Shape, Text, encode_texts, force, target_states
-
-try:
-    import draftretriever
-except ModuleNotFoundError:
-    sys.exit("error: the package draftretriever is not installed; pip install draftretriever==0.1.1")
-
-
-class Package(PathDrafter):
-    """REST's reader: its choices, with its own trie selection, as a tree."""
-
-    name = "draftretriever"
-
-    def __init__(self, reader: Any, store: SuffixStore) -> None:
-        self.reader, self.store = reader, store
-
-    def draft(self, context: Context) -> DraftTree:
-        root = context.tokens[-1]
-        match = self.store.longest(context.tokens[-LONGEST:], LONGEST)
-        if match is None or match.length < 2 or context.max_nodes <= 0:
-            return DraftTree.root_only(root, self.name)
-        found = self.reader.search(list(context.tokens[-match.length :]), choices=context.max_nodes)[0]
-        if not found:
-            return DraftTree.root_only(root, self.name)
-        paths = np.array(found, np.int32)
-        paths[paths < 0] = -1
-        # Its tree is the union of these paths; all of it is taken that fits the budget, in its own order.
-        weights = np.linspace(2, 1, len(paths))
-        return DraftTree.merge(root, [Paths(paths, weights)], context.max_nodes, context.max_depth, self.name)
 
 
 def main() -> None:
@@ -69,14 +41,13 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         store = SuffixStore.build(Path(folder) / "suffixes", (e.ids for e in encoded))
-        writer = draftretriever.Writer(str(Path(folder) / "rest.idx"), model.target.vocab_size)
-        for each in encoded:
-            writer.add_entry(each.ids.tolist())
-        writer.finalize()
-        del writer  # it writes once more when it goes, and panics when its folder has gone before
+        try:
+            package = RestPackage(store, [each.ids for each in encoded], model.target.vocab_size, Path(folder))
+        except ModuleNotFoundError:
+            sys.exit("error: the package draftretriever is not installed; pip install draftretriever==0.1.1")
         two = Rest(store, shortest=2)
         two.name = "rest, 2 tokens at least"
-        drafters = [Rest(store), two, Package(draftretriever.Reader(str(Path(folder) / "rest.idx")), store)]
+        drafters: list[Drafter] = [Rest(store), two, package]
         found: dict[str, Any] = {"tokens in the store": len(store)}
         shapes = [Shape(16, 10), Shape(64, 10)]
         forced = force(texts, target_states(model), drafters, shapes, options.positions)
@@ -91,7 +62,7 @@ def main() -> None:
     report(found, model, options)
 
 
-def generated(model: LoadedModel, drafter: PathDrafter, texts: list[Text], nodes: int, temperature: float) -> Any:
+def generated(model: LoadedModel, drafter: Drafter, texts: list[Text], nodes: int, temperature: float) -> Any:
     """MAT and milliseconds of a draft over these prompts, 128 tokens each."""
     tokens, steps, times = 0, 0, list[float]()
     for index, text in enumerate(texts):

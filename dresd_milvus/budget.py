@@ -11,6 +11,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -76,25 +78,28 @@ def step_costs(model: LoadedModel, ranks: Ranks | None = None) -> StepCosts:
         measured = measure_costs(model.target)
         known = ranks.share(lambda: measured)
         if ranks.first:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            part = file.with_suffix(f".{os.getpid()}.part")
-            part.write_text(json.dumps(known.ms))
-            part.replace(file)
+            with suppress(OSError):  # where nothing can be kept, they are measured again the next time
+                file.parent.mkdir(parents=True, exist_ok=True)
+                part = file.with_suffix(f".{os.getpid()}.part")
+                part.write_text(json.dumps(known.ms))
+                part.replace(file)
     return known
 
 
 def _kept(file: Path) -> StepCosts | None:
     try:
-        return StepCosts({int(nodes): float(ms) for nodes, ms in json.loads(file.read_text()).items()})
-    except (OSError, ValueError, AttributeError):
+        found = {int(nodes): float(ms) for nodes, ms in json.loads(file.read_text()).items()}
+    except (OSError, ValueError, AttributeError, TypeError):
         return None
+    return StepCosts(found) if len(found) > 1 and min(found.values()) > 0 else None
 
 
 def _file(model: LoadedModel, ranks: int) -> Path:
     """Named after all that costs depend on."""
     target = model.target
     device = torch.cuda.get_device_name(target.device) if target.device.type == "cuda" else "cpu"
-    about = (model.fingerprint, str(target.dtype), device, torch.get_num_threads(), torch.__version__, ranks)
+    threads = torch.get_num_threads()
+    about = (model.fingerprint, str(target.dtype), device, platform.node(), threads, torch.__version__, ranks)
     name = hashlib.sha256(repr(about).encode()).hexdigest()[:16]
     caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return caches / "dresd-milvus" / "costs" / f"{name}.json"
@@ -105,6 +110,9 @@ FORGET = 0.97
 
 SLOWLY = 0.1
 """How far an estimate follows what was just seen."""
+
+HOPES = 10.0
+"""Tokens on which the trust in drafts rests before any is proved."""
 
 PROMISES = np.array([0.25, 0.5, 1.0, 2.0, 4.0])
 """Drafts are told apart by the expected accepted length of their first eight nodes."""
@@ -135,7 +143,7 @@ class Thrift:
         self._sizes = np.array(sorted(costs.ms))
         self._ms = np.maximum.accumulate([costs.ms[size] for size in self._sizes.tolist()])
         self._tokens, self._time = 1.0, self.plain
-        self._hoped = self._had = np.full(len(PROMISES) + 1, 10.0)
+        self._hoped, self._had = np.full((2, len(PROMISES) + 1), HOPES)
         self._promise = 0
         self._profits = np.where(self._sizes == USUAL, 0.2, 0.0)  # until it is known better
         self._gains: dict[tuple[str, int], float] = {}
@@ -177,8 +185,9 @@ class Thrift:
         are slower at a size that is new to them.
         """
         self._promise = int(np.searchsorted(PROMISES, reach[:8].sum()))
-        earned = self._trust * np.concatenate([[0.0], np.cumsum(reach)])
-        profits = earned[np.minimum(self._sizes, len(reach))] - self.rate * (self._ms - self._ms[0])
+        taken = np.minimum(self._sizes, len(reach))
+        earned = self._trust * np.concatenate([[0.0], np.cumsum(reach)])[taken]
+        profits = earned - self.rate * (np.interp(taken, self._sizes, self._ms) - self._ms[0])
         self._profits += SLOWLY / 4 * (profits - self._profits)
         usual, best = int(self._profits.argmax()), int(profits.argmax())
         if profits[best] - profits[usual] < CLEARLY:
@@ -209,7 +218,10 @@ class Thrift:
 
     def paid(self, source: str, milliseconds: float) -> None:
         """What asking a source took."""
-        price = self._prices.get(source, milliseconds)
+        if source not in self._prices:
+            self._prices[source] = 0.0  # the first time finds everything cold and is no measure
+            return
+        price = min(self._prices[source] or milliseconds, 2 * milliseconds)
         self._prices[source] = price + SLOWLY * (min(milliseconds, 4 * price) - price)
 
     def stepped(self, tokens: int, nodes: int, waited: float, milliseconds: float) -> None:
@@ -231,8 +243,13 @@ class Thrift:
 
         What it cost is reckoned by these and the costs of nodes, not by the step's time, which varies by more.
         """
-        self._hoped[self._promise] = FORGET * self._hoped[self._promise] + expected
-        self._had[self._promise] = FORGET * self._had[self._promise] + min(accepted, MOST_TRUSTED * expected)
+        case = self._promise
+        if nodes:
+            self._hoped[case] = FORGET * self._hoped[case] + expected
+            self._had[case] = FORGET * self._had[case] + min(accepted, MOST_TRUSTED * expected)
+        else:  # what is never drafted is never proved: mistrust fades
+            self._hoped[case] += SLOWLY * (HOPES - self._hoped[case])
+            self._had[case] += SLOWLY * (HOPES - self._had[case])
         extra = float(np.interp(nodes, self._sizes, self._ms)) - self.plain
         net = accepted - (own + max(extra, 0.0)) / self.plain
         self._drafted += 1

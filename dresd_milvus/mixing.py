@@ -30,11 +30,14 @@ REACHES, BESTS = 6, 4
 """Curves differ for the first draft token and for five ranges of how likely the token before is, and for four of how
 likely the best candidate is."""
 
+CERTAIN = 1e-4
+"""No frequency is taken for nearer to 0 or 1."""
+
 LARGEST = 12.0
 """Log-odds beyond which nothing is more certain."""
 
-FAST, SLOW, HALVED = 0.02, 0.002, 50
-"""How far weights follow an error: FAST at first, less by the root of how often they were used, SLOW at least."""
+RATE = 0.02
+"""How far weights follow an error."""
 
 MEMORY = 255
 """Cases on which a cell's frequency rests at most: what is older is forgotten."""
@@ -48,7 +51,7 @@ class Mixer(NamedTuple):
     """What was learned, changed in place. KINDS kinds, one bit each of a set.
 
     right: [KINDS, CELLS], how often tokens of a cell came next; seen: the same, cases it rests on; odds: the same, its
-    log-odds. weights: [DEPTHS * 2^KINDS, KINDS + 1], the last a bias; used: [DEPTHS * 2^KINDS], how often they were.
+    log-odds. weights: [DEPTHS * 2^KINDS, KINDS + 1], the last a bias.
     curve: [REACHES * BESTS, 25], what is true where the mixture has log-odds of -12 ... 12.
     """
 
@@ -56,7 +59,6 @@ class Mixer(NamedTuple):
     seen: Floats
     odds: Floats
     weights: Floats
-    used: Floats
     curve: Floats
 
     @classmethod
@@ -71,19 +73,19 @@ class Mixer(NamedTuple):
             np.tile(right, (KINDS, 1)),
             np.full((KINDS, CELLS), 4.0),
             np.tile(np.pad(weights, ((0, 0), (0, 1))), (DEPTHS, 1)),
-            np.zeros(DEPTHS * 2**KINDS),
             np.tile(1 / (1 + np.exp(LARGEST - np.arange(2 * LARGEST + 1))), (REACHES * BESTS, 1)),
         )
 
     @classmethod
-    def _of(cls, right: Floats, seen: Floats, weights: Floats, used: Floats, curve: Floats) -> Mixer:
-        return cls(right, seen, np.log(right / (1 - right)), weights, used, curve)
+    def _of(cls, right: Floats, seen: Floats, weights: Floats, curve: Floats) -> Mixer:
+        kept = np.clip(right, CERTAIN, 1 - CERTAIN)
+        return cls(right, seen, np.log(kept / (1 - kept)), weights, curve)
 
     @classmethod
     def load(cls, file: Path, cases: float) -> Mixer:
         """What was learned before, as if it rested on at most so many cases, so that it gives way to what comes."""
         with np.load(file) as held:
-            arrays = {name: held[name].astype(np.float64) for name in ("right", "seen", "weights", "used", "curve")}
+            arrays = {name: held[name].astype(np.float64) for name in ("right", "seen", "weights", "curve")}
         arrays["seen"] = np.minimum(arrays["seen"], cases)
         return cls._of(**arrays)
 
@@ -130,8 +132,7 @@ def follow(mixer: Mixer, weights: int, curve: int, odds: float, cells: NDArray[n
     truly = 1.0 if came else 0.0
     nearest = int(odds + LARGEST + 0.5)
     mixer.curve[curve, nearest] += (truly - mixer.curve[curve, nearest]) * CURVE_RATE
-    step = max(SLOW, FAST / np.sqrt(1 + mixer.used[weights] / HALVED))
-    error = step * (truly - 1 / (1 + np.exp(-odds)))
+    error = RATE * (truly - 1 / (1 + np.exp(-odds)))
     for kind in range(KINDS):
         at = cells[kind]
         if at < 0:
@@ -139,6 +140,6 @@ def follow(mixer: Mixer, weights: int, curve: int, odds: float, cells: NDArray[n
         mixer.weights[weights, kind] += error * mixer.odds[kind, at]
         mixer.seen[kind, at] = min(mixer.seen[kind, at] + 1, MEMORY)
         mixer.right[kind, at] += (truly - mixer.right[kind, at]) / mixer.seen[kind, at]
-        p = min(max(mixer.right[kind, at], 1e-4), 1 - 1e-4)
+        p = min(max(mixer.right[kind, at], CERTAIN), 1 - CERTAIN)
         mixer.odds[kind, at] = np.log(p / (1 - p))
     mixer.weights[weights, KINDS] += error

@@ -86,9 +86,11 @@ def force(
         raise InputError("the texts have no answers to draft; give rows with a prompt and an answer")
     stride = max(room // positions, 1 + max(shape.depth for shape in shapes))
     found = {drafter.name: {shape: Tally() for shape in shapes} for drafter in drafters}
-    for text in texts:
+    for index, text in enumerate(texts):
         hidden = states(text)
-        asked = range(text.start, len(text.ids), stride)
+        # Texts shorter than a stride are asked at other places each, or all would be asked at their first token.
+        first = text.start + index % min(stride, len(text.ids) - text.start)
+        asked = range(first, len(text.ids), stride)
         for drafter in drafters:
             tallies = found[drafter.name]
             for tally in tallies.values():

@@ -8,12 +8,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from dresd_milvus.budget import step_costs
+import torch
+
+from dresd_milvus.budget import StepCosts, step_costs
 from dresd_milvus.corpus import Template
+from dresd_milvus.drafters.base import Context, Drafter, Step
 from dresd_milvus.errors import InputError
 from dresd_milvus.loading import LoadedModel
 from dresd_milvus.ranks import Ranks
 from dresd_milvus.systems import Sources, make_drafter
+from dresd_milvus.target import Scored
 from evaluation.harness import Harness, Options, check_lengths
 from evaluation.metrics import Record, summarise
 from evaluation.prompts import Conversation, Suite
@@ -64,13 +68,7 @@ def run_evaluation(
         if not prompts:
             raise InputError(f"no prompt of {what.suite.name} leaves room for {what.options.max_new_tokens} tokens")
     check_lengths(model, conversation, prompts)
-    # With a budget of their own choice, composites must know what steps cost; where it is given, they fill it.
-    costs = None
-    if what.options.nodes is None and any(name.startswith("hybrid") for name in what.systems):
-        progress.phase("timing steps by draft nodes", None, "")
-        costs = step_costs(model, ranks)
-    made = [make_drafter(name, sources, what.neighbours, costs) if ranks.first else None for name in what.systems]
-    drafters = [ranks.lockstep(drafter, name) for drafter, name in zip(made, what.systems, strict=True)]
+    drafters, costs = _make_drafters(what, model, sources, progress, ranks)
     harness = Harness(model, drafters, conversation, prompts, what.options)
     settings = _settings(what, model, sources, ranks)
     results = Results(what.out, settings, what.replace) if ranks.first else None
@@ -91,6 +89,33 @@ def run_evaluation(
     progress.phase("writing the report", None, "")
     about = {**sources.about(), "step_ms": costs.ms if costs else None, "provenance": provenance(model, settings)}
     return write_results(results.folder, what.suite.name, what.systems, results.records, about)
+
+
+def _make_drafters(
+    what: Evaluation, model: LoadedModel, sources: Sources, progress: Progress, ranks: Ranks
+) -> tuple[list[Drafter], StepCosts | None]:
+    """The systems' drafters, ready on every rank, and what steps cost where that decides on drafts."""
+    costs = None
+    # With a budget of their own choice, composites must know what steps cost; where it is given, they fill it.
+    if what.options.nodes is None and any(name.startswith("hybrid") for name in what.systems):
+        progress.phase("timing steps by draft nodes", None, "")
+        costs = step_costs(model, ranks)
+    made = [make_drafter(name, sources, what.neighbours, costs) if ranks.first else None for name in what.systems]
+    for drafter in made:
+        if drafter:
+            _compile(drafter, model.target.hidden_size)
+    ranks.share(lambda: None)  # the others wait as long as that takes
+    return [ranks.lockstep(drafter, name) for drafter, name in zip(made, what.systems, strict=True)], costs
+
+
+def _compile(drafter: Drafter, hidden: int) -> None:
+    """Have a drafter do all that it does once, so that what is compiled at first use is in no step's time, and in no
+    rank's deadline."""
+    text, scored = [1, 2, 1], torch.zeros(1, 8)
+    drafter.begin(text)
+    tree = drafter.draft(Context(text, torch.zeros(hidden), 8, 4))
+    drafter.observe(Step([*text, 2], [2], tree, [0], Scored(scored, scored)))
+    drafter.begin(text)
 
 
 def write_results(

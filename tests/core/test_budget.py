@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dresd_milvus import budget
-from dresd_milvus.budget import CLEARLY, TIMED, USUAL, StepCosts, Thrift, measure_costs, step_costs
+from dresd_milvus.budget import CLEARLY, MOST_TRUSTED, TIMED, USUAL, StepCosts, Thrift, measure_costs, step_costs
 from dresd_milvus.errors import InputError
 from dresd_milvus.loading import LoadedModel
 from dresd_milvus.systems import MOST_NODES, NODES, budget_of, parse_nodes
@@ -38,7 +38,7 @@ def test_costs_are_measured_once_on_a_machine(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(budget, "measure_costs", lambda target: pytest.fail("measured again"))
     assert step_costs(model) == COSTS
     for file in tmp_path.rglob("*.json"):
-        file.write_text("broken")
+        file.write_text('{"0": null}')
     monkeypatch.setattr(budget, "measure_costs", lambda target: StepCosts({0: 1.0, 4: 2.0}))
     assert step_costs(model) == StepCosts({0: 1.0, 4: 2.0})
 
@@ -49,7 +49,7 @@ def test_no_size_is_clearly_better_than_the_one_taken(reach: list[float], fast: 
     for _ in range(300):  # the rate settles
         thrift.stepped(4, 5, 10.75, 4 / fast)
     rate = max(fast, 0.1)
-    profits = {size: sum(falling[:size]) - rate * (COSTS.ms[size] - 10) for size in COSTS.ms}
+    profits = {size: sum(falling[:size]) - rate * (COSTS.of(min(size, len(reach))) - 10) for size in COSTS.ms}
     nodes, profit = thrift.weigh(falling)
     assert profit == pytest.approx(profits[nodes], rel=0.01, abs=0.01)
     assert profit > max(profits.values()) - CLEARLY - 0.02
@@ -94,6 +94,39 @@ def test_a_draft_that_comes_true_after_a_pause_ends_the_pauses() -> None:
         thrift.drafted(4, 0.5, 1, own=0.5)
     thrift.begin()
     assert thrift.drafts(), "a new text is another matter"
+
+
+def test_promises_that_are_not_kept_are_trusted_less_and_for_a_time() -> None:
+    thrift, reach = Thrift(COSTS), np.full(8, 0.1)
+    assert thrift.weigh(reach)[1] > 0
+    for _ in range(200):
+        thrift.weigh(reach)
+        thrift.drafted(8, 0.8, 0, own=0.1)
+    assert thrift._trust == pytest.approx(1 / MOST_TRUSTED)
+    for _ in range(200):
+        thrift.drafted(0, 0.0, 0, own=0.1)
+    assert thrift._trust > 0.9, "what is not drafted is not held against it for ever"
+    for _ in range(200):
+        thrift.drafted(8, 0.8, 2, own=0.1)
+    assert thrift._trust > 2
+
+
+def test_a_short_draft_costs_what_it_has() -> None:
+    few = Thrift(COSTS).weigh(np.array([0.5]))[1]
+    assert few == pytest.approx(0.5 - 0.1 * 0.125)
+
+
+def test_the_first_price_is_none() -> None:
+    """It holds what is compiled at first use."""
+    thrift = Thrift(COSTS)
+    thrift.weighed("dense", 0, 0.05)
+    thrift.paid("dense", 3000.0)
+    for _ in range(5):
+        thrift.paid("dense", 0.1)
+    assert all(thrift.asks("dense", 0) for _ in range(20))
+    thrift.paid("dense", 100.0)
+    thrift.paid("dense", 0.1)
+    assert thrift.asks("dense", 0), "one late answer is forgiven"
 
 
 @pytest.mark.parametrize(("gain", "asked"), [(0.0, 0.1), (1.0, 1.0)])

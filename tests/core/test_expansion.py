@@ -128,6 +128,9 @@ def test_a_mixer_is_kept(tmp_path: Path) -> None:
     mixer.save(tmp_path / "mixer.npz")
     again = Mixer.load(tmp_path / "mixer.npz", cases=30)
     assert again.weights[3, 0] == 0.25 and again.seen.max() == 30 and again.right[1, 2] == 0.125
+    mixer.right[0, 0] = 1e-30
+    mixer.save(tmp_path / "mixer.npz")
+    assert np.isfinite(Mixer.load(tmp_path / "mixer.npz", cases=30).odds).all()
     assert again.odds[1, 2] == pytest.approx(np.log(0.125 / 0.875))
 
 

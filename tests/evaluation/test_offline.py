@@ -55,9 +55,11 @@ def test_forcing_asks_with_what_decoding_would_see() -> None:
 
     found = force(texts, states, [Spy()], [Shape(4, 1)], positions=100, head=lambda hidden: 10 * hidden)["vanilla"]
     # The state that produced the root is that of the token before the root.
-    assert seen[:2] == [([5, 6], [5.0]), ([5, 6, 7, 8], [7.0])] and seen[2] == ([5], None)
+    assert seen == [([5, 6], [5.0]), ([5, 6, 7, 8], [7.0]), ([5, 1], [5.0])]
     # What the target said of a token is what it said at the token before.
-    assert told == [([7, 8], [60.0, 70.0])]
+    assert told == [([7, 8], [60.0, 70.0]), ([1], [50.0])]
+    force([texts[1]], states, [Spy()], [Shape(4, 1)], positions=100)
+    assert seen[3] == ([5], None)
     assert found[Shape(4, 1)].summary()["accepted_length"] == 0
     text = Text(list(range(20, 40)), 3)
     oracle = Oracle(text.ids)
