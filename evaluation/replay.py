@@ -11,15 +11,13 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
-from time import perf_counter
 from typing import Any, NamedTuple, cast
 
-import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from dresd_milvus.budget import StepCosts, measure_costs
 from dresd_milvus.choose import Chooser
 from dresd_milvus.decode import FixedBudget, Generation, StepRecord, generate
 from dresd_milvus.drafters.base import Drafter, Vanilla
@@ -31,11 +29,6 @@ from evaluation.harness import Options, make_record
 from evaluation.metrics import Record
 from evaluation.prompts import Conversation, Prompt
 from evaluation.results import write_json
-
-COSTED = (0, 4, 8, 16, 32, 64)
-"""Draft nodes of the steps that are timed when a recording is made."""
-
-COSTED_TIMES = 9
 
 LIKELY = 8
 """Tokens kept of what the target said after each token."""
@@ -67,12 +60,8 @@ class Recording:
     texts: list[Recorded] = field(repr=False)
 
     def step_ms(self, nodes: int) -> float:
-        """Between the nodes that were timed, linear; beyond them, as the last two go on."""
-        at = sorted(self.costs)
-        if nodes > at[-1]:
-            slope = (self.costs[at[-1]] - self.costs[at[-2]]) / (at[-1] - at[-2])
-            return self.costs[at[-1]] + max(slope, 0.0) * (nodes - at[-1])
-        return float(np.interp(nodes, at, [self.costs[n] for n in at]))
+        """See StepCosts."""
+        return StepCosts(self.costs).of(nodes)
 
 
 def record(
@@ -96,7 +85,7 @@ def record(
         content = {name: getattr(text, name) for name in ("states", "likely", "log_likely")}
         save_file({"ids": torch.tensor(text.ids, dtype=torch.int32), **content}, folder / f"{index:05d}.safetensors")
         advance(1)
-    costs = step_costs(model.target, texts[0])
+    costs = measure_costs(model.target).ms
     about = {
         "model": model.name, "fingerprint": model.fingerprint, "tokenizer": model.tokenizer_hash, "dtype": model.dtype,
         "device": str(model.target.device), "vocab_size": model.target.vocab_size,
@@ -115,22 +104,6 @@ def read_text(target: HFTarget, prompt: Prompt, ids: list[int], start: int, ende
     top = target.score(states).float().log_softmax(-1).topk(LIKELY)
     states, likely, log_likely = (t.cpu().contiguous() for t in (states.half(), top.indices.int(), top.values))
     return Recorded(prompt, ids, start, states, likely, log_likely, ended)
-
-
-def step_costs(target: HFTarget, text: Recorded) -> dict[int, float]:
-    """Milliseconds of verifying a tree of so many nodes after this text: medians."""
-    found: dict[int, list[float]] = {nodes: [] for nodes in COSTED}
-    ids = text.ids[: max(text.start, 2)]
-    for turn in range(COSTED_TIMES + 1):
-        for nodes, times in found.items():
-            target.prefill(ids[:-1])
-            tree = DraftTree(np.full(nodes + 1, ids[-1], np.int32), np.arange(-1, nodes, dtype=np.int32))
-            begun = perf_counter()
-            scored = target.verify(tree)
-            int(scored.logits[0].argmax())  # waits for the device
-            if turn:
-                times.append(1e3 * (perf_counter() - begun))
-    return {nodes: round(median(times), 4) for nodes, times in found.items()}
 
 
 def load_recording(folder: Path) -> Recording:
