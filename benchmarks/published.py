@@ -18,7 +18,7 @@ from dresd_milvus.replica import Replica
 from dresd_milvus.store import Hits
 from dresd_milvus.suffixes import SuffixStore
 from dresd_milvus.target import HFTarget
-from dresd_milvus.tree import DraftTree, Paths
+from dresd_milvus.tree import DraftTree
 
 ROWS, LENGTH = 10, 10
 """DReSD drafts ten rows of ten tokens."""
@@ -127,7 +127,7 @@ class RestPackage:
         paths[paths < 0] = -1
         # Its tree is the union of these paths; all of it is taken that fits the budget, in its own order.
         weights = np.linspace(2, 1, len(paths))
-        return DraftTree.merge(root, [Paths(paths, weights)], context.max_nodes, context.max_depth, self.name)
+        return DraftTree.from_paths(root, paths, weights, context.max_nodes, context.max_depth, self.name)
 
 
 class SuffixDecoding:

@@ -13,10 +13,11 @@ from dresd_milvus.loading import LoadedModel
 from dresd_milvus.projection import Projection, ProjectionFit
 from dresd_milvus.replica import Replica
 from dresd_milvus.retrieval import Retrieval
-from dresd_milvus.store import PAD, POSITION_BITS, Manifest, Rows
+from dresd_milvus.store import POSITION_BITS, Manifest, Rows
 from dresd_milvus.suffixes import SuffixStore
 from dresd_milvus.systems import Sources
 from dresd_milvus.target import HFTarget
+from ingestion.embed import continuations
 
 CONTINUATION, DIM = 20, 64
 
@@ -47,8 +48,7 @@ def build(model: LoadedModel, texts: Sequence[Encoded], folder: Path) -> Sources
 
 
 def _rows(number: int, ids: np.ndarray, projection: Projection, states: torch.Tensor) -> Rows:
-    padded = np.concatenate([ids, np.full(CONTINUATION, PAD, np.int32)])
-    following = np.lib.stride_tricks.sliding_window_view(padded, CONTINUATION)[1 : len(ids)].copy()
+    following = continuations(ids, CONTINUATION)
     return Rows((number << POSITION_BITS) + np.arange(len(following)), projection(states).numpy(), following)
 
 

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dresd_milvus.caches import cache_folder
 from dresd_milvus.loading import LoadedModel
 from dresd_milvus.ranks import Ranks
 from dresd_milvus.target import HFTarget
@@ -101,8 +102,7 @@ def _file(model: LoadedModel, ranks: int) -> Path:
     threads = torch.get_num_threads()
     about = (model.fingerprint, str(target.dtype), device, platform.node(), threads, torch.__version__, ranks)
     name = hashlib.sha256(repr(about).encode()).hexdigest()[:16]
-    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return caches / "dresd-milvus" / "costs" / f"{name}.json"
+    return cache_folder() / "costs" / f"{name}.json"
 
 
 FORGET = 0.97

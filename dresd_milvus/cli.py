@@ -163,11 +163,11 @@ def stream(
     from dresd_milvus.corpus import encode_prompt
     from dresd_milvus.decode import generate as decode
     from dresd_milvus.stream import TokenStream
-    from dresd_milvus.systems import budget_of, make_drafter
+    from dresd_milvus.systems import budget_of, make_drafter, must_know_costs
 
     console = wide_console()
     ids = encode_prompt(model.tokenizer, template, prompt)
-    costs = step_costs(model) if nodes is None and system.startswith("hybrid") else None
+    costs = step_costs(model) if must_know_costs([system], nodes) else None
     drafter = make_drafter(system, sources, costs=costs)
     done = decode(
         model.target,

@@ -6,13 +6,14 @@ They take arrays and numbers only, and release the interpreter's lock.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
+
+from dresd_milvus.caches import cache_folder
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -33,5 +34,4 @@ def _folder() -> str:
     digest = hashlib.sha256()
     for file in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(file.read_bytes())
-    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return str(caches / "dresd-milvus" / "compiled" / digest.hexdigest()[:16])
+    return str(cache_folder() / "compiled" / digest.hexdigest()[:16])

@@ -105,18 +105,18 @@ class SuffixStore:
             )
         return self
 
-    def longest(self, text: Sequence[int], longest: int) -> Match | None:
+    def longest(self, text: Sequence[int] | Ints, longest: int) -> Match | None:
         """The longest match of the text's end, of at most `longest` tokens; None when not even the last token occurs.
 
         O(log(longest) log(T)): what has a match has a match for all that is shorter.
         """
         return self._match(text, longest, 1)
 
-    def shorter(self, text: Sequence[int], match: Match) -> Match | None:
+    def shorter(self, text: Sequence[int] | Ints, match: Match) -> Match | None:
         """The longest of the shorter matches of the text's end that occur more often; None when there is none."""
         return self._match(text, match.length - 1, match.occurrences + 1)
 
-    def _match(self, text: Sequence[int], longest: int, least: int) -> Match | None:
+    def _match(self, text: Sequence[int] | Ints, longest: int, least: int) -> Match | None:
         """The longest match, of at most `longest` tokens, that occurs at least `least` times."""
         key = np.asarray(text[-longest:] if longest else [], np.int64)
         length, first, last = _longest(self._tokens, self._order, key, least)

@@ -140,8 +140,18 @@ def needs(systems: Sequence[str]) -> set[str]:
 
 def budget_of(system: str, nodes: int | None, depth: int) -> FixedBudget:
     """What a system may draft: so many nodes, or with None the usual: the most for those that take only what pays."""
-    usual = MOST_NODES if system.startswith("hybrid") else NODES
+    usual = MOST_NODES if is_composite(system) else NODES
     return FixedBudget(usual if nodes is None else nodes, depth)
+
+
+def is_composite(system: str) -> bool:
+    """Whether a system drafts from several sources, and takes of its budget what pays."""
+    return system.partition("-")[0] == "hybrid"
+
+
+def must_know_costs(systems: Sequence[str], nodes: int | None) -> bool:
+    """Whether some of these systems choose their budget themselves; where it is given, they fill it."""
+    return nodes is None and any(map(is_composite, systems))
 
 
 def parse_nodes(text: str) -> int | None:
@@ -162,7 +172,7 @@ def make_drafter(
     Raises InputError for an unknown one and for one that lacks what it needs.
     """
     parts = _parts(system)
-    if system.startswith("hybrid"):
+    if is_composite(system):
         return Hybrid([_source(part, sources, neighbours) for part in parts], system, None, costs and Thrift(costs))
     if system == "vanilla":
         return Vanilla()

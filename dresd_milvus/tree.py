@@ -5,10 +5,10 @@ Node 0 is the root, the last committed token. A budget of n means n draft nodes;
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,24 +79,16 @@ class DraftTree:
         max_depth: int,
         source: str = "",
     ) -> DraftTree:
-        """Merge the paths [P, L] of one source, weights [P], into a trie and keep its heaviest nodes; see merge."""
-        return cls.merge(root, [Paths(paths, weights)], max_nodes, max_depth, source)
+        """Merge paths [P, L] with weights [P] (see Paths) into a trie and keep its heaviest nodes.
 
-    @classmethod
-    def merge(cls, root: int, parts: Sequence[Paths], max_nodes: int, max_depth: int, source: str = "") -> DraftTree:
-        """Merge the paths of several sources into one trie and keep its heaviest nodes.
-
-        root: the last committed token. Within a source a node weighs the sum of the paths through it (REST,
-        2311.08252, section 3.2, selects by count; here the votes are weighted). Of several sources, which are then
-        read as probabilities, it weighs what they have together if they err independently: 1 - product(1 - weight).
-        Either way a parent never weighs less than its child, so that the heaviest max_nodes nodes form a tree, and of
-        all trees of that size the one with the highest expected accepted length.
+        root: the last committed token. A node weighs the sum of the paths through it (REST, 2311.08252, section 3.2,
+        selects by count; here the votes are weighted), so that a parent never weighs less than its child: the heaviest
+        max_nodes nodes form a tree, and of all trees of that size the one with the highest expected accepted length.
         Ties go to the shallower node, then to the row that comes first in lexicographic order.
         """
-        parts = [part for part in parts if part.tokens.size]
-        if not parts or max_nodes <= 0 or max_depth <= 0:
+        if not paths.size or max_nodes <= 0 or max_depth <= 0:
             return cls.root_only(root, source)
-        paths = _stacked([part.tokens[:, :max_depth] for part in parts])
+        paths = paths[:, :max_depth]
         order = np.lexsort(paths.T[::-1])
         paths = paths[order]
         rows, depth = paths.shape
@@ -106,7 +98,8 @@ class DraftTree:
         np.logical_or.accumulate(paths[1:] != paths[:-1], axis=1, out=differs[1:])
         first = np.maximum.accumulate(np.where(differs, np.arange(rows)[:, None], 0), axis=0)
         cell = first * depth + np.arange(depth)  # [P, L]: the flat index of the cell that stands for the node
-        node_weight = _node_weights([part.weights for part in parts], order, cell, valid)
+        of_path = np.broadcast_to(weights.astype(np.float64)[order, None], cell.shape)
+        node_weight = np.bincount(cell[valid], weights=of_path[valid], minlength=cell.size)
         nodes = np.flatnonzero(differs & valid)
         nodes = nodes[np.lexsort((nodes // depth, nodes % depth, -node_weight[nodes]))[:max_nodes]]
         number = np.zeros(rows * depth, np.int32)
@@ -165,35 +158,3 @@ def _lineage(parents: Int32) -> tuple[NDArray[np.bool_], Int32]:
             depths[node] = depths[parents[node]] + 1
         above[node, node] = True
     return above, depths
-
-
-def _stacked(tables: Sequence[Int32]) -> Int32:
-    """Tables [P, L] of paths below one another, padded with -1 to the longest row."""
-    if len(tables) == 1:
-        return tables[0]
-    stacked = np.full((sum(map(len, tables)), max(table.shape[1] for table in tables)), -1, np.int32)
-    at = 0
-    for table in tables:
-        stacked[at : at + len(table), : table.shape[1]] = table
-        at += len(table)
-    return stacked
-
-
-def _node_weights(
-    weights: Sequence[NDArray[np.floating]], order: NDArray[Any], cell: NDArray[Any], valid: NDArray[np.bool_]
-) -> NDArray[np.float64]:
-    """The weight of every cell [P * L] of a sorted trie; order: how the sources' paths, end to end, were sorted."""
-    of_path = np.concatenate(weights).astype(np.float64)[order]
-    flat = cell[valid]
-
-    def summed(part: NDArray[np.float64]) -> NDArray[np.float64]:
-        repeated = np.broadcast_to(part[:, None], cell.shape)[valid]
-        return np.bincount(flat, weights=repeated, minlength=cell.size).astype(np.float64)
-
-    if len(weights) == 1:
-        return summed(of_path)
-    source = np.repeat(np.arange(len(weights)), [len(part) for part in weights])[order]
-    missed = np.ones(cell.size)
-    for index in range(len(weights)):
-        missed *= 1 - np.minimum(summed(np.where(source == index, of_path, 0.0)), 1.0)
-    return 1 - missed

@@ -16,7 +16,7 @@ from dresd_milvus.drafters.base import Context, Drafter, Step
 from dresd_milvus.errors import InputError
 from dresd_milvus.loading import LoadedModel
 from dresd_milvus.ranks import Ranks
-from dresd_milvus.systems import Sources, make_drafter
+from dresd_milvus.systems import Sources, make_drafter, must_know_costs
 from dresd_milvus.target import Scored
 from evaluation.harness import Harness, Options, check_lengths
 from evaluation.metrics import Record, summarise
@@ -96,8 +96,7 @@ def _make_drafters(
 ) -> tuple[list[Drafter], StepCosts | None]:
     """The systems' drafters, ready on every rank, and what steps cost where that decides on drafts."""
     costs = None
-    # With a budget of their own choice, composites must know what steps cost; where it is given, they fill it.
-    if what.options.nodes is None and any(name.startswith("hybrid") for name in what.systems):
+    if must_know_costs(what.systems, what.options.nodes):
         progress.phase("timing steps by draft nodes", None, "")
         costs = step_costs(model, ranks)
     made = [make_drafter(name, sources, what.neighbours, costs) if ranks.first else None for name in what.systems]

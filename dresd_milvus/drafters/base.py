@@ -95,4 +95,4 @@ class PathDrafter:
         root = context.tokens[-1]
         if context.max_nodes <= 0 or context.max_depth <= 0:
             return DraftTree.root_only(root, self.name)
-        return DraftTree.merge(root, [self.propose(context)], context.max_nodes, context.max_depth, self.name)
+        return DraftTree.from_paths(root, *self.propose(context), context.max_nodes, context.max_depth, self.name)

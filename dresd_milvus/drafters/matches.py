@@ -47,7 +47,7 @@ class Matches:
         longest = _put(table.make_room(len(rows), context.max_depth), rows, lengths)
         if self.store is None:
             return longest
-        text = context.tokens[-self.longest :]
+        text = np.array(context.tokens[-self.longest :], np.int64)
         match = found = self.store.longest(text, self.longest)
         for kind in (Kind.CORPUS, Kind.CORPUS_SHORTER):
             if match is not None:

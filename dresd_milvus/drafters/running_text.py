@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dresd_milvus.compiled import compiled
-
-Int32 = NDArray[np.int32]
+from dresd_milvus.tree import Int32
 
 
 class RunningText:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 from dresd_milvus.drafters.base import Context, Step
 from dresd_milvus.drafters.running_text import RunningText
 from dresd_milvus.evidence import Kind, Table
@@ -67,7 +69,7 @@ class Suffix:
         """The same in the corpus; of matches that occur alike the longest, down to those too frequent to say much."""
         if self.store is None:
             return
-        text = context.tokens[-self.longest :]
+        text = np.array(context.tokens[-self.longest :], np.int64)
         match = self.store.longest(text, self.longest)
         while match is not None:
             yield match.length, self.store.continuations(match, context.max_depth, self.most)

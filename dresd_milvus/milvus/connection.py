@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
+from dresd_milvus.caches import cache_folder
 from dresd_milvus.errors import StoreError
 from dresd_milvus.milvus.explain import explained
 
@@ -39,11 +40,11 @@ def certificate() -> dict[str, str]:
 def sidecar(uri: str) -> Path:
     """The folder for what belongs to a database but not into it (replicas, ingestion runs).
 
-    Beside an embedded database; for a server under ~/.cache/dresd-milvus.
+    Beside an embedded database; for a server in the user's cache.
     """
     if is_embedded(uri):
         return Path(f"{uri.rstrip('/')}.dresd")
-    return Path.home() / ".cache" / "dresd-milvus" / re.sub(r"[^\w.-]+", "_", uri.split("://")[-1])
+    return cache_folder() / re.sub(r"[^\w.-]+", "_", uri.split("://")[-1])
 
 
 def connect(uri: str, token: str = "", create: bool = False) -> Any:

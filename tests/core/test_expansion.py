@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from dresd_milvus.evidence import GRADES, KINDS, Evidence, Kind, Table
 from dresd_milvus.expansion import FLOOR, Expansion, Recycled
 from dresd_milvus.mixing import Mixer
-from dresd_milvus.tree import DraftTree
 
 ROWS = st.lists(
     st.tuples(
@@ -67,7 +66,7 @@ def test_nodes_come_by_reach_and_any_number_of_them_is_a_tree(
 def test_of_one_kind_without_a_mixer_shares_are_chances(
     rows: list[tuple[list[int], Kind, int, float]], nodes: int
 ) -> None:
-    """Then the tree is that of its heaviest paths, as DraftTree.merge makes it, but for the floor and ties."""
+    """Then the tree is that of its heaviest paths, as DraftTree.from_paths makes it, but for the floor and ties."""
     rows = [(tokens, Kind.TEXT, quality, 1.0) for tokens, _, quality, _ in rows]
     evidence, expansion = table(rows), Expansion()
     reach = expansion.grow(0, evidence, Recycled.nothing(), None, nodes, 5)
@@ -139,9 +138,3 @@ def test_grades_rise_with_what_matches() -> None:
     exact = GRADES[Kind.TEXT].astype(int)
     assert (np.diff(exact, axis=0) >= 0).all() and (np.diff(exact, axis=1) >= 0).all()
     assert set(GRADES[Kind.DENSE, :, 0]) & set(GRADES[Kind.DENSE, :, 5]) == set(), "depths are told apart"
-
-
-def test_the_tree_is_a_draft_tree() -> None:
-    expansion = Expansion()
-    expansion.grow(0, table([([1, 2], Kind.TEXT, 5, 1.0)]), Recycled.nothing(), Mixer.untaught(), 4, 4)
-    assert isinstance(expansion.tree(4, "hybrid"), DraftTree) and expansion.tree(4, "hybrid").source == "hybrid"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dresd_milvus.tree import DraftTree, Paths
+from dresd_milvus.tree import DraftTree
 
 ROOT = 9
 WHOLE = st.integers(0, 5)
@@ -163,14 +163,3 @@ def test_walk_equals_a_naive_search_among_the_children(tree, data):
 def test_a_bad_tree_is_refused(tokens, parents):
     with pytest.raises(ValueError, match="draft tree"):
         DraftTree(np.array(tokens, np.int32), np.array(parents, np.int32))
-
-
-def test_several_sources_are_joined_as_if_independent() -> None:
-    """0.5 and 0.4 of two sources make 0.7, which is more than 0.6 of one; and a parent stays above its child."""
-    first = Paths(np.array([[1, 2], [3, -1]], np.int32), np.array([0.5, 0.3]))
-    second = Paths(np.array([[1, 4, 5], [6, 6, 6]], np.int32), np.array([0.4, 0.6]))
-    tree = DraftTree.merge(ROOT, [first, Paths.none(), second], 9, 3)
-    weights = {(1,): 0.7, (6,): 0.6, (6, 6): 0.6, (6, 6, 6): 0.6, (1, 2): 0.5, (1, 4): 0.4, (1, 4, 5): 0.4, (3,): 0.3}
-    assert spelled(tree) == list(weights)
-    assert spelled(DraftTree.merge(ROOT, [first, second], 2, 3)) == [(1,), (6,)]
-    assert len(DraftTree.merge(ROOT, [Paths.none()], 9, 3)) == 0
