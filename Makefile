@@ -47,6 +47,7 @@ benchmarks: $(READY) server
 	$(BIN)/python benchmarks/engine.py
 	$(BIN)/python benchmarks/retrieval.py
 	$(BIN)/python benchmarks/pruning.py
+	$(BIN)/python benchmarks/curves.py
 	PYTHONPATH=. $(BIN)/python benchmarks/results.py
 	PYTHONPATH=. $(BIN)/python benchmarks/peers.py
 	PYTHONPATH=. $(BIN)/python benchmarks/peers.py --temperature 0.7

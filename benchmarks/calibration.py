@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import tempfile
+from concurrent.futures import Executor, Future
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from common import arguments
@@ -17,16 +19,22 @@ from stores import answers, build, encode
 
 from dresd_milvus.corpus import stdlib
 from dresd_milvus.decode import FixedBudget
+from dresd_milvus.drafters.ahead import Ahead
 from dresd_milvus.drafters.base import Vanilla
+from dresd_milvus.drafters.dense import Dense
 from dresd_milvus.drafters.hybrid import PRIOR, Hybrid
 from dresd_milvus.loading import load_model
 from dresd_milvus.mixing import Mixer
-from dresd_milvus.systems import make_drafter
+from dresd_milvus.systems import Sources, make_drafter
 from evaluation.prompts import Prompt
 from evaluation.replay import Recorded, Recording, read_text, recorded_model, replay
 
 ANSWER = 128
-PARTS = ("hybrid", "hybrid-dense", "hybrid-recycling", "hybrid-dense-recycling", "hybrid-suffix")
+
+AHEAD = "hybrid on a server"
+"""The composite as it is on a server, whose hits come a step late."""
+
+PARTS = ("hybrid", AHEAD, "hybrid-dense", "hybrid-recycling", "hybrid-dense-recycling", "hybrid-suffix")
 """Ablations learn too: a set of sources has weights of its own."""
 
 
@@ -59,13 +67,30 @@ def main() -> None:
             for kind, (sources, asked) in kinds.items():
                 found[kind] = {}
                 for name in PARTS:
-                    drafter = make_drafter(name, sources)
-                    assert isinstance(drafter, Hybrid)
-                    drafter.mixer = mixer
+                    drafter = drafter_of(name, sources, mixer)
                     part = asked[round :: options.rounds]
                     found[kind][name] = mat(model, part, drafter, FixedBudget(options.nodes, options.depth))
     mixer.save(PRIOR)
     print(json.dumps({"MAT in the last round": found, "written": str(PRIOR), "bytes": PRIOR.stat().st_size}, indent=2))
+
+
+class Immediately(Executor):
+    """Does everything at once."""
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        done: Future[Any] = Future()
+        done.set_result(fn(*args, **kwargs))
+        return done
+
+
+def drafter_of(name: str, sources: Sources, mixer: Mixer) -> Hybrid:
+    """A composite that learns by this mixer."""
+    drafter = make_drafter("hybrid" if name == AHEAD else name, sources)
+    assert isinstance(drafter, Hybrid)
+    parts = drafter.sources
+    if name == AHEAD:
+        parts = tuple(Ahead(part, Immediately()) if isinstance(part, Dense) else part for part in parts)
+    return Hybrid(parts, name, mixer)
 
 
 def mat(model, texts: list[Recorded], drafter: Hybrid, budget: FixedBudget) -> float:  # type: ignore[no-untyped-def]

@@ -70,7 +70,7 @@ def scann_search(replica: Replica) -> Any:
     """ScaNN with DReSD's settings: 5 sqrt(n) leaves of which 250 are searched, 250 reordered."""
     import scann
 
-    keys, leaves = np.array(replica.keys), int(5 * np.sqrt(len(replica)))
+    keys, leaves = replica.keys.vectors(), int(5 * np.sqrt(len(replica)))
     builder = scann.scann_ops_pybind.builder(keys, 50, "dot_product")
     builder = builder.tree(leaves, min(250, leaves), training_sample_size=len(keys))
     index = builder.score_ah(2, anisotropic_quantization_threshold=0.2).reorder(250).build()
@@ -82,7 +82,7 @@ def faiss_search(replica: Replica) -> Any:
     import faiss
 
     faiss.omp_set_num_threads(1)
-    keys = np.array(replica.keys)
+    keys = replica.keys.vectors()
     index = faiss.IndexHNSWFlat(keys.shape[1], 32, faiss.METRIC_INNER_PRODUCT)
     index.hnsw.efSearch = 128
     index.add(keys)

@@ -36,12 +36,9 @@ def main() -> None:
     model, projection, rows, queries = embedded(options.rows, options.queries)
     os.sched_setaffinity(0, {0})  # one core
     torch.set_num_threads(1)
-    results = {}
     with tempfile.TemporaryDirectory() as folder:
-        for half in (False, True):
-            name = "half" if half else "float32"
-            replica = build(projection, rows, Path(folder) / name, half)
-            results[name] = measure(replica, projection, queries, options.nodes, options.depth)
+        replica = build(projection, rows, Path(folder) / "replica")
+        results = measure(replica, projection, queries, options.nodes, options.depth)
     report(results, model, options)
 
 
@@ -95,11 +92,11 @@ def held_back_states(embedder: Embedder, count: int) -> list[tuple[torch.Tensor,
     return [found[pick] for pick in picks]
 
 
-def build(projection: Projection, rows: list[Rows], folder: Path, half: bool) -> Replica:
+def build(projection: Projection, rows: list[Rows], folder: Path) -> Replica:
     manifest = Manifest(
         "sample", "", "", projection.fingerprint, 64, CONTINUATION, None, "stdlib", rows=sum(map(len, rows)), seal="b"
     )
-    return Replica.build(manifest, iter(rows), folder, half)
+    return Replica.build(manifest, iter(rows), folder)
 
 
 def measure(

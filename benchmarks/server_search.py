@@ -45,7 +45,7 @@ def main() -> None:
     tokens = np.array([token for _, token in states])
     results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder, server(options.uri, Path(folder)) as uri:
-        exact = build(projection, rows, Path(folder) / "replica", half=False)
+        exact = build(projection, rows, Path(folder) / "replica")
         for name, layout in LAYOUTS.items():
             with filled(uri, projection, exact.manifest, rows, layout) as store:
                 for plan in store.plans():

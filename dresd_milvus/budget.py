@@ -149,11 +149,13 @@ class Thrift:
         self._gains: dict[tuple[str, int], float] = {}
         self._prices: dict[str, float] = {}
         self._chances: dict[tuple[str, int], int] = {}
+        self._pause = SHORTEST_PAUSE
         self.begin()
 
     def begin(self) -> None:
-        """A text begins: what the last one was like says little."""
-        self._pause, self._patience = SHORTEST_PAUSE, PATIENCE
+        """A text begins: what the last one was like says little. But where drafting was given up it is on trial."""
+        self._patience = TRIAL if self._pause > SHORTEST_PAUSE else PATIENCE
+        self._pause = SHORTEST_PAUSE
         self._left, self._drafted, self._net = 0, 0, 0.0
 
     @property

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from dresd_milvus.compiled import compiled
 from dresd_milvus.errors import InputError
+from dresd_milvus.host import on_host
 
 Floats = NDArray[np.float64]
 
@@ -42,9 +43,8 @@ class Greedy:
         return logits
 
     def __call__(self, logits: Tensor, position: int) -> int:
-        if logits.device.type != "cpu":
-            return int(logits.argmax())
-        return int(_host(logits).argmax())
+        # On a processor numpy's argmax of one row is thirty times faster than torch's.
+        return int(logits.argmax() if logits.device.type != "cpu" else on_host(logits).argmax())
 
 
 @dataclass(frozen=True)
@@ -90,11 +90,6 @@ class Sampler:
 def make_chooser(temperature: float, top_p: float, seed: int) -> Chooser:
     """Greedy for temperature 0, else a sampler."""
     return Greedy() if temperature == 0 else Sampler(temperature, top_p, seed)
-
-
-def _host(logits: Tensor) -> NDArray[np.floating]:
-    """logits [V] for numpy, which has no bfloat16 and whose argmax is thirty times faster than torch's on one row."""
-    return (logits if logits.dtype in (torch.float32, torch.float64) else logits.float()).numpy()
 
 
 @compiled

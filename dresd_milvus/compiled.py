@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import numba
 
@@ -18,11 +18,26 @@ from dresd_milvus.caches import cache_folder
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def compiled(function: Function) -> Function:
-    """The function as machine code, made at its first call (seconds, once on a machine)."""
+@overload
+def compiled(function: Function, /) -> Function: ...
+@overload
+def compiled(*, any_order: bool) -> Callable[[Function], Function]: ...
+def compiled(function: Any = None, /, *, any_order: bool = False) -> Any:
+    """The function as machine code, made at its first call (seconds, once on a machine).
+
+    any_order: its sums may be added up in any order, several numbers at a time; their last digits differ from machine
+    to machine.
+    """
+    if function is None:
+        return partial(_compile, any_order=any_order)
+    return _compile(function, any_order)
+
+
+def _compile(function: Any, any_order: bool) -> Any:
     before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, _folder()
     try:
-        return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+        loose = {"reassoc", "contract"} if any_order else False
+        return numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=loose)(function)
     finally:
         numba.config.CACHE_DIR = before
 

@@ -82,10 +82,11 @@ class Table:
 
     def add(self, kind: Kind, rows: Int32, depth: int, quality: int) -> None:
         """Rows [R, L] of one kind and quality that weigh alike, to this depth."""
-        _fill(self.make_room(len(rows), depth), rows, depth, int(kind), min(quality, BEST - 1))
+        _fill(self.room(len(rows), depth), rows, depth, int(kind), min(quality, BEST - 1))
+        self.take(len(rows))
 
-    def make_room(self, rows: int, depth: int) -> Evidence:
-        """So many more rows of at least this depth, to be filled; what they hold beyond it is not looked at."""
+    def room(self, rows: int, depth: int) -> Evidence:
+        """Where so many more rows of at least this depth may be put down; what they hold beyond it is not looked at."""
         begin, end = self.size, self.size + rows
         have, width = self._whole.rows.shape
         if end > have or depth > width:
@@ -95,8 +96,11 @@ class Table:
             grown.quality[:begin] = self._whole.quality[:begin]
             grown.weights[:begin] = self._whole.weights[:begin]
             self._whole = grown
-        self.size = end
         return self._whole.part(begin, end)
+
+    def take(self, rows: int) -> None:
+        """So many were put down there."""
+        self.size += rows
 
     @property
     def evidence(self) -> Evidence:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +19,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dresd_milvus.compiled import compiled
 from dresd_milvus.errors import InputError, StoreError
+from dresd_milvus.host import on_host
 
 TINY = 1e-12
 """What a length is at least when it is divided by, as in torch's normalize."""
@@ -57,16 +58,17 @@ class Projection:
         return torch.nn.functional.normalize(keys, dim=-1)
 
     def query(self, hidden: Tensor) -> NDArray[np.float32]:
-        """One state [H] -> its key as a query [1, d] on the host; the same in fewer steps."""
-        weight, bias = self._on(hidden.device)
-        with torch.inference_mode():
-            key = torch.addmv(bias, weight, hidden.float()).cpu().numpy()
-        return (key / max(math.sqrt(float(key @ key)), TINY)).astype(np.float32, copy=False)[None]
+        """One state [H] -> its key as a query [1, d], on the host; the same in fewer steps."""
+        return _query(*self._arrays, on_host(hidden))
 
     def _on(self, device: torch.device) -> tuple[Tensor, Tensor]:
         if device not in self._copies:
             self._copies[device] = (self.weight.to(device), self.bias.to(device))
         return self._copies[device]
+
+    @cached_property
+    def _arrays(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        return self.weight.contiguous().numpy(), self.bias.numpy()
 
     @cached_property
     def _copies(self) -> dict[torch.device, tuple[Tensor, Tensor]]:
@@ -116,6 +118,20 @@ class Projection:
         if projection.fingerprint != about["fingerprint"]:
             raise StoreError(f"the projection in {folder} is not the one its JSON names; ingest again")
         return projection
+
+
+@compiled(any_order=True)
+def _query(weight: NDArray[np.float32], bias: NDArray[np.float32], state: NDArray[np.float32]) -> NDArray[np.float32]:
+    """weight [d, H], bias [d], state [H] -> [1, d] of length 1."""
+    key, square = np.empty((1, len(bias)), np.float32), np.float32(0)
+    for row in range(len(bias)):
+        entry = bias[row]
+        for column in range(len(state)):
+            entry += weight[row, column] * state[column]
+        key[0, row] = entry
+        square += entry * entry
+    key *= np.float32(1 / max(np.sqrt(square), TINY))
+    return key
 
 
 class ProjectionFit:

@@ -1,21 +1,21 @@
-"""An exact in-process copy of a collection, for searches that must not cost a decoding step anything.
+"""An in-process copy of a collection, for searches that must not cost a decoding step anything.
 
-Rows are grouped by their first token, so a search is one matrix-vector product over one group: exact, and faster
-than any approximate index over everything. A copy is streamed from the database once and kept as memory-mapped
-files under the collection's seal: 336 bytes a row with float32 keys of 64 dimensions and 20 tokens, 208 with half
-precision.
+Rows are grouped by their first token, so a search goes over one group, all of it: exact, and faster than any
+approximate index over everything. What a search costs is reading keys that the model's weights have driven out of the
+processor's caches, so keys are kept as 16-bit fractions of their row's largest entry, in two planes: the high bytes are
+scanned, the low ones are read of the few rows that the high ones leave in doubt. A copy is streamed from the database
+once and kept as memory-mapped files under the collection's seal: 212 bytes a row with keys of 64 dimensions and 20
+tokens.
 """
 
 from __future__ import annotations
 
 import shutil
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from dresd_milvus.compiled import compiled
@@ -24,44 +24,65 @@ from dresd_milvus.store import Hits, Manifest, Rows
 
 COPY_ROWS = 65_536
 
+FORMAT = "planes"
+"""How its files are laid out; one of another layout is built anew."""
+
+COLUMNS = ("high", "low", "scale", "continuations")
+"""Its files, one row each of a row."""
+
+FINEST = 32767
+"""What a row's largest entry is in its keys."""
+
+
+class Keys(NamedTuple):
+    """Key [r, i] is scale[r] * (256 * high[r, i] + low[r, i]).
+
+    high: int8 [R, d]; low: uint8 [R, d]; scale: float32 [R].
+    """
+
+    high: NDArray[np.int8]
+    low: NDArray[np.uint8]
+    scale: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, vectors: NDArray[np.floating]) -> Keys:
+        """The nearest to vectors [R, d]: each entry off by at most a 65,534th of its row's largest."""
+        scale = np.maximum(np.abs(vectors).max(axis=1, initial=0), np.finfo(np.float32).tiny) / FINEST
+        fixed = np.rint(vectors / scale[:, None]).astype(np.int16)
+        return cls((fixed >> 8).astype(np.int8), (fixed & 255).astype(np.uint8), scale.astype(np.float32))
+
+    def vectors(self) -> NDArray[np.float32]:
+        """float32 [R, d]."""
+        return (256 * self.high.astype(np.float32) + self.low) * self.scale[:, None]
+
 
 class Replica:
     """Rows sorted by (first token, primary key). Implements ContinuationStore.
 
-    keys: float32 or float16 [R, d]; continuations: int32 [R, N]; starts: int64 [T + 1], where the group of each
-    first token begins (T: the largest first token + 1).
+    keys: of R rows; continuations: int32 [R, N]; starts: int64 [T + 1], where the group of each first token begins
+    (T: the largest first token + 1).
     """
 
     def __init__(
-        self,
-        manifest: Manifest,
-        keys: NDArray[Any],
-        continuations: NDArray[np.int32],
-        starts: NDArray[np.int64],
+        self, manifest: Manifest, keys: Keys, continuations: NDArray[np.int32], starts: NDArray[np.int64]
     ) -> None:
-        self.manifest = manifest
+        self.manifest, self.keys = manifest, keys
         self.continuations, self.starts = continuations, starts
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # the mapping is read-only, and nothing here writes to it
-            self.keys = torch.from_numpy(keys)
 
     def __len__(self) -> int:
-        return len(self.keys)
+        return len(self.continuations)
 
     @property
     def nbytes(self) -> int:
         """Bytes it occupies when all of it is in memory."""
-        return self.keys.nbytes + self.continuations.nbytes + self.starts.nbytes
+        return sum(part.nbytes for part in (*self.keys, self.continuations, self.starts))
 
     def search(self, queries: NDArray[np.float32], next_tokens: NDArray[np.int64] | None, k: int) -> Hits:
         scores, continuations = hits = Hits.none(len(queries), k, self.continuations.shape[1])
         for index, query in enumerate(queries):
             start, end = (0, len(self)) if next_tokens is None else self._group(int(next_tokens[index]))
             if end > start:
-                # torch, not numpy: its thread pool is the model's, and two pools in one loop fight over the cores.
-                with torch.inference_mode():
-                    similarity = torch.mv(self.keys[start:end].float(), torch.from_numpy(query)).numpy()
-                _take_best(similarity, self.continuations[start:end], scores[index], continuations[index])
+                _search(self.keys, self.continuations, start, end, query, scores[index], continuations[index])
         return hits
 
     def _group(self, token: int) -> tuple[int, int]:
@@ -75,19 +96,18 @@ class Replica:
         manifest: Manifest,
         batches: Iterator[Rows],
         folder: Path,
-        half: bool = False,
         progress: Callable[[int], None] = lambda rows: None,
     ) -> Replica:
         """Stream rows into files under `folder` and open them; nothing is left there if it fails half-way.
 
-        half: keep keys in float16. progress(rows) is told of every batch. Raises StoreError when the rows that come
-        are not the number that was sealed.
+        progress(rows) is told of every batch. Raises StoreError when the rows that come are not the number that was
+        sealed.
         """
         part = folder.with_name(folder.name + ".part")
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
         try:
-            _collect(manifest, batches, part, np.dtype(np.float16 if half else np.float32), progress)
+            _collect(manifest, batches, part, progress)
             _sort(part)
             (part / "manifest.json").write_text(manifest.to_json())
             shutil.rmtree(folder, ignore_errors=True)
@@ -102,65 +122,108 @@ class Replica:
         """A replica that was built before; raises StoreError when it is not whole."""
         try:
             manifest = Manifest.from_json((folder / "manifest.json").read_text())
-            keys, continuations = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("keys", "continuations"))
-            return cls(manifest, keys, continuations, np.load(folder / "starts.npy"))
+            *keys, continuations = (np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in COLUMNS)
+            return cls(manifest, Keys(*keys), continuations, np.load(folder / "starts.npy"))
         except (OSError, ValueError, EOFError) as error:
             raise StoreError(f"the replica in {folder} cannot be read ({error}); remove it and try again") from error
 
 
-@compiled
-def _take_best(
-    similarity: NDArray[np.float32], rows: NDArray[np.int32], scores: NDArray[np.float32], into: NDArray[np.int32]
+@compiled(any_order=True)
+def _search(
+    keys: Keys,
+    continuations: NDArray[np.int32],
+    start: int,
+    end: int,
+    query: NDArray[np.float32],
+    scores: NDArray[np.float32],
+    into: NDArray[np.int32],
 ) -> None:
-    """Put the best of rows [R, N] by similarity [R] into scores [K] and into [K, N], the best first."""
-    order = np.empty(len(scores), np.int64)
-    kept, most = 0, len(scores)
-    for row in range(len(similarity)):
-        value = similarity[row]
-        if kept == most and value <= scores[most - 1]:
-            continue
-        place = min(kept, most - 1)
-        while place > 0 and scores[place - 1] < value:
-            scores[place], order[place] = scores[place - 1], order[place - 1]
-            place -= 1
-        scores[place], order[place] = value, row
-        kept = min(kept + 1, most)
-    for place in range(kept):
-        into[place] = rows[order[place]]
+    """Put the rows of [start, end) that are most like a query [d] into scores [K] and into [K, N], the best first.
+
+    A row's high bytes say what it scores, but for an error with a bound. What with all of its error falls short of the
+    K-th best without its own is none of the K best.
+    """
+    dim, most, rows = len(query), len(scores), end - start
+    if most == 0:
+        return
+    largest, total = np.float32(0), np.float32(0)
+    for at in range(dim):
+        largest = max(largest, abs(query[at]))
+        total += abs(query[at])
+    levels = min(FINEST, (2**31 - 1) // (128 * dim))  # so many that a sum of products fits 32 bits
+    step = max(largest, np.float32(1e-30)) / levels
+    fixed, around = np.empty(dim, np.int16), np.float32(0)
+    for at in range(dim):
+        fixed[at] = round(query[at] / step)
+        around += 128 * query[at]
+    error = 128 * total + step / 2 * (FINEST + 1) * dim  # of a row of scale 1: of its low bytes, of the query
+    about, lower, order = np.empty(rows, np.float32), np.full(most, -np.inf, np.float32), np.empty(most, np.int64)
+    for row in range(rows):
+        product = np.int32(0)
+        for at in range(dim):
+            product += np.int32(keys.high[start + row, at]) * np.int32(fixed[at])
+        about[row] = keys.scale[start + row] * (256 * step * product + around)
+        _insert(about[row] - keys.scale[start + row] * error, row, lower, order)
+    for row in range(rows):
+        scale = keys.scale[start + row]
+        if about[row] + scale * error >= lower[-1]:
+            score = np.float32(0)
+            for at in range(dim):
+                score += query[at] * (np.int32(keys.high[start + row, at]) * 256 + np.int32(keys.low[start + row, at]))
+            _insert(scale * score, row, scores, order)
+    for place in range(min(rows, most)):
+        into[place] = continuations[start + order[place]]
+
+
+@compiled
+def _insert(score: float, row: int, scores: NDArray[np.float32], order: NDArray[np.int64]) -> None:
+    """Into the best scores [K], falling, -inf where there is none yet, and their rows, if it is among them."""
+    place = len(scores) - 1
+    if place < 0 or score <= scores[place]:
+        return
+    while place > 0 and scores[place - 1] < score:
+        scores[place], order[place] = scores[place - 1], order[place - 1]
+        place -= 1
+    scores[place], order[place] = score, row
 
 
 def _collect(
     manifest: Manifest,
     batches: Iterator[Rows],
     folder: Path,
-    dtype: np.dtype[Any],
     progress: Callable[[int], None],
 ) -> None:
     """Write the rows as they come: pk, keys, continuations, unsorted."""
-    rows = manifest.rows
-    pk = np.empty(rows, np.int64)
-    keys = _new(folder / "keys.raw.npy", (rows, manifest.dim), dtype)
-    continuations = _new(folder / "continuations.raw.npy", (rows, manifest.continuation), np.dtype(np.int32))
+    rows, dim = manifest.rows, manifest.dim
+    shapes: dict[str, tuple[Any, ...]] = {
+        "pk": (np.int64, rows),
+        "high": (np.int8, rows, dim),
+        "low": (np.uint8, rows, dim),
+        "scale": (np.float32, rows),
+        "continuations": (np.int32, rows, manifest.continuation),
+    }
+    files = {
+        name: _new(folder / f"{name}.raw.npy", tuple(shape), np.dtype(kind)) for name, (kind, *shape) in shapes.items()
+    }
     at = 0
     for batch in batches:
         if at + len(batch) <= rows:
-            here = slice(at, at + len(batch))
-            pk[here], keys[here], continuations[here] = batch.pk, batch.vectors, batch.next_tokens
+            columns = (batch.pk, *Keys.of(batch.vectors), batch.next_tokens)
+            for file, column in zip(files.values(), columns, strict=True):
+                file[at : at + len(batch)] = column
         at += len(batch)
         progress(len(batch))
     if at != rows:
         raise StoreError(f"the collection gave {at} rows and was sealed with {rows}; ingest again")
-    np.save(folder / "pk.raw.npy", pk)
-    keys.flush()
-    continuations.flush()
+    for file in files.values():
+        file.flush()
 
 
 def _sort(folder: Path) -> None:
     """Rewrite the raw files in the order of (first token, primary key) and remove them."""
-    pk = np.load(folder / "pk.raw.npy")
-    raw = {name: np.load(folder / f"{name}.raw.npy", mmap_mode="r") for name in ("keys", "continuations")}
+    raw = {name: np.load(folder / f"{name}.raw.npy", mmap_mode="r") for name in COLUMNS}
     first = np.array(raw["continuations"][:, 0])
-    order = np.lexsort((pk, first))
+    order = np.lexsort((np.load(folder / "pk.raw.npy"), first))
     counts = np.bincount(first) if len(first) else np.zeros(0, np.int64)
     np.save(folder / "starts.npy", np.concatenate(([0], np.cumsum(counts))).astype(np.int64))
     for name, source in raw.items():

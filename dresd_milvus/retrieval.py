@@ -18,7 +18,7 @@ from dresd_milvus.loading import LoadedModel
 from dresd_milvus.milvus import MilvusStore, is_embedded, sidecar
 from dresd_milvus.options import SEARCH_SECONDS, Search
 from dresd_milvus.projection import Projection
-from dresd_milvus.replica import Replica
+from dresd_milvus.replica import FORMAT, Replica
 from dresd_milvus.store import ContinuationStore, Manifest
 
 Progress = Callable[[int], None]
@@ -61,7 +61,6 @@ def open_retrieval(
     model: LoadedModel,
     search: Search = "auto",
     token: str = "",
-    half: bool = False,
     timeout: float = SEARCH_SECONDS,
     progress: Callable[[int], Progress] = lambda total: lambda rows: None,
 ) -> Retrieval:
@@ -80,13 +79,13 @@ def open_retrieval(
         projection = milvus.projection()
         if search == "replica" and milvus.manifest.ttl:
             raise InputError(f"rows of '{collection}' expire, which a replica would miss; give --search server")
-        if search != "replica" and not (search == "auto" and _fits_memory(uri, milvus.manifest, half)):
+        if search != "replica" and not (search == "auto" and _fits_memory(uri, milvus.manifest)):
             plan = milvus.plans()[0] if search in ("auto", "server") else search
             milvus.use(plan).load()
             any_key = np.zeros((1, milvus.manifest.dim), np.float32)
             milvus.search(any_key, np.zeros(1, np.int64), NEIGHBOURS, FIRST_SEARCH_SECONDS)
             return Retrieval(Guarded(milvus, timeout), projection, plan)
-        replica = _replica(milvus, half, progress)
+        replica = _replica(milvus, progress)
     except BaseException:
         milvus.close()
         raise
@@ -108,27 +107,27 @@ def choose_template(option: str | None, manifest: Manifest | None) -> Template |
     return Template()
 
 
-def _replica(milvus: MilvusStore, half: bool, progress: Callable[[int], Progress]) -> Replica:
+def _replica(milvus: MilvusStore, progress: Callable[[int], Progress]) -> Replica:
     manifest = milvus.manifest
-    name = f"{milvus.collection}-{manifest.seal}-{'half' if half else 'float'}"
-    folder = sidecar(milvus.uri) / "replicas" / name
+    folder = sidecar(milvus.uri) / "replicas" / f"{milvus.collection}-{manifest.seal}-{FORMAT}"
     if folder.exists():
         return Replica.open(folder)
-    _remove_older(folder.parent, milvus.collection, manifest.seal)
-    return Replica.build(manifest, milvus.scan(), folder, half, progress(manifest.rows))
+    _remove_older(folder)
+    return Replica.build(manifest, milvus.scan(), folder, progress(manifest.rows))
 
 
-def _remove_older(folder: Path, collection: str, seal: str) -> None:
-    """Replicas of earlier seals of this collection are of no more use."""
-    for old in folder.glob(f"{collection}-*") if folder.exists() else ():
-        if old.name.rsplit("-", 2)[0] == collection and old.name.rsplit("-", 2)[1] != seal:
+def _remove_older(replica: Path) -> None:
+    """Replicas of earlier seals of this collection, or of another format, are of no more use."""
+    collection = replica.name.rsplit("-", 2)[0]
+    for old in replica.parent.glob(f"{collection}-*") if replica.parent.exists() else ():
+        if old.name.rsplit("-", 2)[0] == collection:
             shutil.rmtree(old, ignore_errors=True)
 
 
-def _fits_memory(uri: str, manifest: Manifest, half: bool) -> bool:
+def _fits_memory(uri: str, manifest: Manifest) -> bool:
     if manifest.ttl:
         return False  # a replica would keep what has expired
     if is_embedded(uri):
         return True  # its own search costs more than a step of the model
-    needed = manifest.rows * (manifest.dim * (2 if half else 4) + manifest.continuation * 4)
+    needed = manifest.rows * (2 * manifest.dim + 4 + 4 * manifest.continuation)
     return needed < REPLICA_SHARE_OF_MEMORY * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -46,9 +46,9 @@ class SuffixStore:
         """Open a store; raises StoreError when there is none or it is damaged."""
         try:
             self.about: dict[str, Any] = json.loads((folder / "suffixes.json").read_text())
-            self._tokens = np.asarray(np.load(folder / "tokens.npy", mmap_mode="r"))
-            self._order = np.asarray(np.load(folder / "order.npy", mmap_mode="r"))
-            whole = len(self._tokens) == len(self._order) == self.about["tokens"]
+            self.tokens = np.asarray(np.load(folder / "tokens.npy", mmap_mode="r"))
+            self.order = np.asarray(np.load(folder / "order.npy", mmap_mode="r"))
+            whole = len(self.tokens) == len(self.order) == self.about["tokens"]
         except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
             raise StoreError(
                 f"there is no suffix store in {folder} ({error}); ingest with --also rest, or say where it is "
@@ -59,11 +59,11 @@ class SuffixStore:
 
     def __len__(self) -> int:
         """Tokens, one for the end of every document among them."""
-        return len(self._order)
+        return len(self.order)
 
     @property
     def nbytes(self) -> int:
-        return self._tokens.nbytes + self._order.nbytes
+        return self.tokens.nbytes + self.order.nbytes
 
     @classmethod
     def build(cls, folder: Path, documents: Iterable[NDArray[np.int32]], **about: Any) -> SuffixStore:
@@ -119,7 +119,7 @@ class SuffixStore:
     def _match(self, text: Sequence[int] | Ints, longest: int, least: int) -> Match | None:
         """The longest match, of at most `longest` tokens, that occurs at least `least` times."""
         key = np.asarray(text[-longest:] if longest else [], np.int64)
-        length, first, last = _longest(self._tokens, self._order, key, least)
+        length, first, last = longest_match(self.tokens, self.order, key, least)
         return Match(length, first, last) if length else None
 
     def continuations(self, match: Match, depth: int, most: int) -> NDArray[np.int32]:
@@ -129,7 +129,7 @@ class SuffixStore:
         is taken about as often as its share.
         """
         found = np.empty((min(match.occurrences, most), depth), np.int32)
-        _gather(self._tokens, self._order, match.first, match.occurrences, match.length, found)
+        gather(self.tokens, self.order, match.first, match.occurrences, match.length, found)
         return found
 
 
@@ -159,7 +159,7 @@ def _bound(tokens: Ints, order: Ints, key: Ints, low: int, high: int, after: boo
 
 
 @compiled
-def _longest(tokens: Ints, order: Ints, key: Ints, least: int) -> tuple[int, int, int]:
+def longest_match(tokens: Ints, order: Ints, key: Ints, least: int) -> tuple[int, int, int]:
     """(length, first, last) of the longest end of the key [L] that occurs at least so many times; zeros for none."""
     length, begin, end, high = 0, 0, 0, len(key)
     tried = high
@@ -176,7 +176,7 @@ def _longest(tokens: Ints, order: Ints, key: Ints, least: int) -> tuple[int, int
 
 
 @compiled
-def _gather(tokens: Ints, order: Ints, first: int, count: int, length: int, into: Ints) -> None:
+def gather(tokens: Ints, order: Ints, first: int, count: int, length: int, into: Ints) -> None:
     """Fill into [P, depth] with what follows P of the `count` matches from `first` on, at even distances."""
     for row in range(len(into)):
         place = order[first + row * count // len(into)] + length

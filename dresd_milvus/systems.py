@@ -9,6 +9,7 @@ from typing import Any
 
 from dresd_milvus.budget import StepCosts, Thrift
 from dresd_milvus.decode import FixedBudget
+from dresd_milvus.drafters.ahead import Ahead
 from dresd_milvus.drafters.base import Drafter, Vanilla
 from dresd_milvus.drafters.dense import NEIGHBOURS, Dense
 from dresd_milvus.drafters.hybrid import Hybrid, Source
@@ -19,6 +20,7 @@ from dresd_milvus.drafters.rest import Rest
 from dresd_milvus.drafters.small_lm import SmallLM
 from dresd_milvus.drafters.suffix import Suffix
 from dresd_milvus.errors import InputError, MismatchError
+from dresd_milvus.guard import Guarded
 from dresd_milvus.loading import SAMPLE, SAMPLE_FOLDER, LoadedModel, load_model
 from dresd_milvus.options import SEARCH_SECONDS, Search
 from dresd_milvus.retrieval import Progress, Retrieval, open_retrieval
@@ -78,7 +80,6 @@ class Where:
     draft_model: str | None = None
     search: Search = "auto"
     token: str = ""
-    half: bool = False
     timeout: float = SEARCH_SECONDS
 
     def check(self, systems: Sequence[str]) -> None:
@@ -107,7 +108,7 @@ def open_sources(
     retrieval = None
     if where.uri and where.collection:
         retrieval = open_retrieval(
-            where.uri, where.collection, model, where.search, where.token, where.half, where.timeout, progress
+            where.uri, where.collection, model, where.search, where.token, where.timeout, progress
         )
     try:
         return Sources(retrieval, open_suffixes(where.suffixes, systems, retrieval, model), draft_model)
@@ -173,7 +174,7 @@ def make_drafter(
     """
     parts = _parts(system)
     if is_composite(system):
-        return Hybrid([_source(part, sources, neighbours) for part in parts], system, None, costs and Thrift(costs))
+        return Hybrid(_composed(parts, sources, neighbours), system, None, costs and Thrift(costs))
     if system == "vanilla":
         return Vanilla()
     if system == "prompt_lookup":
@@ -233,11 +234,17 @@ def _parts(system: str) -> tuple[str, ...]:
     return left if name == "hybrid" else (name,)
 
 
-def _source(part: str, sources: Sources, neighbours: int | None) -> Source:
-    """A part of the composite."""
-    if part == "dense":
-        return _dense(sources, neighbours)
-    return Recycling() if part == "recycling" else Matches(sources.suffixes)
+def _composed(parts: Sequence[str], sources: Sources, neighbours: int | None) -> list[Source]:
+    """The sources of a composite. No step waits for a server."""
+    made: list[Source] = []
+    if "dense" in parts:
+        dense = _dense(sources, neighbours)
+        made.append(Ahead(dense) if isinstance(dense.store, Guarded) else dense)
+    if "suffix" in parts:
+        made.append(Matches(sources.suffixes))
+    if "recycling" in parts:
+        made.append(Recycling())
+    return made
 
 
 def _dense(sources: Sources, neighbours: int | None) -> Dense:

@@ -52,13 +52,8 @@ class DraftTree:
             raise ValueError("a draft tree needs tokens [N] and parents [N] with N >= 1")
         if len(tokens) == 1 and parents[0] == -1:
             return  # a lone root, the commonest tree of all
-        listed = parents.tolist()
-        if listed[0] != -1 or min(listed[1:]) < 0 or any(parent >= node for node, parent in enumerate(listed)):
-            raise ValueError("a draft tree's parents must be -1 for the root and point backwards elsewhere")
-        if min(tokens[1:].tolist()) < 0:
-            raise ValueError("a draft tree holds padding; -1 is never drafted")
-        if len(self._children) != len(tokens) - 1:
-            raise ValueError("a draft tree's siblings must carry distinct tokens")
+        if fault := _fault(tokens, parents):
+            raise ValueError(FAULTS[fault])
 
     def __len__(self) -> int:
         """Number of draft nodes (the root is not counted)."""
@@ -113,12 +108,6 @@ class DraftTree:
         )
 
     @cached_property
-    def _children(self) -> dict[tuple[int, int], int]:
-        """(parent node, token) -> child node."""
-        pairs = zip(self.parents[1:].tolist(), self.tokens[1:].tolist(), strict=True)
-        return {pair: node for node, pair in enumerate(pairs, 1)}
-
-    @cached_property
     def _lineage(self) -> tuple[NDArray[np.bool_], Int32]:
         """(ancestors [N, N], depths [N])."""
         return _lineage(self.parents)
@@ -141,10 +130,43 @@ class DraftTree:
         path = [0]
         while True:
             pick = pick_at(path[-1])
-            child = self._children.get((path[-1], pick))
-            if child is None:
+            child = _child(self.tokens, self.parents, path[-1], pick)
+            if child == 0:
                 return path, pick
             path.append(child)
+
+
+FAULTS = (
+    "",
+    "a draft tree's parents must be -1 for the root and point backwards elsewhere",
+    "a draft tree holds padding; -1 is never drafted",
+    "a draft tree's siblings must carry distinct tokens",
+)
+
+
+@compiled
+def _fault(tokens: Int32, parents: Int32) -> int:
+    """Which of FAULTS the first node has that has one; 0 for none."""
+    if parents[0] != -1:
+        return 1
+    for node in range(1, len(tokens)):
+        if parents[node] < 0 or parents[node] >= node:
+            return 1
+        if tokens[node] < 0:
+            return 2
+        for other in range(1, node):
+            if parents[other] == parents[node] and tokens[other] == tokens[node]:
+                return 3
+    return 0
+
+
+@compiled
+def _child(tokens: Int32, parents: Int32, node: int, token: int) -> int:
+    """The child of a node that carries a token, 0 for none."""
+    for child in range(node + 1, len(tokens)):
+        if parents[child] == node and tokens[child] == token:
+            return child
+    return 0
 
 
 @compiled

@@ -65,7 +65,6 @@ def run(
     tp: TpOption = 1,
     search: SearchOption = "auto",
     timeout: TimeoutOption = SEARCH_SECONDS,
-    half: Annotated[bool, typer.Option("--half", help="Keep a replica's keys in half precision.")] = False,
     nodes: NodesOption = "auto",
     depth: DepthOption = DEPTH,
     neighbours: Annotated[int | None, typer.Option(min=1, help="Hits of a dense search; default 50.")] = None,
@@ -88,7 +87,7 @@ def run(
     from evaluation.runner import Evaluation, run_evaluation
 
     names = parse_systems(systems)
-    where = Where(uri, collection, suffixes, draft_model, search, token, half, timeout)
+    where = Where(uri, collection, suffixes, draft_model, search, token, timeout)
     where.check(names)
     most = parse_nodes(nodes)
     make_chooser(temperature, top_p, seed)  # refuse bad options before the model is loaded
@@ -105,7 +104,7 @@ def run(
         put = ranks.share(lambda: pick_template(template, prompts, sources))
         tokens = max_new_tokens or prompts.max_new_tokens or 128
         options = Options(tokens, temperature, top_p, seed, most, depth, repeats)
-        drafting_by = (f"draft model {draft_model or 'the sample'}", f"half {half}", f"search timeout {timeout:g}")
+        drafting_by = (f"draft model {draft_model or 'the sample'}", f"search timeout {timeout:g}")
         what = Evaluation(prompts, names, put, options, out, replace, neighbours, skip_long, drafting_by)
         try:
             summary = run_evaluation(what, loaded, sources, phases, ranks)

@@ -118,7 +118,7 @@ class Study:
             setting.continuation, None, "study", rows=sum(map(len, rows)),
         )  # fmt: skip
         with tempfile.TemporaryDirectory() as folder:
-            store = Replica.build(manifest, iter(rows), Path(folder) / "replica", False, lambda rows: None)
+            store = Replica.build(manifest, iter(rows), Path(folder) / "replica")
             drafter = Dense(store, projection, setting.neighbours)
             found = force(self.texts, lambda t: self._asked[id(t)][setting.layer].float(), [drafter], shapes, positions)
         return {

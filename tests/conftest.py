@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 
 import pytest
@@ -16,6 +17,7 @@ from tests import milvus_server as milvus_server_module
 from tests.milvus_server import MilvusServer
 
 torch.set_num_threads(1)  # threads that wait for each other crawl when the machine has other work
+os.environ["OMP_NUM_THREADS"] = "1"  # nor do those of the commands that tests start
 settings.register_profile("core", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("core")
 

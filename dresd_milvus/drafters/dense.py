@@ -38,7 +38,7 @@ class Dense(PathDrafter):
     def propose(self, context: Context) -> Paths:
         if context.hidden is None:
             return Paths.none()
-        hits = self._search(context)
+        hits = self.search(context)
         usable = hits.continuations[0, :, 0] == context.tokens[-1]
         scores = hits.scores[0, usable]
         votes = np.exp(self.sharpness * (scores - scores.max(initial=-np.inf)))
@@ -47,13 +47,17 @@ class Dense(PathDrafter):
     def tell(self, context: Context, table: Table) -> int:
         """The same as evidence: similarity in tenths above 0.4."""
         if context.hidden is not None:
-            hits, root, depth = self._search(context), context.tokens[-1], context.max_depth
-            count = int(np.count_nonzero(hits.continuations[0, :, 0] == root))
-            into = table.make_room(count, depth)
-            _put(into, hits.continuations[0], hits.scores[0], root, depth, self.sharpness)
+            scores, continuations = self.search(context)
+            into = table.room(self.neighbours, context.max_depth)
+            table.take(_put(into, continuations[0], scores[0], context.tokens[-1], context.max_depth, self.sharpness))
         return 0
 
-    def _search(self, context: Context) -> Hits:
+    def votes(self, hits: Hits) -> tuple[Int32, NDArray[np.float64]]:
+        """(continuations [K, N], weights [K]) of one search's hits."""
+        scores = hits.scores[0].astype(np.float64)
+        return hits.continuations[0], np.exp(self.sharpness * (scores - max(scores.max(initial=-1), -1)))
+
+    def search(self, context: Context) -> Hits:
         """Whatever a store's filter lets through: a continuation that does not begin with the root is no draft."""
         assert context.hidden is not None
         query = self.projection.query(context.hidden)
@@ -63,8 +67,8 @@ class Dense(PathDrafter):
 @compiled
 def _put(
     into: Evidence, continuations: Int32, scores: NDArray[np.float32], root: int, depth: int, sharpness: float
-) -> None:
-    """Put down the hits, continuations [K, N] with scores [K], that begin with the root."""
+) -> int:
+    """Put down the hits, continuations [K, N] with scores [K], that begin with the root; how many."""
     row, best = 0, -np.inf
     for hit in range(len(scores)):
         if continuations[hit, 0] == root:
@@ -78,3 +82,4 @@ def _put(
         for at in range(depth):
             into.rows[row, at] = continuations[hit, at + 1] if at + 1 < continuations.shape[1] else -1
         row += 1
+    return row

@@ -8,13 +8,17 @@ import numpy as np
 
 from dresd_milvus.compiled import compiled
 from dresd_milvus.drafters.base import Context, Step
-from dresd_milvus.drafters.running_text import RunningText
+from dresd_milvus.drafters.running_text import RunningText, earlier_in
 from dresd_milvus.drafters.suffix import LONGEST, MOST
 from dresd_milvus.evidence import BEST, Evidence, Kind, Table
-from dresd_milvus.suffixes import SuffixStore
+from dresd_milvus.suffixes import Ints, SuffixStore, gather, longest_match
 from dresd_milvus.tree import Int32
 
 TEXT, TEXT_SHORTER = int(Kind.TEXT), int(Kind.TEXT_SHORTER)
+CORPUS, CORPUS_SHORTER = int(Kind.CORPUS), int(Kind.CORPUS_SHORTER)
+
+NOWHERE = np.empty(0, np.int32)
+"""The corpus where there is none."""
 
 FADING = 0.9
 """An earlier occurrence in the text counts so much of the next later one."""
@@ -43,29 +47,37 @@ class Matches:
         self.text.extend(step.new)
 
     def tell(self, context: Context, table: Table) -> int:
-        rows, lengths = self.text.earlier(self.longest, self.most, context.max_depth)
-        longest = _put(table.make_room(len(rows), context.max_depth), rows, lengths)
-        if self.store is None:
-            return longest
-        text = np.array(context.tokens[-self.longest :], np.int64)
-        match = found = self.store.longest(text, self.longest)
-        for kind in (Kind.CORPUS, Kind.CORPUS_SHORTER):
-            if match is not None:
-                rows = self.store.continuations(match, context.max_depth, self.most)
-                table.add(kind, rows, context.max_depth, match.length)
-                match = self.store.shorter(text, match)
-        return max(longest, found.length if found else 0)
+        into = table.room(3 * self.most, context.max_depth)
+        tokens, order = (self.store.tokens, self.store.order) if self.store else (NOWHERE, NOWHERE)
+        used, longest = _tell(self.text.tokens, tokens, order, self.longest, self.most, context.max_depth, into)
+        table.take(used)
+        return longest
 
 
 @compiled
-def _put(into: Evidence, rows: Int32, lengths: Int32) -> int:
-    """Put down what followed [R, L] matches of these lengths [R] in the text, the latest first; the longest length."""
-    longest = 0
-    for length in lengths:
-        longest = max(longest, length)
-    for row in range(len(rows)):
-        into.kinds[row] = TEXT if lengths[row] == longest else TEXT_SHORTER
-        into.quality[row] = min(lengths[row], BEST - 1)
-        into.weights[row] = np.exp(SHORTER * (lengths[row] - longest)) * FADING**row
-        into.rows[row, : rows.shape[1]] = rows[row]
-    return longest
+def _tell(
+    text: Int32, tokens: Ints, order: Ints, longest: int, most: int, depth: int, into: Evidence
+) -> tuple[int, int]:
+    """Put down what followed matches of the text's end in the text and in the corpus: (rows, the longest match)."""
+    used = earlier_in(text, longest, into.rows[:most, :depth], into.quality[:most])
+    best = 0
+    for row in range(used):
+        best = max(best, into.quality[row])
+    for row in range(used):
+        length = into.quality[row]
+        into.kinds[row] = TEXT if length == best else TEXT_SHORTER
+        into.quality[row] = min(length, BEST - 1)
+        into.weights[row] = np.exp(SHORTER * (length - best)) * FADING**row
+    length, first, last = longest_match(tokens, order, text[-longest:], 1)
+    best = max(best, length)
+    for kind in (CORPUS, CORPUS_SHORTER):
+        if length == 0:
+            break
+        end = used + min(last - first, most)
+        gather(tokens, order, first, last - first, length, into.rows[used:end, :depth])
+        into.kinds[used:end], into.quality[used:end], into.weights[used:end] = kind, min(length, BEST - 1), 1.0
+        used = end
+        if kind == CORPUS:
+            shorter = text[max(len(text) - length + 1, 0) :]
+            length, first, last = longest_match(tokens, order, shorter, last - first + 1)
+    return used, best

@@ -17,6 +17,11 @@ class RunningText:
         self._tokens = np.empty(1024, np.int32)
         self._size = 0
 
+    @property
+    def tokens(self) -> Int32:
+        """All of it, [T]; to be read before it grows."""
+        return self._tokens[: self._size]
+
     def begin(self, prompt: Sequence[int]) -> None:
         self._size = 0
         self.extend(prompt)
@@ -37,14 +42,14 @@ class RunningText:
         tokens up to there are as at the text's end, at most `longest`. At most `most` occurrences, the latest.
         """
         following, lengths = np.empty((most, depth), np.int32), np.empty(most, np.int32)
-        count = _earlier(self._tokens, self._size, longest, following, lengths)
+        count = earlier_in(self.tokens, longest, following, lengths)
         return following[:count], lengths[:count]
 
 
 @compiled
-def _earlier(text: Int32, size: int, longest: int, following: Int32, lengths: Int32) -> int:
-    """Fills following [most, depth] and lengths [most]; how many there are."""
-    found, last = 0, size - 1
+def earlier_in(text: Int32, longest: int, following: Int32, lengths: Int32) -> int:
+    """Fills following [most, depth] and lengths [most], see `RunningText.earlier`; how many there are."""
+    found, last = 0, len(text) - 1
     for at in range(last - 1, -1, -1):
         if text[at] != text[last]:
             continue

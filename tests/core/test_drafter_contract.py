@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dresd_milvus.budget import StepCosts, Thrift
+from dresd_milvus.drafters.ahead import Ahead
 from dresd_milvus.drafters.base import Context, Drafter, Step, Vanilla
 from dresd_milvus.drafters.dense import Dense
 from dresd_milvus.drafters.hybrid import Hybrid
@@ -64,6 +65,7 @@ MAKERS: dict[str, Callable[[], Drafter]] = {
     "suffix-text-alone": lambda: Suffix(None),
     "small_lm": lambda: SmallLM(small()),
     "hybrid": lambda: Hybrid([dense(), Matches(suffixes()), Recycling()]),
+    "hybrid-ahead": lambda: Hybrid([Ahead(dense()), Matches(suffixes()), Recycling()]),
     "hybrid-thrifty": lambda: Hybrid(
         [dense(), Matches(suffixes()), Recycling()], thrift=Thrift(StepCosts({0: 1.0, 4: 1.1, 16: 2.0}))
     ),

@@ -22,7 +22,7 @@ MILVUS = {
 }
 
 
-@pytest.fixture(scope="module", params=["oracle", "replica", "replica-half", *MILVUS])
+@pytest.fixture(scope="module", params=["oracle", "replica", *MILVUS])
 def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ContinuationStore]:
     """A sealed store of ROWS of the kind under test; one for all tests, as a server needs seconds to make one."""
     kind, folder = request.param, tmp_path_factory.mktemp("store")
@@ -35,7 +35,7 @@ def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         milvus.write(ROWS)
         milvus.seal(manifest)
         if kind.startswith("replica"):
-            yield Replica.build(milvus.manifest, milvus.scan(), folder / "replica", half="half" in kind)
+            yield Replica.build(milvus.manifest, milvus.scan(), folder / "replica")
         else:
             yield milvus
 

@@ -1,0 +1,179 @@
+"""The decoding loop: what it adds to the bare forward pass, and where a step's time goes when drafts are accepted.
+
+Acceptance is simulated: a stub drafts the text that the model itself wrote in a pass before, as much of it as is to be
+accepted and wrong tokens beside and after it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from model import random_text
+from shared import alternate, ratio, summary, wait
+from torch import Tensor
+
+from dresd_milvus.cache import TreeCache
+from dresd_milvus.choose import Greedy
+from dresd_milvus.decode import FixedBudget, StepRecord, generate
+from dresd_milvus.drafters.base import Context, Step, Vanilla
+from dresd_milvus.loading import LoadedModel
+from dresd_milvus.tree import DraftTree
+
+PLAIN = FixedBudget(nodes=0, depth=0)
+DRAFTS = ((16, 0), (16, 2), (16, 4), (64, 0), (64, 2), (64, 4))
+"""(draft nodes, of which accepted) of the simulated steps."""
+
+
+class Known:
+    """Drafts a known text: its next `accepted` tokens, each with a wrong sibling before it, then wrong tokens.
+
+    Of a path 0, 2, 4, ... is kept, with gaps, as of a retrieved tree.
+    """
+
+    name = "simulated"
+
+    def __init__(self, text: list[int], accepted: int, vocabulary: int) -> None:
+        self.text, self.accepted, self.vocabulary = np.array(text, np.int32), accepted, vocabulary
+
+    def begin(self, prompt: Sequence[int]) -> None:
+        pass
+
+    def observe(self, step: Step) -> None:
+        pass
+
+    def draft(self, context: Context) -> DraftTree:
+        count, root = min(context.max_nodes, 2 * context.max_depth), context.tokens[-1]
+        if count <= 0:
+            return DraftTree.root_only(root, self.name)
+        node = np.arange(count)
+        right = self.text[np.minimum(len(context.tokens) + node // 2, len(self.text) - 1)]
+        wrong = np.where(node // 2 < self.accepted, 1 - node % 2, 1 + node % 2)
+        tokens, parents = (right + wrong) % self.vocabulary, node // 2 * 2
+        return DraftTree(
+            np.concatenate([[root], tokens]).astype(np.int32),
+            np.concatenate([[-1], parents]).astype(np.int32),
+            self.name,
+        )
+
+
+class Recorded:
+    """Picks as Greedy does, at its price, and answers with the known text: with random weights the best scores lie so
+    close together that a batch of another shape may pick otherwise. differed: of so many picks that it made."""
+
+    def __init__(self, text: list[int]) -> None:
+        self.text, self.greedy, self.picks, self.differed = text, Greedy(), 0, 0
+
+    def scores(self, logits: Tensor, position: int) -> Tensor:
+        return self.greedy.scores(logits, position)
+
+    def __call__(self, logits: Tensor, position: int) -> int:
+        picked = self.greedy(logits, position)
+        self.picks += 1
+        self.differed += picked != self.text[position]
+        return self.text[position]
+
+
+@torch.inference_mode()
+def bare(model: LoadedModel, prompt: list[int], tokens: int, launch: bool = False) -> float:
+    """Median milliseconds of a forward pass over one token, nothing else, while the text grows by `tokens`.
+
+    launch: only until the call returns, which is what the host needs to give the device its work.
+    """
+    target, hf = model.target, model.target.model
+    cache = TreeCache(hf.config.num_hidden_layers)
+    ids = torch.tensor([[*prompt, *random_text(model, tokens)]], device=target.device)
+    places, times = torch.arange(ids.shape[1], device=target.device)[None], []
+    for begin in (0, *range(len(prompt), ids.shape[1])):
+        here = slice(begin, len(prompt) if begin == 0 else begin + 1)
+        inputs = {"input_ids": ids[:, here], "position_ids": places[:, here], "logits_to_keep": 1}
+        wait(target.device)
+        begun = perf_counter()
+        hf(**inputs, past_key_values=cache, use_cache=True)
+        returned = perf_counter()
+        wait(target.device)
+        times.append(1e3 * ((returned if launch else perf_counter()) - begun))
+        cache.length = here.stop
+    return float(np.median(times[1:]))
+
+
+def overhead(model: LoadedModel, length: int, tokens: int, texts: int) -> dict[str, Any]:
+    """A step of generate() with the Vanilla drafter against the bare forward pass at the same lengths."""
+    prompt = random_text(model, length)
+
+    def vanilla() -> float:
+        steps = generate(model.target, Vanilla(), Greedy(), prompt, tokens, PLAIN).steps
+        return float(np.median([1e3 * step.total for step in steps]))
+
+    found = alternate(
+        {
+            "vanilla": vanilla,
+            "bare": lambda: bare(model, prompt, tokens),
+            "launch": lambda: bare(model, prompt, tokens, launch=True),
+        },
+        texts,
+    )
+    return {
+        **{f"{name}_ms": summary(times) for name, times in found.items()},
+        "vanilla_over_bare": ratio(found["vanilla"], found["bare"]),
+        "implicit_waits_a_step": implicit_waits(model, prompt),
+    }
+
+
+def implicit_waits(model: LoadedModel, prompt: list[int], steps: int = 16) -> float | None:
+    """How often a step of plain decoding waits for the device without being told to (copies, picks); None on a CPU."""
+    if model.target.device.type != "cuda":
+        return None
+    generate(model.target, Vanilla(), Greedy(), prompt, 1, PLAIN)
+
+    def count(tokens: int) -> int:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            torch.cuda.set_sync_debug_mode("warn")
+            try:
+                generate(model.target, Vanilla(), Greedy(), prompt, tokens, PLAIN)
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+        return sum("called a synchronizing" in str(warning.message) for warning in caught)
+
+    return (count(steps + 1) - count(1)) / steps  # without those of prefill
+
+
+def simulated(model: LoadedModel, length: int, tokens: int, texts: int) -> dict[str, Any]:
+    """Where a step's time goes by (nodes, accepted), and the speed-up over plain decoding that would follow."""
+    prompt, vocabulary = random_text(model, length), model.target.vocab_size
+    text = prompt + generate(model.target, Vanilla(), Greedy(), prompt, tokens + 1, PLAIN).tokens
+    steps: dict[tuple[int, int], list[StepRecord]] = {case: [] for case in ((0, 0), *DRAFTS)}
+    choose, speeds = Recorded(text), {case: [0.0] for case in steps}
+    for turn in range(texts + 1):
+        for nodes, accepted in steps:
+            budget = FixedBudget(nodes, depth=32)
+            made = generate(model.target, Known(text, accepted, vocabulary), choose, prompt, tokens, budget)
+            if turn:  # the first one warms up
+                steps[nodes, accepted] += made.steps
+                speeds[nodes, accepted].append(made.tokens_per_second)
+    plain = speeds[0, 0][1:]
+    cases = [
+        _case(nodes, accepted, records, speeds[nodes, accepted][1:], plain)
+        for (nodes, accepted), records in steps.items()
+    ]
+    return {"cases": cases, "picks": choose.picks, "picks_that_differed": choose.differed}
+
+
+def _case(
+    nodes: int, accepted: int, records: list[StepRecord], speed: list[float], plain: list[float]
+) -> dict[str, Any]:
+    columns = {name: [1e3 * getattr(record, name) for record in records] for name in ("draft", "verify", "choose")}
+    columns["rest"] = [1e3 * (r.total - r.draft - r.verify - r.choose) for r in records]
+    columns["total"] = [1e3 * record.total for record in records]
+    return {
+        "nodes": nodes,
+        "accepted": accepted,
+        "mat": float(np.mean([record.accepted + 1 for record in records])),
+        "speed_up_simulated": ratio(speed, plain),
+        **{f"{name}_ms": summary(times) for name, times in columns.items()},
+    }

@@ -1,0 +1,57 @@
+"""The forward pass replayed as a CUDA graph: what the device needs for it, when the host need not launch its kernels.
+
+The difference to the bare forward pass is what a static decoder could save. Nothing in the library decodes like this.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from model import random_text
+from shared import milliseconds, summary
+
+from dresd_milvus.cache import TreeCache
+from dresd_milvus.loading import LoadedModel
+
+NODES = (0, 16, 64)
+
+
+def replays(model: LoadedModel, length: int, repeats: int) -> dict[str, Any]:
+    """Milliseconds by draft nodes, or why a step could not be captured; nothing on a CPU."""
+    if model.target.device.type != "cuda":
+        return {}
+    found: dict[str, Any] = {}
+    for nodes in NODES:
+        try:
+            found[str(nodes)] = summary(_replay(model, length, nodes, repeats))
+        except RuntimeError as error:
+            return {**found, str(nodes): f"not captured: {str(error).splitlines()[0]}"}
+    return found
+
+
+@torch.inference_mode()
+def _replay(model: LoadedModel, length: int, nodes: int, repeats: int) -> list[float]:
+    hf, device = model.target.model, model.target.device
+    cache = TreeCache(hf.config.num_hidden_layers, capacity=length + nodes + 1)  # does not grow while captured
+    text = torch.tensor([random_text(model, length)], device=device)
+    hf(input_ids=text, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    cache.length = length
+    inputs: dict[str, Any] = {
+        "input_ids": text[:, : nodes + 1].clone(),
+        "position_ids": torch.full((1, nodes + 1), length, device=device),
+        # What a mask holds does not matter to the time, that there is one does.
+        "attention_mask": torch.zeros(1, 1, nodes + 1, length + nodes + 1, dtype=hf.dtype, device=device),
+    }
+    if nodes == 0:
+        del inputs["attention_mask"]
+    beside, graph = torch.cuda.Stream(device), torch.cuda.CUDAGraph()
+    beside.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.stream(beside):
+        for _ in range(3):
+            hf(**inputs, past_key_values=cache, use_cache=True)
+    torch.cuda.current_stream(device).wait_stream(beside)
+    with torch.cuda.graph(graph):
+        hf(**inputs, past_key_values=cache, use_cache=True)
+    milliseconds(device, graph.replay)
+    return [milliseconds(device, graph.replay) for _ in range(repeats)]

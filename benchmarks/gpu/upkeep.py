@@ -1,0 +1,78 @@
+"""What a step does on the device besides the forward pass: closing the cache's gaps, picks, fetching a state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from model import random_text
+from shared import alternate, milliseconds, summary
+from verifying import bushy
+
+from dresd_milvus.choose import Chooser, Greedy, Sampler
+from dresd_milvus.loading import LoadedModel
+
+NODES = 64
+PATHS = {
+    "0 1 (no gap)": [0, 1],
+    "0 2": [0, 2],
+    "0 2 6 14": [0, 2, 6, 14],
+    "0 2 6 14 30 62": [0, 2, 6, 14, 30, 62],
+}
+"""Paths through the bushy tree, the root first."""
+
+
+def keeping(model: LoadedModel, length: int, repeats: int) -> dict[str, Any]:
+    """Milliseconds of TreeCache.keep after a tree of NODES, by the path that is kept."""
+    target = model.target
+    target.prefill(random_text(model, length))
+    tree = bushy(NODES, target.vocab_size)
+
+    def side(path: list[int]) -> Callable[[], float]:
+        def measure() -> float:
+            target.rewind(length)
+            target.verify(tree)
+            return milliseconds(target.device, lambda: target.keep(path))
+
+        return measure
+
+    found = alternate({name: side(path) for name, path in PATHS.items()}, repeats)
+    return {name: summary(times) for name, times in found.items()}
+
+
+def picking(model: LoadedModel, repeats: int) -> dict[str, Any]:
+    """Milliseconds of one pick from logits [V] on the device, as a chooser makes at every node that is walked.
+
+    The logits fall off as a language model's do (Zipf, exponent 1.5): how many tokens a nucleus holds matters.
+    """
+    target = model.target
+    ranks = np.random.default_rng(0).permutation(target.vocab_size) + 1.0
+    logits = torch.from_numpy(-1.5 * np.log(ranks)).to(target.device, target.dtype)
+    rows = logits.expand(17, -1).contiguous()
+    choosers: dict[str, Chooser] = {
+        "greedy": Greedy(),
+        "sampled, temperature 0.7, top-p 0.95": Sampler(0.7, 0.95),
+        "sampled, temperature 1": Sampler(1.0, 1.0),
+    }
+
+    def side(choose: Chooser) -> Callable[[], float]:
+        return lambda: milliseconds(target.device, lambda: choose(logits, 100))
+
+    sides = {name: side(choose) for name, choose in choosers.items()}
+    sides["argmax of 17 rows at once"] = lambda: milliseconds(target.device, lambda: rows.argmax(-1).tolist())
+    return {name: summary(times) for name, times in alternate(sides, repeats).items()}
+
+
+def fetching(model: LoadedModel, repeats: int) -> dict[str, Any]:
+    """Milliseconds of moving a hidden state [H] to the host, and a draft's token ids [64] to the device."""
+    target = model.target
+    hidden = torch.randn(target.hidden_size, device=target.device).to(target.dtype)
+    tokens = torch.zeros(NODES, dtype=torch.int32)
+    sides: dict[str, Callable[[], float]] = {
+        "hidden state to the host": lambda: milliseconds(target.device, lambda: hidden.cpu()),
+        "64 token ids to the device": lambda: milliseconds(target.device, lambda: tokens.to(target.device)),
+        "waiting for an idle device": lambda: milliseconds(target.device, lambda: None),
+    }
+    return {name: summary(times) for name, times in alternate(sides, repeats).items()}
