@@ -14,7 +14,6 @@ import os
 import platform
 from contextlib import suppress
 from pathlib import Path
-from statistics import median
 from time import perf_counter
 from typing import NamedTuple
 
@@ -50,7 +49,10 @@ class StepCosts(NamedTuple):
 
 
 def measure_costs(target: HFTarget) -> StepCosts:
-    """Time the target's steps by their draft nodes, one size after another in turns; medians. Its text is forgotten."""
+    """Time the target's steps by their draft nodes, one size after another in turns. Its text is forgotten.
+
+    Of each the lower quartile: what else a machine does only adds to a time.
+    """
     found: dict[int, list[float]] = {nodes: [] for nodes in TIMED}
     length = min(LENGTH, target.context // 4)
     for turn in range(TIMES + 1):
@@ -64,7 +66,7 @@ def measure_costs(target: HFTarget) -> StepCosts:
             target.verify(tree)
             if turn:
                 times.append(1e3 * (perf_counter() - begun))
-    return StepCosts({nodes: round(median(times), 4) for nodes, times in found.items()})
+    return StepCosts({nodes: round(float(np.percentile(times, 25)), 4) for nodes, times in found.items()})
 
 
 def step_costs(model: LoadedModel, ranks: Ranks | None = None) -> StepCosts:
@@ -141,7 +143,8 @@ class Thrift:
 
     def __init__(self, costs: StepCosts) -> None:
         self._sizes = np.array(sorted(costs.ms))
-        self._ms = np.maximum.accumulate([costs.ms[size] for size in self._sizes.tolist()])
+        self._at = {size: at for at, size in enumerate(self._sizes.tolist())}
+        self._ms: list[float] = np.maximum.accumulate([costs.ms[size] for size in self._at]).tolist()
         self._tokens, self._time = 1.0, self.plain
         self._hoped, self._had = np.full((2, len(PROMISES) + 1), HOPES)
         self._promise = 0
@@ -155,13 +158,13 @@ class Thrift:
     def begin(self) -> None:
         """A text begins: what the last one was like says little. But where drafting was given up it is on trial."""
         self._patience = TRIAL if self._pause > SHORTEST_PAUSE else PATIENCE
-        self._pause = SHORTEST_PAUSE
+        self._pause = max(self._pause // 4, SHORTEST_PAUSE)
         self._left, self._drafted, self._net = 0, 0, 0.0
 
     @property
     def plain(self) -> float:
         """Milliseconds of a step without a draft."""
-        return float(self._ms[0])
+        return self._ms[0]
 
     @property
     def rate(self) -> float:
@@ -233,11 +236,11 @@ class Thrift:
         """
         self._tokens = FORGET * self._tokens + tokens
         self._time = FORGET * self._time + milliseconds
-        size = int(np.searchsorted(self._sizes, nodes))
-        if size < len(self._sizes) and self._sizes[size] == nodes:
-            slower = min(max(waited / self._ms[size], 0.5), 2.0) - 1
-            self._ms *= 1 + slower * SLOWLY / 4
-            self._ms[size] *= 1 + slower * SLOWLY / 2
+        at = self._at.get(nodes)
+        if at is not None:
+            slower = min(max(waited / self._ms[at], 0.5), 2.0) - 1
+            self._ms = [ms * (1 + slower * SLOWLY / 4) for ms in self._ms]
+            self._ms[at] *= 1 + slower * SLOWLY / 2
 
     def drafted(self, nodes: int, expected: float, accepted: int, own: float) -> None:
         """What a draft was: its nodes, the tokens that were hoped for and those that came, and the milliseconds that

@@ -81,6 +81,18 @@ def test_drafts_that_never_come_true_are_given_up_and_tried_again_now_and_then()
     assert drafting_share(accepted=1) == 1.0
 
 
+def test_a_text_after_one_that_was_given_up_is_tried_for_less() -> None:
+    thrift, drafts = Thrift(COSTS), []
+    for _ in range(3):
+        thrift.begin()
+        drafts.append(0)
+        for _ in range(128):
+            if thrift.drafts():
+                drafts[-1] += 1
+                thrift.drafted(4, 0.5, 0, own=0.5)
+    assert 0 < drafts[2] <= drafts[1] < drafts[0]
+
+
 def test_a_draft_that_comes_true_after_a_pause_ends_the_pauses() -> None:
     thrift = Thrift(COSTS)
     for _ in range(100):
