@@ -41,7 +41,8 @@ every layer waits for gloo twice: these rows show that output is the same, not t
 
 - **OOD**: {documents} functions of the standard library as people wrote them, {ood_rows:,} rows.
 - **ID**: the same prompts, answered by the model itself (t = 0.7, top-p 0.95), {id_rows:,} rows.
-- Prompts: {prompts} functions that were held back, 128 tokens each; 16 draft nodes a step, 10 deep.
+- Prompts: {prompts} functions that were held back, 128 tokens each; 16 draft nodes a step (hybrid: what pays, up to
+  64), at most 32 deep.
 - Columns: see [evaluation.md](evaluation.md). Intervals: 95 % of bootstrap resamples of the prompts.
 
 """

@@ -235,11 +235,16 @@ def _parts(system: str) -> tuple[str, ...]:
 
 
 def _composed(parts: Sequence[str], sources: Sources, neighbours: int | None) -> list[Source]:
-    """The sources of a composite. No step waits for a server."""
+    """The sources of a composite.
+
+    A server is asked in the background. But hits that come a step late are exact matches by then: beside a corpus of
+    those they add nothing (docs/lab-log.md), and the server is waited for at the steps where that pays.
+    """
     made: list[Source] = []
     if "dense" in parts:
         dense = _dense(sources, neighbours)
-        made.append(Ahead(dense) if isinstance(dense.store, Guarded) else dense)
+        background = isinstance(dense.store, Guarded) and sources.suffixes is None
+        made.append(Ahead(dense) if background else dense)
     if "suffix" in parts:
         made.append(Matches(sources.suffixes))
     if "recycling" in parts:

@@ -1,7 +1,8 @@
 """Hits of earlier searches: told as long as the text has followed them, and no longer."""
 
+from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -12,9 +13,14 @@ from hypothesis import strategies as st
 from dresd_milvus.drafters.ahead import Ahead
 from dresd_milvus.drafters.base import Context
 from dresd_milvus.drafters.dense import Dense
+from dresd_milvus.drafters.hybrid import Hybrid
 from dresd_milvus.drafters.late import MOST, Late
 from dresd_milvus.evidence import Kind, Table
+from dresd_milvus.guard import Guarded, RemoteStore
+from dresd_milvus.retrieval import Retrieval
 from dresd_milvus.store import Hits
+from dresd_milvus.suffixes import SuffixStore
+from dresd_milvus.systems import Sources, make_drafter
 from tests.oracle import MemoryStore, example_manifest, example_projection, example_rows
 
 DEPTH = 5
@@ -122,3 +128,12 @@ def test_hits_for_another_text_are_dropped(ahead: tuple[Ahead, SlowStore]) -> No
     assert asked is not None and asked.result(10)
     source.tell(Context([2], None, 16, DEPTH), table)
     assert table.size == 0
+
+
+def test_a_server_is_asked_in_the_background_where_there_are_no_exact_matches(tmp_path: Path) -> None:
+    store = Guarded(cast(RemoteStore, MemoryStore(example_manifest())))
+    retrieval = Retrieval(store, example_projection(), "filter")
+    suffixes = SuffixStore.build(tmp_path / "suffixes", [np.array([1, 2, 3], np.int32)])
+    for there, kind in ((None, Ahead), (suffixes, Dense)):
+        drafter = make_drafter("hybrid", Sources(retrieval, there))
+        assert isinstance(drafter, Hybrid) and isinstance(drafter.sources[0], kind)
