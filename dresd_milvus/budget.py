@@ -156,9 +156,10 @@ class Thrift:
         self.begin()
 
     def begin(self) -> None:
-        """A text begins: what the last one was like says little. But where drafting was given up it is on trial."""
-        self._patience = TRIAL if self._pause > SHORTEST_PAUSE else PATIENCE
-        self._pause = max(self._pause // 4, SHORTEST_PAUSE)
+        """A text begins: what the last one was like says little, unless drafting was given up for long."""
+        hopeless = self._pause == LONGEST_PAUSE
+        self._patience = TRIAL if hopeless else PATIENCE
+        self._pause = 2 * SHORTEST_PAUSE if hopeless else SHORTEST_PAUSE
         self._left, self._drafted, self._net = 0, 0, 0.0
 
     @property
