@@ -74,10 +74,7 @@ class Vanilla:
 
 
 class PathDrafter:
-    """Base of the drafters that retrieve: they propose weighted paths, and the heaviest nodes of these are the draft.
-
-    What several of them propose can be merged into one tree (see Hybrid), for their weights are all probabilities.
-    """
+    """Base of the drafters that retrieve: they propose weighted paths, whose heaviest nodes are the draft."""
 
     name = ""
 
