@@ -25,7 +25,7 @@ from dresd_milvus.errors import InputError
 from dresd_milvus.loading import LoadedModel
 from dresd_milvus.target import HFTarget, Scored
 from dresd_milvus.tree import DraftTree
-from evaluation.harness import Options, make_record
+from evaluation.harness import Options, make_record, rehearse
 from evaluation.metrics import Record
 from evaluation.prompts import Conversation, Prompt
 from evaluation.results import write_json
@@ -194,6 +194,8 @@ def replay(
 ) -> list[Record]:
     """Decode every text with every drafter (vanilla first); times of the target are simulated, drafts' are real."""
     target, records = cast(RecordedTarget, model.target), []
+    for drafter in drafters:
+        rehearse(drafter, target.hidden_size)
     for index, text in enumerate(recording.texts):
         for drafter in drafters:
             target.begin(text)

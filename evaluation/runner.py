@@ -8,17 +8,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
-
 from dresd_milvus.budget import StepCosts, step_costs
 from dresd_milvus.corpus import Template
-from dresd_milvus.drafters.base import Context, Drafter, Step
+from dresd_milvus.drafters.base import Drafter
 from dresd_milvus.errors import InputError
 from dresd_milvus.loading import LoadedModel
 from dresd_milvus.ranks import Ranks
 from dresd_milvus.systems import Sources, make_drafter, must_know_costs
-from dresd_milvus.target import Scored
-from evaluation.harness import Harness, Options, check_lengths
+from evaluation.harness import Harness, Options, check_lengths, rehearse
 from evaluation.metrics import Record, summarise
 from evaluation.prompts import Conversation, Suite
 from evaluation.provenance import provenance
@@ -102,19 +99,9 @@ def _make_drafters(
     made = [make_drafter(name, sources, what.neighbours, costs) if ranks.first else None for name in what.systems]
     for drafter in made:
         if drafter:
-            _compile(drafter, model.target.hidden_size)
+            rehearse(drafter, model.target.hidden_size)
     ranks.share(lambda: None)  # the others wait as long as that takes
     return [ranks.lockstep(drafter, name) for drafter, name in zip(made, what.systems, strict=True)], costs
-
-
-def _compile(drafter: Drafter, hidden: int) -> None:
-    """Have a drafter do all that it does once, so that what is compiled at first use is in no step's time, and in no
-    rank's deadline."""
-    text, scored = [1, 2, 1], torch.zeros(1, 8)
-    drafter.begin(text)
-    tree = drafter.draft(Context(text, torch.zeros(hidden), 8, 4))
-    drafter.observe(Step([*text, 2], [2], tree, [0], Scored(scored, scored)))
-    drafter.begin(text)
 
 
 def write_results(

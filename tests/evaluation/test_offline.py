@@ -1,6 +1,7 @@
 """What is measured without generating: teacher forcing, studies, recordings, comparisons."""
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from dresd_milvus.decode import FixedBudget
 from dresd_milvus.drafters.base import Context, Step, Vanilla
 from dresd_milvus.drafters.prompt_lookup import PromptLookup
 from dresd_milvus.errors import InputError
@@ -15,7 +17,9 @@ from dresd_milvus.loading import LoadedModel
 from dresd_milvus.tree import DraftTree
 from evaluation.compare import compare
 from evaluation.intrinsic import Shape, Text, agreement, force
-from evaluation.replay import Recording
+from evaluation.prompts import Prompt
+from evaluation.replay import Recorded, Recording, recorded_model
+from evaluation.replay import replay as again
 from evaluation.study import parse_vary
 from tests.core.wild_drafters import Oracle
 from tests.helpers import dresd
@@ -167,3 +171,26 @@ def test_prompt_lookup_is_told_of_every_token() -> None:
     text = Text([1, 2, 3, 4, 5, 1, 2, 3, 4, 5, 1, 2], 1)
     found = force([text], lambda t: torch.zeros(len(t.ids), 1), [PromptLookup()], [Shape(4, 4)], positions=5)
     assert found["prompt_lookup"][Shape(4, 4)].accepted == [[0, 4, 1]]
+
+
+class Compiling(Vanilla):
+    """Takes half a second when it is asked for the first time, as what is compiled then does."""
+
+    name, ready = "compiling", False
+
+    def draft(self, context: Context) -> DraftTree:
+        if not self.ready:
+            time.sleep(0.5)
+            self.ready = True
+        return super().draft(context)
+
+
+def test_what_is_compiled_at_first_use_is_in_no_replays_time() -> None:
+    said = (torch.zeros(3, 4), torch.zeros(3, 8, dtype=torch.int32), torch.zeros(3, 8))
+    text = Recorded(Prompt("a", ("",), "x"), [1, 2, 3, 4], 2, *said, False)
+    about = {
+        "model": "m", "fingerprint": "", "tokenizer": "", "vocab_size": 9, "hidden_size": 4, "max_new_tokens": 2,
+    }  # fmt: skip
+    recording = Recording(about, {0: 1.0, 8: 1.0}, [text])
+    records = again(recording, recorded_model(recording), [Vanilla(), Compiling()], FixedBudget(8, 4))
+    assert max(max(record["draft_ms"]) for record in records) < 400
