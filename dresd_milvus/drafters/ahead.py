@@ -42,7 +42,8 @@ class Ahead:
             self.late.keep(*self.dense.votes(found.result()), context.tokens[length - 1 :])
             self._asked = None
         if self._asked is None and context.hidden is not None:
-            self._asked = len(context.tokens), self._searcher.submit(self.dense.search, context)
+            asked = context._replace(tokens=context.tokens[-1:])  # a copy: the text goes on meanwhile
+            self._asked = len(context.tokens), self._searcher.submit(self.dense.search, asked)
         self.late.tell(context, table)
         return 0
 

@@ -1,5 +1,6 @@
 """Hits of earlier searches: told as long as the text has followed them, and no longer."""
 
+from concurrent.futures import Executor, Future
 from pathlib import Path
 from threading import Event
 from typing import Any, cast
@@ -116,6 +117,26 @@ def test_a_search_is_not_waited_for_and_its_hits_are_told_later(ahead: tuple[Ahe
     source.tell(Context(text, None, 16, DEPTH), table)
     right = [row[2:][row[2:] >= 0].tolist() for row in hits if row[:2].tolist() == text[1:] and row[2] >= 0]
     assert right and [row for row, _ in read(table)] == right
+
+
+class Deferred(Executor):
+    """Begins what it is given when it is told to."""
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        self.future: Future[Any] = Future()
+        self.begin = lambda: self.future.set_result(fn(*args, **kwargs))
+        return self.future
+
+
+def test_a_search_that_begins_late_is_for_the_text_as_it_was_asked() -> None:
+    store, searcher, text = MemoryStore(example_manifest()), Deferred(), [1, 2]
+    store.write(example_rows(200, vocabulary=3))
+    source = Ahead(Dense(store, example_projection(), neighbours=20), searcher)
+    source.begin(text)
+    source.tell(Context(text, torch.randn(source.dense.projection.hidden_size), 16, DEPTH), Table())
+    text.append(0)
+    searcher.begin()
+    assert (searcher.future.result().continuations[0, :, 0] == 2).all()
 
 
 def test_hits_for_another_text_are_dropped(ahead: tuple[Ahead, SlowStore]) -> None:
