@@ -22,9 +22,9 @@ from common import arguments, prompts, report
 from published import Oversampled, RestPackage, SuffixDecoding, dresd_loop, faiss_search, scann_search
 from stores import answers, build, encode
 
-from dresd_milvus.budget import step_costs
 from dresd_milvus.choose import make_chooser
 from dresd_milvus.corpus import Encoded, stdlib
+from dresd_milvus.costs import step_costs
 from dresd_milvus.decode import generate
 from dresd_milvus.drafters.base import Drafter
 from dresd_milvus.drafters.dense import Dense

@@ -8,104 +8,11 @@ whether to draft at all.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import platform
-from contextlib import suppress
-from pathlib import Path
-from time import perf_counter
-from typing import NamedTuple
-
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from dresd_milvus.caches import cache_folder
-from dresd_milvus.loading import LoadedModel
-from dresd_milvus.ranks import Ranks
-from dresd_milvus.target import HFTarget
-from dresd_milvus.tree import DraftTree
-
-TIMED = (0, 8, 16, 32, 64)
-"""Draft nodes of the steps that are timed."""
-
-TIMES, LENGTH = 9, 128
-"""How often each is timed, and after how many tokens of text."""
-
-
-class StepCosts(NamedTuple):
-    """ms: milliseconds of verifying a tree by its draft nodes, at least two sizes."""
-
-    ms: dict[int, float]
-
-    def of(self, nodes: int) -> float:
-        """Between the sizes that were timed linear, beyond them as the last two go on."""
-        at = sorted(self.ms)
-        if nodes > at[-1]:
-            slope = (self.ms[at[-1]] - self.ms[at[-2]]) / (at[-1] - at[-2])
-            return self.ms[at[-1]] + max(slope, 0.0) * (nodes - at[-1])
-        return float(np.interp(nodes, at, [self.ms[n] for n in at]))
-
-
-def measure_costs(target: HFTarget) -> StepCosts:
-    """Time the target's steps by their draft nodes, one size after another in turns. Its text is forgotten.
-
-    Of each the lower quartile: what else a machine does only adds to a time.
-    """
-    found: dict[int, list[float]] = {nodes: [] for nodes in TIMED}
-    length = min(LENGTH, target.context // 4)
-    for turn in range(TIMES + 1):
-        for step, (nodes, times) in enumerate(found.items()):
-            # Texts grow: no two steps of decoding have the same shapes.
-            target.prefill([1] * (length + len(found) * turn + step))
-            # Two children a node: as deep and as wide as drafts are.
-            parents = np.concatenate([[-1], np.arange(nodes) // 2]).astype(np.int32)
-            tree = DraftTree(np.arange(1, nodes + 2, dtype=np.int32) % max(target.vocab_size, 2), parents)
-            begun = perf_counter()
-            target.verify(tree)
-            if turn:
-                times.append(1e3 * (perf_counter() - begun))
-    return StepCosts({nodes: round(float(np.percentile(times, 25)), 4) for nodes, times in found.items()})
-
-
-def step_costs(model: LoadedModel, ranks: Ranks | None = None) -> StepCosts:
-    """What steps of this model cost here: as measured before, else measured now and kept in the user's cache.
-
-    Every rank of the model calls it; rank 0's figures are given to all.
-    """
-    ranks = ranks or Ranks()
-    file = _file(model, ranks.world)
-    known = ranks.share(lambda: _kept(file))
-    if known is None:
-        measured = measure_costs(model.target)
-        known = ranks.share(lambda: measured)
-        if ranks.first:
-            with suppress(OSError):  # where nothing can be kept, they are measured again the next time
-                file.parent.mkdir(parents=True, exist_ok=True)
-                part = file.with_suffix(f".{os.getpid()}.part")
-                part.write_text(json.dumps(known.ms))
-                part.replace(file)
-    return known
-
-
-def _kept(file: Path) -> StepCosts | None:
-    try:
-        found = {int(nodes): float(ms) for nodes, ms in json.loads(file.read_text()).items()}
-    except (OSError, ValueError, AttributeError, TypeError):
-        return None
-    return StepCosts(found) if len(found) > 1 and min(found.values()) > 0 else None
-
-
-def _file(model: LoadedModel, ranks: int) -> Path:
-    """Named after all that costs depend on."""
-    target = model.target
-    device = torch.cuda.get_device_name(target.device) if target.device.type == "cuda" else "cpu"
-    threads = torch.get_num_threads()
-    about = (model.fingerprint, str(target.dtype), device, platform.node(), threads, torch.__version__, ranks)
-    name = hashlib.sha256(repr(about).encode()).hexdigest()[:16]
-    return cache_folder() / "costs" / f"{name}.json"
-
+from dresd_milvus.compiled import compiled
+from dresd_milvus.costs import StepCosts
 
 FORGET = 0.97
 """What the past counts at each step in the rate."""
@@ -144,9 +51,9 @@ class Thrift:
     def __init__(self, costs: StepCosts) -> None:
         self._sizes = np.array(sorted(costs.ms))
         self._at = {size: at for at, size in enumerate(self._sizes.tolist())}
-        self._ms: list[float] = np.maximum.accumulate([costs.ms[size] for size in self._at]).tolist()
+        self._ms = np.maximum.accumulate([costs.ms[size] for size in self._at])
         self._tokens, self._time = 1.0, self.plain
-        self._hoped, self._had = np.full((2, len(PROMISES) + 1), HOPES)
+        self._hoped, self._had = [HOPES] * (len(PROMISES) + 1), [HOPES] * (len(PROMISES) + 1)
         self._promise = 0
         self._profits = np.where(self._sizes == USUAL, 0.2, 0.0)  # until it is known better
         self._gains: dict[tuple[str, int], float] = {}
@@ -165,7 +72,7 @@ class Thrift:
     @property
     def plain(self) -> float:
         """Milliseconds of a step without a draft."""
-        return self._ms[0]
+        return float(self._ms[0])
 
     @property
     def rate(self) -> float:
@@ -176,7 +83,7 @@ class Thrift:
     def _trust(self) -> float:
         """What came of what was hoped for of drafts that promised as much as the last one: where little is promised,
         chances come out low."""
-        return max(float(self._had[self._promise] / self._hoped[self._promise]), 1 / MOST_TRUSTED)
+        return max(self._had[self._promise] / self._hoped[self._promise], 1 / MOST_TRUSTED)
 
     @property
     def usual(self) -> int:
@@ -190,15 +97,9 @@ class Thrift:
         One of the sizes that were timed, and the usual one unless another is clearly better: a processor's libraries
         are slower at a size that is new to them.
         """
-        self._promise = int(np.searchsorted(PROMISES, reach[:8].sum()))
-        taken = np.minimum(self._sizes, len(reach))
-        earned = self._trust * np.concatenate([[0.0], np.cumsum(reach)])[taken]
-        profits = earned - self.rate * (np.interp(taken, self._sizes, self._ms) - self._ms[0])
-        self._profits += SLOWLY / 4 * (profits - self._profits)
-        usual, best = int(self._profits.argmax()), int(profits.argmax())
-        if profits[best] - profits[usual] < CLEARLY:
-            best = usual
-        return int(self._sizes[best]), float(profits[best])
+        self._promise = _promise(reach)
+        best, profit = _weigh(reach, self._sizes, self._ms, self._trust, self.rate, self._profits)
+        return int(self._sizes[best]), profit
 
     def drafts(self) -> bool:
         """Whether this step drafts."""
@@ -239,9 +140,7 @@ class Thrift:
         self._time = FORGET * self._time + milliseconds
         at = self._at.get(nodes)
         if at is not None:
-            slower = min(max(waited / self._ms[at], 0.5), 2.0) - 1
-            self._ms = [ms * (1 + slower * SLOWLY / 4) for ms in self._ms]
-            self._ms[at] *= 1 + slower * SLOWLY / 2
+            _correct(self._ms, at, waited)
 
     def drafted(self, nodes: int, expected: float, accepted: int, own: float) -> None:
         """What a draft was: its nodes, the tokens that were hoped for and those that came, and the milliseconds that
@@ -256,8 +155,8 @@ class Thrift:
         else:  # what is never drafted is never proved: mistrust fades
             self._hoped[case] += SLOWLY * (HOPES - self._hoped[case])
             self._had[case] += SLOWLY * (HOPES - self._had[case])
-        extra = float(np.interp(nodes, self._sizes, self._ms)) - self.plain
-        net = accepted - (own + max(extra, 0.0)) / self.plain
+        extra = max(_cost(nodes, self._sizes, self._ms) - self.plain, 0.0)
+        net = accepted - (own + extra) / self.plain
         self._drafted += 1
         self._net += max(SLOWLY, 1 / self._drafted) * (net - self._net)
         if self._net > 0:
@@ -265,3 +164,55 @@ class Thrift:
         elif self._drafted >= self._patience:
             self._left, self._drafted, self._net = self._pause + 1, 0, 0.0
             self._pause, self._patience = min(2 * self._pause, LONGEST_PAUSE), TRIAL
+
+
+@compiled
+def _promise(reach: NDArray[np.float64]) -> int:
+    """Into which of PROMISES draft nodes of these reaches [n] fall."""
+    promised, case = reach[:8].sum(), 0
+    while case < len(PROMISES) and promised > PROMISES[case]:
+        case += 1
+    return case
+
+
+@compiled
+def _weigh(
+    reach: NDArray[np.float64],
+    sizes: NDArray[np.int64],
+    ms: NDArray[np.float64],
+    trust: float,
+    rate: float,
+    profits: NDArray[np.float64],
+) -> tuple[int, float]:
+    """(which size to take, its profit), see `Thrift.weigh`; profits [sizes] follow what they are now."""
+    taken, earned = 0, 0.0
+    best, found = 0, np.empty(len(sizes))
+    for at in range(len(sizes)):
+        while taken < min(sizes[at], len(reach)):
+            earned += trust * reach[taken]
+            taken += 1
+        found[at] = earned - rate * (_cost(taken, sizes, ms) - ms[0])
+        if found[at] > found[best]:
+            best = at
+    profits += SLOWLY / 4 * (found - profits)
+    usual = int(profits.argmax())
+    chosen = usual if found[best] - found[usual] < CLEARLY else best
+    return chosen, found[chosen]
+
+
+@compiled
+def _cost(nodes: int, sizes: NDArray[np.int64], ms: NDArray[np.float64]) -> float:
+    """Milliseconds of a step with so many draft nodes: between the sizes that were timed linear."""
+    at = 1
+    while at < len(sizes) - 1 and nodes > sizes[at]:
+        at += 1
+    share = min((nodes - sizes[at - 1]) / (sizes[at] - sizes[at - 1]), 1.0)
+    return ms[at - 1] + share * (ms[at] - ms[at - 1])
+
+
+@compiled
+def _correct(ms: NDArray[np.float64], at: int, waited: float) -> None:
+    """Have the milliseconds of all sizes follow what one of them took, and this one more."""
+    slower = min(max(waited / ms[at], 0.5), 2.0) - 1
+    for size in range(len(ms)):
+        ms[size] *= 1 + slower * SLOWLY * (0.75 if size == at else 0.25)

@@ -1,6 +1,6 @@
 """A key-value cache for tree verification: preallocated, written in place, cut back to the accepted path.
 
-All layers share two tensors, so that keeping a path is two gathers and two writes whatever the number of layers.
+All layers share one tensor, so that keeping a path is one gather and one write whatever the number of layers.
 It speaks the cache interface of transformers and is only ever handed to a model's forward pass.
 """
 
@@ -9,15 +9,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
+from dresd_milvus.compiled import compiled
 from dresd_milvus.errors import InputError
 
 
 class TreeCache(Cache):
-    """Keys and values [layers, heads, capacity, head dim] of a batch of one.
+    """Keys and values [2, layers, heads, capacity, head dim] of a batch of one.
 
     `length` rows are committed; a forward pass over n tokens writes its rows behind them, and `keep` commits those
     that were accepted. Sized from the first key tensor (tensor parallelism may split heads unevenly) and doubled
@@ -28,42 +31,53 @@ class TreeCache(Cache):
         super().__init__(layers=[_Layer(self, index) for index in range(layers)])
         self.length = 0
         self.capacity = capacity
-        self.keys: Tensor | None = None
-        self.values: Tensor | None = None
+        self.held: Tensor | None = None
+        self._rows: NDArray[np.uint8] | None = None  # the same memory as bytes [2 * layers * heads, capacity, row]
 
     def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Put keys, values [1, heads, n, dim] behind the committed rows; views [1, heads, length + n, dim]."""
-        end = self.length + keys.shape[-2]
-        if self.keys is None or self.values is None or end > self.capacity:
-            self._grow(end, keys, values)
-        assert self.keys is not None and self.values is not None
-        if self.keys.shape[1] != keys.shape[1] or self.keys.shape[3] != keys.shape[3]:
+        begin, count = self.length, keys.shape[2]
+        if self.held is None or begin + count > self.capacity:
+            self._grow(begin + count, keys)
+        own_keys, own_values = self._views[layer]
+        if own_keys.shape[1] != keys.shape[1] or own_keys.shape[3] != keys.shape[3]:
             raise InputError("this model's layers differ in their attention heads; it is not supported")
-        self.keys[layer, :, self.length : end] = keys[0]
-        self.values[layer, :, self.length : end] = values[0]
-        return self.keys[layer, None, :, :end], self.values[layer, None, :, :end]
+        own_keys.narrow(2, begin, count).copy_(keys)
+        own_values.narrow(2, begin, count).copy_(values)
+        return own_keys.narrow(2, 0, begin + count), own_values.narrow(2, 0, begin + count)
 
     def keep(self, path: Sequence[int]) -> None:
         """Commit the rows of these nodes (ascending, 0 first) of the last pass, moved together; drop the rest."""
-        assert self.keys is not None and self.values is not None
+        assert self.held is not None
         size = len(path)
         if path[-1] != size - 1:  # ascending, so anything but 0, 1, 2, ... has gaps to close
-            rows = torch.tensor(path, device=self.keys.device) + self.length
-            for held in (self.keys, self.values):
-                held[:, :, self.length : self.length + size] = held.index_select(2, rows)
+            if self._rows is not None:
+                _close_gaps(self._rows, np.array(path), self.length)
+            else:
+                rows = torch.tensor(path, device=self.held.device) + self.length
+                self.held[:, :, :, self.length : self.length + size] = self.held.index_select(3, rows)
         self.length += size
 
-    def _grow(self, needed: int, keys: Tensor, values: Tensor) -> None:
+    def _grow(self, needed: int, like: Tensor) -> None:
         while self.capacity < needed:
             self.capacity *= 2
-        grown = []
-        for old, like in ((self.keys, keys), (self.values, values)):
-            new = like.new_empty(len(self.layers), like.shape[1], self.capacity, like.shape[3])
-            if old is not None:
-                # Layers before this one have already written the rows of the running pass.
-                new[:, :, : old.shape[2]] = old
-            grown.append(new)
-        self.keys, self.values = grown
+        new = like.new_empty(2, len(self.layers), like.shape[1], self.capacity, like.shape[3])
+        if self.held is not None:
+            # Layers before this one have already written the rows of the running pass.
+            new[:, :, :, : self.held.shape[3]] = self.held
+        self.held = new
+        self._views = [(new[0, layer, None], new[1, layer, None]) for layer in range(len(self.layers))]
+        if new.device.type == "cpu":
+            self._rows = new.view(torch.uint8).numpy().reshape(-1, self.capacity, like.shape[3] * like.itemsize)
+
+
+@compiled
+def _close_gaps(rows: NDArray[np.uint8], path: NDArray[np.int64], start: int) -> None:
+    """Move the rows start + path to start, start + 1, ... of every head; the path ascends, so none is lost."""
+    for head in range(len(rows)):
+        for to in range(len(path)):
+            if path[to] != to:
+                rows[head, start + to] = rows[head, start + path[to]]
 
 
 class _Layer(CacheLayerMixin):

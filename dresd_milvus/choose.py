@@ -4,12 +4,16 @@ A chooser turns one row of logits into scores and takes the highest. For samplin
 filtered log-probability plus Gumbel noise, so that the argmax is an exact draw (Gumbel-max trick); the noise
 depends only on (seed, absolute position). One draw per position serves every path of a draft tree, which keeps
 speculative sampling lossless and makes it emit, seed for seed, what plain sampling emits.
+
+On a processor only the nodes that a walk comes to are looked at. On a device what every node needs is made at once and
+fetched in one piece, so that a step waits for the device once.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -18,20 +22,30 @@ from torch import Tensor
 
 from dresd_milvus.compiled import compiled
 from dresd_milvus.errors import InputError
-from dresd_milvus.host import on_host
+from dresd_milvus.host import Scored, on_host
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]
+
+STRIDE, FAINTEST = np.log(16.0), -64.0
+"""By how much the bound of what is looked at closely is lowered, and log-probabilities that add up to nothing."""
+
+
+Pick = Callable[[int, int], int]
+"""The target's token after a node of a tree that lies at a depth (0: the root)."""
+
+LIKELIEST = 256
+"""Tokens of a row that are fetched from a device, where they are sure to hold its nucleus; else the whole row is."""
 
 
 class Chooser(Protocol):
-    """Picks the target's token at an absolute position (the index the token will have in the text)."""
+    """Picks the target's tokens at absolute positions (the index that a token will have in the text)."""
 
     def scores(self, logits: Tensor, position: int) -> Tensor:
         """logits float [V] -> scores float [V]; the pick is their argmax, and their top-2 gap its margin."""
         ...
 
-    def __call__(self, logits: Tensor, position: int) -> int:
-        """logits float [V] -> token id."""
+    def picks(self, scored: Scored, position: int) -> Pick:
+        """What the target says of a tree [N, V], position of the token after the root -> the pick after a node."""
         ...
 
 
@@ -42,9 +56,12 @@ class Greedy:
     def scores(self, logits: Tensor, position: int) -> Tensor:
         return logits
 
-    def __call__(self, logits: Tensor, position: int) -> int:
-        # On a processor numpy's argmax of one row is thirty times faster than torch's.
-        return int(logits.argmax() if logits.device.type != "cpu" else on_host(logits).argmax())
+    def picks(self, scored: Scored, position: int) -> Pick:
+        if not scored.on_host:
+            best = scored.logits.argmax(-1).tolist()
+            return lambda node, depth: best[node]
+        # Of one row numpy's argmax is thirty times faster than torch's.
+        return lambda node, depth: int(scored.row(node).argmax())
 
 
 @dataclass(frozen=True)
@@ -67,20 +84,39 @@ class Sampler:
             raise InputError(f"a seed must be from 0 to 2^64 - 1, not {self.seed}")
 
     def scores(self, logits: Tensor, position: int) -> Tensor:
-        below, probabilities = self._scaled(logits)
-        kept = _nucleus(probabilities, self.top_p)
-        scores = np.full(len(below), -np.inf)
-        scores[kept] = below[kept] + _noise(self.seed, position, kept)
+        row = on_host(logits)
+        highest = float(row.max())
+        total = _mass(row, highest, self.temperature)
+        kept, below = _nucleus(row, highest, total, self.temperature, self.top_p)
+        scores = np.full(len(row), -np.inf)
+        scores[kept] = below + _noise(self.seed, position, kept)
         return torch.from_numpy(scores).to(logits.device)
 
-    def __call__(self, logits: Tensor, position: int) -> int:
-        return _draw(*self._scaled(logits), self.top_p, self.seed, position)
+    def picks(self, scored: Scored, position: int) -> Pick:
+        def pick(node: int, depth: int) -> int:
+            row = scored.row(node)
+            return _draw(row, float(row.max()), self.temperature, self.top_p, self.seed, position + depth)
 
-    def _scaled(self, logits: Tensor) -> tuple[Floats, Floats]:
-        """(log-probabilities but for a constant, probabilities), float64 [V], before the filter."""
-        below = logits.double().cpu()
-        below = (below - below.max()) / self.temperature  # at most 0, so that no temperature makes it overflow
-        return below.numpy(), below.softmax(-1).numpy()
+        return pick if scored.on_host else self.picks_of_likeliest(scored.logits, position, pick)
+
+    def picks_of_likeliest(self, logits: Tensor, position: int, of_row: Pick) -> Pick:
+        """The same from the likeliest tokens of all rows of logits [N, V], fetched from their device in one piece; by
+        of_row where they do not surely hold the nucleus."""
+        values = logits.double()
+        totals = ((values - values.amax(-1, keepdim=True)) / self.temperature).exp().sum(-1, keepdim=True)
+        # In the order of their numbers, for of equals the first goes into the nucleus.
+        tokens = values.topk(min(LIKELIEST, logits.shape[1])).indices.sort(-1).values
+        fetched = torch.cat([totals, tokens.double(), values.gather(1, tokens)], 1).cpu().numpy()
+        whole = tokens.shape[1] == logits.shape[1]
+
+        def pick(node: int, depth: int) -> int:
+            total, (named, row) = fetched[node, 0], fetched[node, 1:].reshape(2, -1)
+            how = total, self.temperature, self.top_p, self.seed, position + depth
+            token, least = _draw_named(row, named, float(row.max()), *how)
+            # What was left behind is no likelier than the least that was fetched.
+            return token if least > row.min() or whole else of_row(node, depth)
+
+        return pick
 
     def noise(self, size: int, position: int) -> Tensor:
         """float64 [size] of standard Gumbel noise, a hash of seed, position and token: the same everywhere."""
@@ -93,26 +129,80 @@ def make_chooser(temperature: float, top_p: float, seed: int) -> Chooser:
 
 
 @compiled
-def _draw(below: Floats, probabilities: Floats, top_p: float, seed: int, position: int) -> int:
-    """The token of the nucleus whose score, log-probability plus noise, is highest."""
-    kept = _nucleus(probabilities, top_p)
-    return kept[np.argmax(below[kept] + _noise(seed, position, kept))]
+def _draw(row: Floats, highest: float, temperature: float, top_p: float, seed: int, position: int) -> int:
+    """The token of the nucleus whose score, log-probability plus noise, is highest. row: logits [V], of which this is
+    the highest."""
+    kept, below = _nucleus(row, highest, _mass(row, highest, temperature), temperature, top_p)
+    return kept[np.argmax(below + _noise(seed, position, kept))]
 
 
 @compiled
-def _nucleus(probabilities: Floats, top_p: float) -> NDArray[np.int64]:
-    """The fewest most likely tokens whose probabilities reach top_p; of equal ones the first. [V] -> int64 [kept]."""
-    size = len(probabilities)
+def _draw_named(
+    row: Floats,
+    named: Floats,
+    highest: float,
+    total: float,
+    temperature: float,
+    top_p: float,
+    seed: int,
+    position: int,
+) -> tuple[int, float]:
+    """(the same, the least logit of the nucleus) from some tokens' logits [K]; named: which tokens they are, [K];
+    total: the mass of all of the row that they are from."""
+    kept, below = _nucleus(row, highest, total, temperature, top_p)
+    tokens = named[kept].astype(np.int64)
+    return tokens[np.argmax(below + _noise(seed, position, tokens))], row[kept].min()
+
+
+@compiled
+def _nucleus(
+    row: Floats, highest: float, total: float, temperature: float, top_p: float
+) -> tuple[NDArray[np.int64], Floats]:
+    """(the fewest most likely tokens whose probabilities reach top_p, of equal ones the first; how far their
+    log-probabilities lie below the highest). row: logits [V]; total: see `_mass`."""
     if top_p >= 1:
-        return np.arange(size)
-    # What is less likely than this is, all together, less likely than what may be left out.
-    few = np.flatnonzero(probabilities >= (1 - top_p) / size)
-    few = few[np.argsort(-probabilities[few], kind="mergesort")]
-    total, kept = 0.0, 0
-    while kept < len(few) and total < top_p:
-        total += probabilities[few[kept]]
+        return np.arange(len(row)), (row - highest) / temperature
+    # Few tokens hold most of the probability: only those are looked at closely.
+    bound = -STRIDE
+    few, below, mass = _above(row, highest, bound, temperature)
+    while mass < top_p * total and bound > FAINTEST:
+        bound -= STRIDE
+        few, below, mass = _above(row, highest, bound, temperature)
+    order = np.argsort(-below, kind="mergesort")
+    reached, kept = 0.0, 0
+    while kept < len(few) and (kept == 0 or reached < top_p * total):
+        reached += np.exp(below[order[kept]])
         kept += 1
-    return few[: max(kept, 1)]
+    return few[order[:kept]], below[order[:kept]]
+
+
+@compiled
+def _above(row: Floats, highest: float, bound: float, temperature: float) -> tuple[NDArray[np.int64], Floats, float]:
+    """(tokens whose log-probabilities lie at most so far below the highest, how far they do, their mass)."""
+    least, few, many = highest + bound * temperature, np.empty(len(row), np.int64), 0
+    for token in range(len(row)):
+        few[many] = token
+        many += row[token] >= least
+    few = few[:many]
+    below = (row[few] - highest) / temperature
+    return few, below, np.exp(below).sum()
+
+
+@compiled(any_order=True)
+def _mass(row: Floats, highest: float, temperature: float) -> float:
+    """The sum of e^((logit - highest) / temperature) over logits [V], within 1e-12.
+
+    e^x as the 1024th power of the series of e^(x / 1024): without branches, so that many are made at a time.
+    """
+    total = 0.0
+    for token in range(len(row)):
+        x = max((np.float64(row[token]) - highest) / temperature, FAINTEST) * (1 / 1024)
+        tail = 1 + x * (1 / 5) * (1 + x * (1 / 6) * (1 + x * (1 / 7) * (1 + x * (1 / 8))))
+        power = 1 + x * (1 + x * (1 / 2) * (1 + x * (1 / 3) * (1 + x * (1 / 4) * tail)))
+        for _ in range(10):
+            power *= power
+        total += power
+    return total
 
 
 @compiled

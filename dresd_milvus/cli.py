@@ -158,9 +158,9 @@ def stream(
     depth: int,
 ) -> None:
     """Print an answer as it is generated, and a line of figures after it."""
-    from dresd_milvus.budget import step_costs
     from dresd_milvus.console import wide_console
     from dresd_milvus.corpus import encode_prompt
+    from dresd_milvus.costs import step_costs
     from dresd_milvus.decode import generate as decode
     from dresd_milvus.stream import TokenStream
     from dresd_milvus.systems import budget_of, make_drafter, must_know_costs

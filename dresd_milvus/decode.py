@@ -17,6 +17,7 @@ from dresd_milvus.choose import Chooser
 from dresd_milvus.drafters.base import Context, Drafter, Step
 from dresd_milvus.errors import InputError
 from dresd_milvus.target import Target
+from dresd_milvus.tree import DraftTree
 
 
 class Budget(Protocol):
@@ -50,6 +51,14 @@ class StepRecord(NamedTuple):
     verify: float
     choose: float
     total: float
+
+    @classmethod
+    def of(
+        cls, tree: DraftTree, accepted: int, begun: float, drafted: float, verified: float, kept: float, done: float
+    ) -> StepRecord:
+        """Of a step's tree, the draft tokens that it gave, and when it came to each point."""
+        depth = int(tree.depths().max())
+        return cls(len(tree), depth, accepted, drafted - begun, verified - drafted, kept - verified, done - begun)
 
 
 @dataclass
@@ -126,6 +135,7 @@ def generate(
         )
     tokens, result = list(prompt), Generation()
     stop = Stop(target.eos_ids, max_new_tokens, target.context - len(prompt))
+    steps = list[tuple[DraftTree, int, float, float, float, float, float]]()
     start = perf_counter()
     hidden: Tensor | None = target.prefill(tokens[:-1])
     drafter.begin(tokens)
@@ -138,29 +148,18 @@ def generate(
         verifying = perf_counter()
         scored = target.verify(tree)
         choosing = perf_counter()
-        depths, here = tree.depths(), len(tokens)
-        path, bonus = tree.walk(lambda node: choose(scored.logits[node], here + int(depths[node])))  # noqa: B023
-        new = stop.take([*tree.tokens[path[1:]].tolist(), bonus])
+        path, picks = tree.walk(choose.picks(scored, len(tokens)))
+        new = stop.take(picks)
         target.keep(path[: len(new)])
         tokens += new
         hidden = scored.hidden[path[-1]]
         kept = perf_counter()
         drafter.observe(step := Step(tokens, new, tree, path, scored))
-        done = perf_counter()
-        result.steps.append(
-            StepRecord(
-                nodes=len(tree),
-                depth=int(depths.max()),
-                accepted=len(new) - 1,
-                draft=verifying - drafting,
-                verify=choosing - verifying,
-                choose=kept - choosing,
-                total=done - drafting,
-            )
-        )
+        steps.append((tree, len(new) - 1, drafting, verifying, choosing, kept, perf_counter()))
         if watch:
             watch(step)
 
     result.tokens, result.reason = tokens[len(prompt) :], stop.reason
     result.prefill, result.decoding = begun - start, perf_counter() - begun
+    result.steps = [StepRecord.of(*step) for step in steps]  # while decoding there is no time for it
     return result

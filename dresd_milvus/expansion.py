@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,61 +43,66 @@ class Recycled(NamedTuple):
         return cls(np.full((vocabulary, width), -1, np.int32), np.zeros((vocabulary, width), np.float32))
 
 
-class _Nodes(NamedTuple):
-    """tokens, parents, depths: int32 [N]; reach: float64 [N]; first, last: int32 [N], its candidates; rows: int32
-    [N, 2], where those of the evidence that go through it begin and end in `alive`; weights, curve: int32 [N], what its
-    candidates are mixed with and read off."""
+NODE = np.dtype(
+    [
+        ("token", np.int32),
+        ("parent", np.int32),
+        ("depth", np.int32),
+        ("weights", np.int32),  # what its candidates are mixed with
+        ("curve", np.int32),  # and read off
+        ("first", np.int32),  # its candidates
+        ("last", np.int32),
+        ("begin", np.int32),  # of the evidence that goes through it, in `alive`
+        ("end", np.int32),
+        ("reach", np.float64),
+    ],
+    align=True,
+)
 
-    tokens: Int32
-    parents: Int32
-    depths: Int32
-    reach: NDArray[np.float64]
-    first: Int32
-    last: Int32
-    rows: Int32
-    weights: Int32
-    curve: Int32
+CANDIDATE = np.dtype([("token", np.int32), ("node", np.int32), ("odds", np.float64), ("chance", np.float64)])
+
+VOICES = np.dtype([("mass", np.float64), ("many", np.int32), ("best", np.int32)])
+"""All that one kind says of the tokens after a node: the sum of weights, how many rows, the best grade."""
 
 
-class _Candidates(NamedTuple):
-    """tokens, nodes: int32 [C]; odds, chance: float64 [C]; cells: int32 [C, KINDS]."""
+class _Room(NamedTuple):
+    """Where trees are grown. What belongs together lies together: a step of the target drives all else out of the
+    processor's caches.
 
-    tokens: Int32
-    nodes: Int32
-    odds: NDArray[np.float64]
-    chance: NDArray[np.float64]
+    nodes: NODE [N]. candidates: CANDIDATE [C]; cells: int32 [C, KINDS], of a candidate.
+    Where one node's evidence is added up: slots int32 [SLOTS, 2], (token, candidate); weight float64 [CANDIDATES,
+    KINDS] and grade int32, of a candidate; voices: VOICES [KINDS].
+    """
+
+    nodes: NDArray[np.void]
+    candidates: NDArray[np.void]
     cells: Int32
-
-
-class _Desk(NamedTuple):
-    """Where one node's evidence is added up. slots: int32 [SLOTS, 2], (token, candidate); weight: float64
-    [CANDIDATES, KINDS] and grade int32, of a candidate; mass: float64 [KINDS], many, best: int32 [KINDS], of all."""
-
     slots: Int32
     weight: NDArray[np.float64]
     grade: Int32
-    mass: NDArray[np.float64]
-    many: Int32
-    best: Int32
+    voices: NDArray[np.void]
+
+    @classmethod
+    def of(cls, nodes: int) -> _Room:
+        """For so many nodes."""
+        many = nodes * CANDIDATES
+        return cls(
+            np.zeros(nodes, NODE),
+            np.zeros(many, CANDIDATE),
+            np.zeros((many, KINDS), np.int32),
+            np.zeros((SLOTS, 2), np.int32),
+            np.zeros((CANDIDATES, KINDS)),
+            np.zeros((CANDIDATES, KINDS), np.int32),
+            np.zeros(KINDS, VOICES),
+        )
 
 
 class Expansion:
     """Grows trees of at most `nodes` draft nodes, and learns from what became of the last one."""
 
     def __init__(self, nodes: int = 128) -> None:
-        self._make(nodes)
+        self._room, self._alive = _Room.of(nodes + 1), np.empty(4096, np.int32)
         self.size = 0
-
-    def _make(self, nodes: int) -> None:
-        many = (nodes + 1) * CANDIDATES
-        ints, floats = _zeros(np.int32), _zeros(np.float64)
-        size = nodes + 1
-        lists = {name: ints(size) for name in _Nodes._fields}
-        self._nodes = _Nodes(**{**lists, "reach": floats(size), "rows": ints(size, 2)})
-        self._candidates = _Candidates(ints(many), ints(many), floats(many), floats(many), ints(many, KINDS))
-        self._desk = _Desk(
-            ints(SLOTS, 2), floats(CANDIDATES, KINDS), ints(CANDIDATES, KINDS), floats(KINDS), ints(KINDS), ints(KINDS)
-        )
 
     def grow(
         self,
@@ -112,19 +117,18 @@ class Expansion:
 
         mixer: what candidates are weighed with; None takes shares for chances, of evidence of one kind.
         """
-        if max_nodes >= len(self._nodes.tokens):
-            self._make(max_nodes)
-        alive = np.empty((max_nodes + 2) * max(len(evidence.rows), 1), np.int32)
-        self.size = _grow(
-            root, max_nodes, max_depth, evidence, recycled, mixer, GRADES,
-            self._nodes, self._candidates, self._desk, alive,
-        )  # fmt: skip
-        return self._nodes.reach[1 : self.size]
+        if max_nodes >= len(self._room.nodes):
+            self._room = _Room.of(max_nodes + 1)
+        needed = (max_nodes + 2) * len(evidence.rows)
+        if needed > len(self._alive):
+            self._alive = np.empty(2 * needed, np.int32)
+        self.size = _grow(root, max_nodes, max_depth, evidence, recycled, mixer, GRADES, self._room, self._alive)
+        return self._room.nodes["reach"][1 : self.size]
 
     def tree(self, nodes: int, source: str) -> DraftTree:
         """The first so many draft nodes as a tree."""
-        size = min(nodes + 1, self.size)
-        return DraftTree(self._nodes.tokens[:size].copy(), self._nodes.parents[:size].copy(), source)
+        kept = self._room.nodes[: min(nodes + 1, self.size)]
+        return DraftTree(kept["token"].copy(), kept["parent"].copy(), source)
 
     def forget(self) -> None:
         """There is no last tree."""
@@ -133,91 +137,88 @@ class Expansion:
     def learn(self, mixer: Mixer, new: Sequence[int]) -> None:
         """Have the mixer learn what came after the root of the last tree; then that tree is forgotten."""
         if self.size:
-            _learn(np.asarray(new, np.int32), self.size, mixer, self._nodes, self._candidates)
+            _learn(np.asarray(new, np.int32), self.size, mixer, self._room)
         self.size = 0
 
 
-def _zeros(kind: Any) -> Any:
-    return lambda *shape: np.zeros(shape, kind)
-
-
 @compiled
-def _grow(root, max_nodes, max_depth, evidence, recycled, mixer, grades, nodes, candidates, desk, alive):  # type: ignore[no-untyped-def]
+def _grow(root, max_nodes, max_depth, evidence, recycled, mixer, grades, room, alive):  # type: ignore[no-untyped-def]
     """-> how many nodes, the root among them."""
-    rows = evidence.rows
+    rows, nodes, candidates = evidence.rows, room.nodes, room.candidates
     for row in range(len(rows)):
         alive[row] = row
-    used, made, size, node = len(rows), 0, 1, 0
+    used, made, size, at = len(rows), 0, 1, 0
     queue = [(0.0, -1)]  # (less the reach, candidate), least first; the entry gives the list its type
     queue.clear()
-    nodes.tokens[0], nodes.parents[0], nodes.depths[0], nodes.reach[0] = root, -1, 0, 1.0
-    nodes.rows[0, 0], nodes.rows[0, 1] = 0, used
+    node = nodes[0]
+    node.token, node.parent, node.depth, node.reach, node.begin, node.end = root, -1, 0, 1.0, 0, used
     while True:
-        nodes.first[node] = made
-        if nodes.depths[node] < max_depth:
-            made = _weigh(node, made, evidence, recycled, mixer, grades, nodes, candidates, desk, alive)
-        nodes.last[node] = made
-        for candidate in range(nodes.first[node], made):
-            reach = nodes.reach[node] * candidates.chance[candidate]
+        node.first = made
+        if node.depth < max_depth:
+            made = _weigh(at, made, evidence, recycled, mixer, grades, room, alive)
+        node.last = made
+        for candidate in range(node.first, made):
+            reach = node.reach * candidates[candidate].chance
             if reach >= FLOOR:
                 heapq.heappush(queue, (-reach, candidate))
         if size > max_nodes or len(queue) == 0:
             return size
         missed, candidate = heapq.heappop(queue)
-        parent, node = candidates.nodes[candidate], size
+        parent, at = candidates[candidate].node, size
+        above, node, token = nodes[parent], nodes[at], candidates[candidate].token
         size += 1
-        token, depth = candidates.tokens[candidate], nodes.depths[parent]
-        nodes.tokens[node], nodes.parents[node], nodes.reach[node] = token, parent, -missed
-        nodes.depths[node] = depth + 1
-        nodes.rows[node, 0] = used
-        if depth < rows.shape[1]:
-            for at in range(nodes.rows[parent, 0], nodes.rows[parent, 1]):
-                if rows[alive[at], depth] == token:
-                    alive[used] = alive[at]
+        node.token, node.parent, node.depth, node.reach, node.begin = token, parent, above.depth + 1, -missed, used
+        if above.depth < rows.shape[1]:
+            for place in range(above.begin, above.end):
+                if rows[alive[place], above.depth] == token:
+                    alive[used] = alive[place]
                     used += 1
-        nodes.rows[node, 1] = used
+        node.end = used
 
 
 @compiled
-def _weigh(node, made, evidence, recycled, mixer, grades, nodes, candidates, desk, alive):  # type: ignore[no-untyped-def]
+def _weigh(at, made, evidence, recycled, mixer, grades, room, alive):  # type: ignore[no-untyped-def]
     """Add a node's candidates behind the `made` ones that there are; how many there are then."""
-    speaking, count = _hear(node, evidence, recycled, grades, nodes, candidates, desk, alive, made)
-    depth = nodes.depths[node]
-    weights = speaking + ((0 if depth == 0 else 1 if depth < 3 else 2) << KINDS)
-    nodes.weights[node] = weights
+    speaking, count = _hear(at, evidence, recycled, grades, room, alive, made)
+    node, candidates, voices = room.nodes[at], room.candidates, room.voices
+    weights = speaking + ((0 if node.depth == 0 else 1 if node.depth < 3 else 2) << KINDS)
+    node.weights = weights
     for index in range(count):
-        at = made + index
-        candidates.nodes[at] = node
+        candidate, cells = candidates[made + index], room.cells[made + index]
+        candidate.node = at
         if mixer is None:
-            candidates.chance[at] = desk.weight[index].sum() / desk.mass.sum()
+            mass = 0.0
+            for kind in range(KINDS):
+                mass += voices[kind].mass
+            candidate.chance = room.weight[index].sum() / mass
             continue
         for kind in range(KINDS):
+            cells[kind] = -1
             if speaking >> kind & 1:
-                weight = desk.weight[index, kind]
-                grade = desk.grade[index, kind] if weight > 0 else desk.best[kind]
-                candidates.cells[at, kind] = cell(grade, weight / desk.mass[kind], desk.many[kind])
-            else:
-                candidates.cells[at, kind] = -1
-        candidates.odds[at] = mixed(mixer, weights, candidates.cells[at])
+                weight, voice = room.weight[index, kind], voices[kind]
+                grade = room.grade[index, kind] if weight > 0 else voice.best
+                cells[kind] = cell(grade, weight / voice.mass, voice.many)
+        candidate.odds = mixed(mixer, weights, cells)
     if mixer is not None:
-        nodes.curve[node] = _curve(node, nodes, candidates.odds[made : made + count])
-        for at in range(made, made + count):
-            candidates.chance[at] = truth(mixer, nodes.curve[node], candidates.odds[at])
+        curve = _curve(at, node.reach, candidates[made : made + count])
+        node.curve = curve
+        for index in range(made, made + count):
+            candidates[index].chance = truth(mixer, curve, candidates[index].odds)
     return made + count
 
 
 @compiled
-def _hear(node, evidence, recycled, grades, nodes, candidates, desk, alive, made):  # type: ignore[no-untyped-def]
-    """Add up on the desk what is said of the tokens after a node: (the set of kinds that speak, how many tokens)."""
-    desk.slots[:, 0] = -1
-    desk.weight[:] = 0
-    desk.grade[:] = 0
-    desk.mass[:] = 0
-    desk.many[:] = 0
-    desk.best[:] = 0
-    speaking, count, depth = 0, 0, nodes.depths[node]
+def _hear(at, evidence, recycled, grades, room, alive, made):  # type: ignore[no-untyped-def]
+    """Add up what is said of the tokens after a node: (the set of kinds that speak, how many tokens)."""
+    room.slots[:, 0] = -1
+    room.weight[:] = 0
+    room.grade[:] = 0
+    voices, node = room.voices, room.nodes[at]
+    for kind in range(KINDS):
+        voices[kind].mass, voices[kind].many, voices[kind].best = 0.0, 0, 0
+    speaking, count, depth = 0, 0, node.depth
     if depth < evidence.rows.shape[1]:
-        for place in range(nodes.rows[node, 0], nodes.rows[node, 1]):
+        for place in range(node.begin, node.end):
             row = alive[place]
             token = evidence.rows[row, depth]
             if token < 0:
@@ -225,65 +226,67 @@ def _hear(node, evidence, recycled, grades, nodes, candidates, desk, alive, made
             kind, weight = evidence.kinds[row], evidence.weights[row]
             grade = grades[kind, evidence.quality[row], min(depth, DEEPEST)]
             speaking |= 1 << kind
-            desk.mass[kind] += weight
-            desk.many[kind] += 1
-            desk.best[kind] = max(desk.best[kind], grade)
-            count = _note(token, kind, weight, grade, count, candidates, desk, made)
-    token = nodes.tokens[node]
+            voice = voices[kind]
+            voice.mass += weight
+            voice.many += 1
+            voice.best = max(voice.best, grade)
+            count = _note(token, kind, weight, grade, count, room, made)
+    token = node.token
     if token < len(recycled.successors) and recycled.successors[token, 0] >= 0:
         speaking |= 1 << RECYCLED
-        desk.mass[RECYCLED] = 1.0
-        desk.many[RECYCLED] = 1
+        voices[RECYCLED].mass, voices[RECYCLED].many = 1.0, 1
         for rank in range(recycled.successors.shape[1]):
             successor, likely = recycled.successors[token, rank], recycled.likely[token, rank]
             if successor >= 0:
-                count = _note(successor, RECYCLED, likely, rank, count, candidates, desk, made)
+                count = _note(successor, RECYCLED, likely, rank, count, room, made)
     return speaking, count
 
 
 @compiled
-def _note(token, kind, weight, grade, count, candidates, desk, made):  # type: ignore[no-untyped-def]
-    """Add one voice for a token to the desk; how many candidates there are then. A token too many is left out."""
+def _note(token, kind, weight, grade, count, room, made):  # type: ignore[no-untyped-def]
+    """Add one voice for a token; how many candidates there are then. A token too many is left out."""
+    slots = room.slots
     slot = (token * 40503) & (SLOTS - 1)
-    while desk.slots[slot, 0] >= 0 and desk.slots[slot, 0] != token:
+    while slots[slot, 0] >= 0 and slots[slot, 0] != token:
         slot = (slot + 1) & (SLOTS - 1)
-    if desk.slots[slot, 0] < 0:
+    if slots[slot, 0] < 0:
         if count == CANDIDATES:
             return count
-        desk.slots[slot, 0], desk.slots[slot, 1] = token, count
-        candidates.tokens[made + count] = token
+        slots[slot, 0], slots[slot, 1] = token, count
+        room.candidates[made + count].token = token
         count += 1
-    index = desk.slots[slot, 1]
-    desk.weight[index, kind] += weight
-    desk.grade[index, kind] = max(desk.grade[index, kind], grade)
+    index = slots[slot, 1]
+    room.weight[index, kind] += weight
+    room.grade[index, kind] = max(room.grade[index, kind], grade)
     return count
 
 
 @compiled
-def _curve(node, nodes, odds):  # type: ignore[no-untyped-def]
-    """Which of the mixer's curves a node's candidates with these log-odds are read off.
+def _curve(at, reach, candidates):  # type: ignore[no-untyped-def]
+    """Which of the mixer's curves the candidates of a node of this reach are read off.
 
     It differs with how likely the node itself is, and with how likely the best candidate: beside a strong one the weak
     are weaker.
     """
-    reach = 0 if node == 0 else 1 + int(4.99 * min(nodes.reach[node], 1.0))
+    of_reach = 0 if at == 0 else 1 + int(4.99 * min(reach, 1.0))
     best = -LARGEST
-    for value in odds:
-        best = max(best, value)
-    return BESTS * reach + (0 if best < -1.5 else 1 if best < 0 else 2 if best < 1.5 else 3)
+    for index in range(len(candidates)):
+        best = max(best, candidates[index].odds)
+    return BESTS * of_reach + (0 if best < -1.5 else 1 if best < 0 else 2 if best < 1.5 else 3)
 
 
 @compiled
-def _learn(new, size, mixer, nodes, candidates):  # type: ignore[no-untyped-def]
+def _learn(new, size, mixer, room):  # type: ignore[no-untyped-def]
     """Tell the mixer of every candidate after the nodes that the text went through whether it came."""
-    node = 0
+    nodes, candidates, at = room.nodes, room.candidates, 0
     for token in new:
-        for at in range(nodes.first[node], nodes.last[node]):
-            came = candidates.tokens[at] == token
-            follow(mixer, nodes.weights[node], nodes.curve[node], candidates.odds[at], candidates.cells[at], came)
-        below = node + 1
-        while below < size and not (nodes.parents[below] == node and nodes.tokens[below] == token):
+        node = nodes[at]
+        for index in range(node.first, node.last):
+            candidate = candidates[index]
+            follow(mixer, node.weights, node.curve, candidate.odds, room.cells[index], candidate.token == token)
+        below = at + 1
+        while below < size and not (nodes[below].parent == at and nodes[below].token == token):
             below += 1
         if below == size:
             return
-        node = below
+        at = below

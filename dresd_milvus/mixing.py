@@ -47,17 +47,19 @@ CURVE_RATE = 0.005
 Floats = NDArray[np.float64]
 
 
+CELL = np.dtype([("right", np.float64), ("seen", np.float64), ("odds", np.float64)])
+"""How often tokens of a cell came next, cases that rests on, and its log-odds: side by side, for they are read together
+when a step has just driven all else out of the processor's cache."""
+
+
 class Mixer(NamedTuple):
     """What was learned, changed in place. KINDS kinds, one bit each of a set.
 
-    right: [KINDS, CELLS], how often tokens of a cell came next; seen: the same, cases it rests on; odds: the same, its
-    log-odds. weights: [DEPTHS * 2^KINDS, KINDS + 1], the last a bias.
+    cells: CELL [KINDS, CELLS]. weights: [DEPTHS * 2^KINDS, KINDS + 1], the last a bias.
     curve: [REACHES * BESTS, 25], what is true where the mixture has log-odds of -12 ... 12.
     """
 
-    right: Floats
-    seen: Floats
-    odds: Floats
+    cells: NDArray[np.void]
     weights: Floats
     curve: Floats
 
@@ -78,8 +80,9 @@ class Mixer(NamedTuple):
 
     @classmethod
     def _of(cls, right: Floats, seen: Floats, weights: Floats, curve: Floats) -> Mixer:
-        kept = np.clip(right, CERTAIN, 1 - CERTAIN)
-        return cls(right, seen, np.log(kept / (1 - kept)), weights, curve)
+        cells, kept = np.empty(right.shape, CELL), np.clip(right, CERTAIN, 1 - CERTAIN)
+        cells["right"], cells["seen"], cells["odds"] = right, seen, np.log(kept / (1 - kept))
+        return cls(cells, weights, curve)
 
     @classmethod
     def load(cls, file: Path, cases: float) -> Mixer:
@@ -91,8 +94,10 @@ class Mixer(NamedTuple):
 
     def save(self, file: Path) -> None:
         """float32, compressed."""
-        arrays = {name: value.astype(np.float32) for name, value in self._asdict().items() if name != "odds"}
-        np.savez_compressed(file, **arrays)
+        right, seen, weights, curve = (
+            values.astype(np.float32) for values in (self.cells["right"], self.cells["seen"], self.weights, self.curve)
+        )
+        np.savez_compressed(file, right=right, seen=seen, weights=weights, curve=curve)
 
 
 @compiled
@@ -113,7 +118,7 @@ def mixed(mixer: Mixer, weights: int, cells: NDArray[np.int32]) -> float:
     total = mixer.weights[weights, KINDS]
     for kind in range(KINDS):
         if cells[kind] >= 0:
-            total += mixer.weights[weights, kind] * mixer.odds[kind, cells[kind]]
+            total += mixer.weights[weights, kind] * mixer.cells[kind, cells[kind]].odds
     return min(max(total, -LARGEST), LARGEST)
 
 
@@ -137,9 +142,10 @@ def follow(mixer: Mixer, weights: int, curve: int, odds: float, cells: NDArray[n
         at = cells[kind]
         if at < 0:
             continue
-        mixer.weights[weights, kind] += error * mixer.odds[kind, at]
-        mixer.seen[kind, at] = min(mixer.seen[kind, at] + 1, MEMORY)
-        mixer.right[kind, at] += (truly - mixer.right[kind, at]) / mixer.seen[kind, at]
-        p = min(max(mixer.right[kind, at], CERTAIN), 1 - CERTAIN)
-        mixer.odds[kind, at] = np.log(p / (1 - p))
+        held = mixer.cells[kind, at]
+        mixer.weights[weights, kind] += error * held.odds
+        held.seen = min(held.seen + 1, MEMORY)
+        held.right += (truly - held.right) / held.seen
+        p = min(max(held.right, CERTAIN), 1 - CERTAIN)
+        held.odds = np.log(p / (1 - p))
     mixer.weights[weights, KINDS] += error

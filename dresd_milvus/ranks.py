@@ -21,9 +21,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from dresd_milvus.choose import Chooser
+from dresd_milvus.choose import Chooser, Pick
 from dresd_milvus.drafters.base import Context, Drafter, Step
 from dresd_milvus.errors import DresdError, InputError
+from dresd_milvus.host import Scored
 from dresd_milvus.tree import DraftTree
 
 STEP_SECONDS = 60
@@ -199,11 +200,21 @@ class _Picks:
     def scores(self, logits: Tensor, position: int) -> Tensor:
         return self.choose.scores(logits, position)
 
-    def __call__(self, logits: Tensor, position: int) -> int:
+    def picks(self, scored: Scored, position: int) -> Pick:
         queue = self.lockstep.picks
-        if self.lockstep.drafter:
-            queue.append(self.choose(logits, position))
+        if not self.lockstep.drafter:
+            return lambda node, depth: self._told()
+        pick = self.choose.picks(scored, position)
+
+        def kept(node: int, depth: int) -> int:
+            queue.append(pick(node, depth))
             return queue[-1]
+
+        return kept
+
+    def _told(self) -> int:
+        """The next of rank 0's picks, which come all at once."""
+        queue = self.lockstep.picks
         if not queue:
             queue.extend(self.lockstep.ranks._receive(PICKS))
         return queue.popleft()

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from dresd_milvus.budget import StepCosts, Thrift
+from dresd_milvus.budget import Thrift
+from dresd_milvus.costs import StepCosts
 from dresd_milvus.decode import FixedBudget
 from dresd_milvus.drafters.ahead import Ahead
 from dresd_milvus.drafters.base import Drafter, Vanilla

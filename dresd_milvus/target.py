@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from dresd_milvus.cache import TreeCache
 from dresd_milvus.errors import InputError
+from dresd_milvus.host import Scored
+from dresd_milvus.inputs import Inputs, TreeInputs
 from dresd_milvus.tree import DraftTree
-
-
-class Scored(NamedTuple):
-    """The target's view of every node of a tree: logits [N, V] and the hidden states [N, H] they came from."""
-
-    logits: Tensor
-    hidden: Tensor
 
 
 class Target(Protocol):
@@ -58,8 +53,10 @@ class HFTarget:
         self.context: int = config.max_position_embeddings
         self.device: torch.device = model.device
         self.dtype: torch.dtype = model.dtype
+        self._apart = self.device.type == "cuda"
         self._layers: int = config.num_hidden_layers
         self._cache = TreeCache(self._layers)
+        self._inputs = TreeInputs(self.device, self.dtype, staged=self._apart)
         self._head_input: Tensor | None = None
         model.get_output_embeddings().register_forward_pre_hook(self._catch)
 
@@ -71,17 +68,16 @@ class HFTarget:
         self._cache.length = 0
         if not tokens:
             return None
-        positions = torch.arange(len(tokens), device=self.device)
-        scored = self._forward(self._ids(tokens), positions, None, logits_to_keep=1)
+        ids = torch.as_tensor(tokens, dtype=torch.long, device=self.device)[None]
+        positions = torch.arange(len(tokens), device=self.device)[None]
+        scored = self._forward(Inputs(ids, positions, None), logits_to_keep=1)
         self._cache.length = len(tokens)
         self._wait()
         return scored.hidden[-1]
 
     @torch.inference_mode()
     def verify(self, tree: DraftTree) -> Scored:
-        start = self._cache.length
-        depths = torch.from_numpy(tree.depths()).to(self.device)
-        scored = self._forward(self._ids(tree.tokens), start + depths.long(), self._tree_mask(tree, start))
+        scored = self._forward(self._inputs.of(tree, self._cache.length))
         self._wait()
         return scored
 
@@ -126,12 +122,12 @@ class HFTarget:
             **how,
         )
 
-    def _forward(self, ids: Tensor, positions: Tensor, mask: Tensor | None, logits_to_keep: int = 0) -> Scored:
-        """ids, positions [N]; mask [1, 1, N, length + N] or None for causal -> logits [N or kept, V], hidden."""
+    def _forward(self, inputs: Inputs, logits_to_keep: int = 0) -> Scored:
+        """One pass over N tokens behind the committed text -> logits [N or kept, V], hidden [N or kept, H]."""
         logits = self.model(
-            input_ids=ids[None],
-            position_ids=positions[None],
-            attention_mask=mask,
+            input_ids=inputs.ids,
+            position_ids=inputs.positions,
+            attention_mask=inputs.mask,
             past_key_values=self._cache,
             use_cache=True,
             logits_to_keep=logits_to_keep,
@@ -141,21 +137,8 @@ class HFTarget:
 
     def _wait(self) -> None:
         """Until the device is done, so that times are of what they say; the picks would wait for it next anyway."""
-        if self.device.type == "cuda":
+        if self._apart:
             torch.cuda.synchronize(self.device)
-
-    def _ids(self, tokens: Any) -> Tensor:
-        return torch.as_tensor(tokens, dtype=torch.long, device=self.device)
-
-    def _tree_mask(self, tree: DraftTree, start: int) -> Tensor | None:
-        """Additive mask [1, 1, N, start + N]: 0 for the text and the ancestors, the lowest number elsewhere."""
-        size = len(tree.tokens)
-        if size == 1:
-            return None  # a lone root sees everything before it
-        mask = torch.zeros(size, start + size, dtype=self.dtype, device=self.device)
-        hidden = torch.from_numpy(~tree.ancestors()).to(self.device)
-        mask[:, start:].masked_fill_(hidden, torch.finfo(self.dtype).min)
-        return mask[None, None]
 
 
 def refuse_unsupported(config: Any) -> None:

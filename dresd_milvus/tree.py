@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -107,32 +106,23 @@ class DraftTree:
             source,
         )
 
-    @cached_property
-    def _lineage(self) -> tuple[NDArray[np.bool_], Int32]:
-        """(ancestors [N, N], depths [N])."""
-        return _lineage(self.parents)
-
-    def ancestors(self) -> NDArray[np.bool_]:
-        """bool [N, N]: row i marks node i and everything above it, which is what node i may attend to."""
-        return self._lineage[0]
-
     def depths(self) -> Int32:
         """int32 [N]: 0 for the root."""
-        return self._lineage[1]
+        return _depths(self.parents)
 
-    def walk(self, pick_at: Callable[[int], int]) -> tuple[list[int], int]:
+    def walk(self, pick_at: Callable[[int, int], int]) -> tuple[list[int], list[int]]:
         """Follow the target's picks through the tree.
 
-        pick_at(node) is the target's own token after that node; it is asked once per visited node, root first.
-        Returns (path, bonus): the visited nodes, beginning with the root, and the first pick that no child
-        carries. The emitted text is the path's tokens after the root, then the bonus.
+        pick_at(node, depth) is the target's own token after that node; it is asked once per visited node, root first.
+        Returns (path, picks): the visited nodes, beginning with the root, and the pick at each of them. The picks are
+        the emitted text: the tokens of the path after the root, then the bonus, the first that no child carries.
         """
-        path = [0]
+        path, picks = [0], list[int]()
         while True:
-            pick = pick_at(path[-1])
-            child = _child(self.tokens, self.parents, path[-1], pick)
+            picks.append(pick_at(path[-1], len(picks)))
+            child = _child(self.tokens, self.parents, path[-1], picks[-1])
             if child == 0:
-                return path, pick
+                return path, picks
             path.append(child)
 
 
@@ -170,13 +160,9 @@ def _child(tokens: Int32, parents: Int32, node: int, token: int) -> int:
 
 
 @compiled
-def _lineage(parents: Int32) -> tuple[NDArray[np.bool_], Int32]:
-    """(ancestors bool [N, N], depths int32 [N]) of nodes that come after their parents [N]."""
-    size = len(parents)
-    above, depths = np.zeros((size, size), np.bool_), np.zeros(size, np.int32)
-    for node in range(size):
-        if node > 0:
-            above[node] = above[parents[node]]
-            depths[node] = depths[parents[node]] + 1
-        above[node, node] = True
-    return above, depths
+def _depths(parents: Int32) -> Int32:
+    """int32 [N] of nodes that come after their parents [N]."""
+    depths = np.zeros(len(parents), np.int32)
+    for node in range(1, len(parents)):
+        depths[node] = depths[parents[node]] + 1
+    return depths

@@ -12,11 +12,11 @@ from dresd_milvus.choose import Chooser, make_chooser
 from dresd_milvus.decode import FixedBudget, Generation, generate
 from dresd_milvus.drafters.base import Context, Drafter, Step
 from dresd_milvus.errors import InputError
+from dresd_milvus.host import Scored
 from dresd_milvus.loading import LoadedModel
 from dresd_milvus.options import DEPTH
 from dresd_milvus.ranks import chooser_for
 from dresd_milvus.systems import budget_of
-from dresd_milvus.target import Scored
 from evaluation.lossless import first_difference, gap_at
 from evaluation.metrics import Record
 from evaluation.prompts import Conversation, Prompt

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from dresd_milvus.drafters.base import Context, Drafter, Step
 from dresd_milvus.errors import InputError
+from dresd_milvus.host import Scored
 from dresd_milvus.loading import LoadedModel
-from dresd_milvus.target import Scored
 from dresd_milvus.tree import DraftTree
 
 RESAMPLES = 2_000
@@ -115,8 +115,7 @@ def force(
 
 def agreement(tree: DraftTree, following: Sequence[int]) -> int:
     """How many tokens of what follows the tree holds, from the root on."""
-    depths = tree.depths()
-    path, _ = tree.walk(lambda node: following[depths[node]] if depths[node] < len(following) else -1)
+    path, _ = tree.walk(lambda node, depth: following[depth] if depth < len(following) else -1)
     return len(path) - 1
 
 

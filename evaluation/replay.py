@@ -17,13 +17,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from dresd_milvus.budget import StepCosts, measure_costs
-from dresd_milvus.choose import Chooser
+from dresd_milvus.choose import Chooser, Pick
+from dresd_milvus.costs import StepCosts, measure_costs
 from dresd_milvus.decode import FixedBudget, Generation, StepRecord, generate
 from dresd_milvus.drafters.base import Drafter, Vanilla
 from dresd_milvus.errors import InputError
+from dresd_milvus.host import Scored
 from dresd_milvus.loading import LoadedModel
-from dresd_milvus.target import HFTarget, Scored
+from dresd_milvus.target import HFTarget
 from dresd_milvus.tree import DraftTree
 from evaluation.harness import Options, make_record, rehearse
 from evaluation.metrics import Record
@@ -169,8 +170,8 @@ class Given(Chooser):
     def scores(self, logits: Tensor, position: int) -> Tensor:
         return logits
 
-    def __call__(self, logits: Tensor, position: int) -> int:
-        return self.ids[position] if position < len(self.ids) else -1
+    def picks(self, scored: Scored, position: int) -> Pick:
+        return lambda node, depth: self.ids[position + depth] if position + depth < len(self.ids) else -1
 
 
 class _NoTokenizer:

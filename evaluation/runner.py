@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from dresd_milvus.budget import StepCosts, step_costs
 from dresd_milvus.corpus import Template
+from dresd_milvus.costs import StepCosts, step_costs
 from dresd_milvus.drafters.base import Drafter
 from dresd_milvus.errors import InputError
 from dresd_milvus.loading import LoadedModel

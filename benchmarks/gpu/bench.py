@@ -86,7 +86,7 @@ def parts(
     from upkeep import fetching, keeping, picking
     from verifying import LENGTHS, ceilings, verifying
 
-    from dresd_milvus.budget import measure_costs
+    from dresd_milvus.costs import measure_costs
 
     repeats, texts, tokens = options.repeats, options.texts, options.tokens
 

@@ -18,9 +18,10 @@ from shared import alternate, ratio, summary, wait
 from torch import Tensor
 
 from dresd_milvus.cache import TreeCache
-from dresd_milvus.choose import Greedy
+from dresd_milvus.choose import Greedy, Pick
 from dresd_milvus.decode import FixedBudget, StepRecord, generate
 from dresd_milvus.drafters.base import Context, Step, Vanilla
+from dresd_milvus.host import Scored
 from dresd_milvus.loading import LoadedModel
 from dresd_milvus.tree import DraftTree
 
@@ -66,16 +67,21 @@ class Recorded:
     close together that a batch of another shape may pick otherwise. differed: of so many picks that it made."""
 
     def __init__(self, text: list[int]) -> None:
-        self.text, self.greedy, self.picks, self.differed = text, Greedy(), 0, 0
+        self.text, self.greedy, self.picked, self.differed = text, Greedy(), 0, 0
 
     def scores(self, logits: Tensor, position: int) -> Tensor:
         return self.greedy.scores(logits, position)
 
-    def __call__(self, logits: Tensor, position: int) -> int:
-        picked = self.greedy(logits, position)
-        self.picks += 1
-        self.differed += picked != self.text[position]
-        return self.text[position]
+    def picks(self, scored: Scored, position: int) -> Pick:
+        pick = self.greedy.picks(scored, position)
+
+        def known(node: int, depth: int) -> int:
+            right = self.text[position + depth]
+            self.picked += 1
+            self.differed += pick(node, depth) != right
+            return right
+
+        return known
 
 
 @torch.inference_mode()
@@ -161,7 +167,7 @@ def simulated(model: LoadedModel, length: int, tokens: int, texts: int) -> dict[
         _case(nodes, accepted, records, speeds[nodes, accepted][1:], plain)
         for (nodes, accepted), records in steps.items()
     ]
-    return {"cases": cases, "picks": choose.picks, "picks_that_differed": choose.differed}
+    return {"cases": cases, "picks": choose.picked, "picks_that_differed": choose.differed}
 
 
 def _case(

@@ -12,6 +12,7 @@ from shared import alternate, milliseconds, summary
 from verifying import bushy
 
 from dresd_milvus.choose import Chooser, Greedy, Sampler
+from dresd_milvus.host import Scored
 from dresd_milvus.loading import LoadedModel
 
 NODES = 64
@@ -43,7 +44,7 @@ def keeping(model: LoadedModel, length: int, repeats: int) -> dict[str, Any]:
 
 
 def picking(model: LoadedModel, repeats: int) -> dict[str, Any]:
-    """Milliseconds of one pick from logits [V] on the device, as a chooser makes at every node that is walked.
+    """Milliseconds of a step's picks from logits [17, V] on the device, three nodes of which are walked.
 
     The logits fall off as a language model's do (Zipf, exponent 1.5): how many tokens a nucleus holds matters.
     """
@@ -58,10 +59,13 @@ def picking(model: LoadedModel, repeats: int) -> dict[str, Any]:
     }
 
     def side(choose: Chooser) -> Callable[[], float]:
-        return lambda: milliseconds(target.device, lambda: choose(logits, 100))
+        def walk() -> list[int]:
+            pick = choose.picks(Scored(rows, rows), 100)
+            return [pick(node, depth) for depth, node in enumerate((0, 2, 6))]
+
+        return lambda: milliseconds(target.device, walk)
 
     sides = {name: side(choose) for name, choose in choosers.items()}
-    sides["argmax of 17 rows at once"] = lambda: milliseconds(target.device, lambda: rows.argmax(-1).tolist())
     return {name: summary(times) for name, times in alternate(sides, repeats).items()}
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
-from dresd_milvus.target import Scored
+from dresd_milvus.host import Scored
 from dresd_milvus.tree import DraftTree, Paths
 
 
@@ -35,7 +35,7 @@ class Step(NamedTuple):
     tokens: Sequence[int]
     new: Sequence[int]
     tree: DraftTree
-    path: Sequence[int]
+    path: list[int]
     scored: Scored
 
 

@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from dresd_milvus.compiled import compiled
 from dresd_milvus.drafters.base import Context, Step
 from dresd_milvus.evidence import Table
 from dresd_milvus.expansion import Recycled
-from dresd_milvus.host import on_host
 from dresd_milvus.tree import Int32
 
 SUCCESSORS = 8
 """Tokens remembered of each distribution, as published."""
+
+
+BLOCK = 64
+"""Logits that are passed over together."""
 
 
 class Recycling:
@@ -45,29 +50,55 @@ class Recycling:
         if vocabulary > len(self.recycled.successors):
             self.recycled = Recycled.nothing(vocabulary, SUCCESSORS)
         # Of the walked path the nodes that are part of the text: where it was cut, fewer than were walked.
-        path = list(step.path[: len(step.new)])
-        _remember(on_host(logits, path), step.tree.tokens[path], self.recycled)
+        path = step.path[: len(step.new)]
+        tokens = step.tree.tokens[path].tolist()
+        if step.scored.on_host:
+            for node, token in zip(path, tokens, strict=True):
+                _remember(step.scored.row(node), token, self.recycled)
+        else:
+            self.recycled.successors[tokens], self.recycled.likely[tokens] = likeliest(logits[path])
+
+
+def likeliest(logits: Tensor) -> tuple[Int32, NDArray[np.float32]]:
+    """The most likely successors of logits [N, V] on a device, fetched in one piece: int32 and probabilities float32,
+    [N, SUCCESSORS]."""
+    logits = logits.float()
+    best = logits.topk(SUCCESSORS)
+    likely = (best.values - logits.logsumexp(-1, keepdim=True)).exp()
+    fetched = torch.stack([best.indices.double(), likely.double()]).cpu().numpy()
+    return fetched[0].astype(np.int32), fetched[1].astype(np.float32)
 
 
 @compiled(any_order=True)
-def _remember(walked: NDArray[np.float32], tokens: Int32, recycled: Recycled) -> None:
-    """Put down the most likely successors of these tokens [N], by the logits after them [N, V]."""
+def _remember(logits: NDArray[np.float32], token: int, recycled: Recycled) -> None:
+    """Put down the most likely successors of a token, by the logits [V] after it."""
     last = recycled.successors.shape[1] - 1
-    bits = np.empty(walked.shape[1], np.int32)
-    for row in range(len(walked)):
-        logits, best, likely = walked[row], recycled.successors[tokens[row]], recycled.likely[tokens[row]]
-        best[:], likely[:] = -1, -np.inf
-        for successor in range(len(logits)):
-            if logits[successor] > likely[last]:
+    best, likely = recycled.successors[token], recycled.likely[token]
+    best[:], likely[:] = -1, -np.inf
+    for begin in range(0, len(logits), BLOCK):
+        block = logits[begin : begin + BLOCK]
+        if not _exceeds(block, likely[last]):
+            continue
+        for at in range(len(block)):
+            if block[at] > likely[last]:
                 place = last
-                while place > 0 and logits[successor] > likely[place - 1]:
+                while place > 0 and block[at] > likely[place - 1]:
                     likely[place], best[place] = likely[place - 1], best[place - 1]
                     place -= 1
-                likely[place], best[place] = logits[successor], successor
-        highest = likely[0]
-        for successor in range(len(logits)):
-            bits[successor] = _power_bits(logits[successor] - highest)
-        likely[:] = np.exp(likely - highest) / bits.view(np.float32).sum()
+                likely[place], best[place] = block[at], begin + at
+    highest, bits = likely[0], np.empty(len(logits), np.int32)
+    for successor in range(len(logits)):
+        bits[successor] = _power_bits(logits[successor] - highest)
+    likely[:] = np.exp(likely - highest) / bits.view(np.float32).sum()
+
+
+@compiled
+def _exceeds(block: NDArray[np.float32], least: float) -> bool:
+    """Whether any of them is higher: counted, not searched for, so that many are compared at a time."""
+    higher = 0
+    for at in range(len(block)):
+        higher += block[at] > least
+    return higher > 0
 
 
 @compiled

@@ -12,12 +12,18 @@ from transformers import TopPLogitsWarper
 
 from dresd_milvus.choose import Greedy, Sampler, make_chooser
 from dresd_milvus.errors import InputError
+from dresd_milvus.host import Scored
 
 LOGITS = torch.tensor([2.0, 1.0, 0.5, 0.0, -1.0, -3.0])
 
 
 def random_logits(seed: int, size: int, scale: float = 3.0) -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng(seed).normal(0, scale, size))
+
+
+def pick(choose, logits: torch.Tensor, position: int) -> int:
+    """The pick from one row of logits [V]."""
+    return choose.picks(Scored(logits[None], logits[None]), position)(0, 0)
 
 
 def nucleus(logits: np.ndarray, top_p: float) -> set[int]:
@@ -43,7 +49,7 @@ def kept_tokens(filtered: torch.Tensor) -> set[int]:
 
 
 def test_greedy_takes_the_most_likely_token():
-    assert Greedy()(LOGITS, 3) == 0 and Greedy()(LOGITS.flip(0), 4) == 5
+    assert pick(Greedy(), LOGITS, 3) == 0 and pick(Greedy(), LOGITS.flip(0), 4) == 5
     assert torch.equal(Greedy().scores(LOGITS, 3), LOGITS)
 
 
@@ -51,7 +57,7 @@ def test_greedy_takes_the_most_likely_token():
 def test_sampler_draws_from_the_filtered_softmax(temperature, top_p):
     draws = 20_000
     sampler = Sampler(temperature, top_p, seed=7)
-    counts = np.bincount([sampler(LOGITS, position) for position in range(draws)], minlength=len(LOGITS))
+    counts = np.bincount([pick(sampler, LOGITS, position) for position in range(draws)], minlength=len(LOGITS))
     scaled = LOGITS.double().numpy() / temperature
     kept = sorted(nucleus(scaled, top_p))
     expected = np.exp(scaled[kept])
@@ -61,13 +67,13 @@ def test_sampler_draws_from_the_filtered_softmax(temperature, top_p):
 
 def test_sampler_draws_from_the_softmax_over_seeds_too():
     draws = 20_000
-    counts = np.bincount([Sampler(seed=seed)(LOGITS, 5) for seed in range(draws)], minlength=len(LOGITS))
+    counts = np.bincount([pick(Sampler(seed=seed), LOGITS, 5) for seed in range(draws)], minlength=len(LOGITS))
     assert chisquare(counts, draws * LOGITS.double().softmax(-1).numpy()).pvalue > 1e-3
 
 
 def test_neighbouring_positions_are_drawn_independently():
     sampler, draws = Sampler(seed=3), 20_000
-    picks = np.array([sampler(LOGITS[:3], position) for position in range(draws + 1)])
+    picks = np.array([pick(sampler, LOGITS[:3], position) for position in range(draws + 1)])
     pairs = np.bincount(picks[:-1] * 3 + picks[1:], minlength=9)
     single = LOGITS[:3].double().softmax(-1).numpy()
     assert chisquare(pairs, draws * np.outer(single, single).ravel()).pvalue > 1e-3
@@ -81,7 +87,7 @@ def test_noise_is_standard_gumbel():
 def test_same_seed_and_position_give_the_same_scores(seed, position):
     first, second = Sampler(seed=seed), Sampler(seed=seed)
     assert torch.equal(first.scores(LOGITS, position), second.scores(LOGITS, position))
-    assert first(LOGITS, position) == int(first.scores(LOGITS, position).argmax())
+    assert pick(first, LOGITS, position) == int(first.scores(LOGITS, position).argmax())
 
 
 @given(st.integers(0, 2**32), st.integers(0, 2**40), st.integers(1, 100))
@@ -116,6 +122,32 @@ def test_the_most_likely_token_survives_any_top_p():
     assert kept_tokens(top_p_filter(LOGITS, 1e-12)) == {0}
 
 
+@given(
+    st.integers(0, 2**32),
+    st.sampled_from([5, 300, 700]),
+    st.floats(0.01, 1),
+    st.sampled_from([0.1, 3, 8]),
+    st.booleans(),
+)
+def test_picks_of_the_likeliest_tokens_are_those_of_whole_rows(seed, size, top_p, scale, coarse):
+    """What a device's rows go through: 256 tokens of each, and the whole row where they do not surely suffice."""
+    logits = torch.stack([random_logits(seed + row, size, scale) for row in range(4)])
+    if coarse:
+        logits = logits.round()  # many are equal
+    sampler, asked = Sampler(0.7, top_p, seed), []
+    of_rows = sampler.picks(Scored(logits, logits), 7)
+
+    def of_row(node: int, depth: int) -> int:
+        asked.append(node)
+        return of_rows(node, depth)
+
+    of_likeliest = sampler.picks_of_likeliest(logits, 7, of_row)
+    assert [of_likeliest(node, 2) for node in range(4)] == [of_rows(node, 2) for node in range(4)]
+    assert not asked or size > 256
+    if scale == 8 and top_p < 0.9 and not coarse:
+        assert not asked, "a few tokens hold nine tenths"
+
+
 @pytest.mark.parametrize(
     "parameters",
     [
@@ -137,7 +169,7 @@ def test_make_chooser_is_greedy_at_temperature_zero():
 
 
 def test_a_tiny_temperature_picks_the_most_likely_token() -> None:
-    assert Sampler(1e-310)(torch.tensor([1.0, 2.0, 3.0]), 5) == 2
+    assert pick(Sampler(1e-310), torch.tensor([1.0, 2.0, 3.0]), 5) == 2
 
 
 def test_a_seed_beyond_the_generators_is_refused() -> None:

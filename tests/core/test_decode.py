@@ -19,6 +19,7 @@ from dresd_milvus.decode import FixedBudget, generate
 from dresd_milvus.drafters.base import Vanilla
 from dresd_milvus.drafters.prompt_lookup import PromptLookup
 from dresd_milvus.errors import InputError
+from dresd_milvus.host import Scored
 from tests.core.wild_drafters import WILD, Oracle, Overlong, RandomTree, Siblings, WildDrafter
 
 VOCAB = 64
@@ -33,7 +34,8 @@ def plain(target, prompt, count, choose):
     text = list(prompt)
     with torch.inference_mode():
         while len(text) < len(prompt) + count:
-            text.append(choose(target.model(torch.tensor([text]), use_cache=False).logits[0, -1], len(text)))
+            logits = target.model(torch.tensor([text]), use_cache=False).logits[0, -1:]
+            text.append(choose.picks(Scored(logits, logits), len(text))(0, 0))
     return text[len(prompt) :]
 
 
@@ -66,7 +68,7 @@ def assert_cache_is_fresh(target, text):
         with torch.inference_mode():
             layers = target.model(torch.tensor([text[:-1]]), use_cache=True).past_key_values.layers
         for index, layer in enumerate(layers):
-            for held, fresh in ((kept.keys, layer.keys), (kept.values, layer.values)):
+            for held, fresh in zip(kept.held, (layer.keys, layer.values), strict=True):
                 assert torch.allclose(held[index, :, : kept.length], fresh[0], rtol=0, atol=1e-10)
 
 
@@ -162,7 +164,7 @@ def test_a_cache_outgrown_while_decoding_stays_exact(tiny_ending_at, kind, capac
     target = tiny_ending_at(())
     target._cache.capacity = capacity
     assert_exact(target, kind, [5, 6, 7], 60, FixedBudget(20, 6))
-    assert target._cache.keys.shape[2] == target._cache.capacity > capacity
+    assert target._cache.held.shape[3] == target._cache.capacity > capacity
 
 
 @given(drafters, prompts, st.integers(1, 30), budgets, seeds, samplers)

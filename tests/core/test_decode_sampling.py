@@ -10,7 +10,7 @@ from scipy.stats import chisquare
 from dresd_milvus.choose import Sampler
 from dresd_milvus.decode import FixedBudget, generate
 from dresd_milvus.drafters.base import Vanilla
-from dresd_milvus.target import Scored
+from dresd_milvus.host import Scored
 from dresd_milvus.tree import DraftTree
 
 VOCAB, LENGTH, DRAWS = 4, 3, 6000

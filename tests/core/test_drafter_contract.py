@@ -11,7 +11,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dresd_milvus.budget import StepCosts, Thrift
+from dresd_milvus.budget import Thrift
+from dresd_milvus.costs import StepCosts
 from dresd_milvus.drafters.ahead import Ahead
 from dresd_milvus.drafters.base import Context, Drafter, Step, Vanilla
 from dresd_milvus.drafters.dense import Dense
@@ -23,10 +24,11 @@ from dresd_milvus.drafters.rest import Rest
 from dresd_milvus.drafters.small_lm import SmallLM
 from dresd_milvus.drafters.suffix import Suffix
 from dresd_milvus.errors import MismatchError
+from dresd_milvus.host import Scored
 from dresd_milvus.mixing import Mixer
 from dresd_milvus.store import PAD, Hits, Rows
 from dresd_milvus.suffixes import SuffixStore
-from dresd_milvus.target import HFTarget, Scored
+from dresd_milvus.target import HFTarget
 from tests.conftest import build_tiny
 from tests.oracle import MemoryStore, example_manifest, example_projection, example_rows
 

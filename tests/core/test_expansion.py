@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from dresd_milvus.evidence import GRADES, KINDS, Evidence, Kind, Table
 from dresd_milvus.expansion import FLOOR, Expansion, Recycled
 from dresd_milvus.mixing import Mixer
+from tests.core.trees import climb
 
 ROWS = st.lists(
     st.tuples(
@@ -56,7 +57,7 @@ def test_nodes_come_by_reach_and_any_number_of_them_is_a_tree(
         assert part.tokens.tolist() == whole.tokens[: few + 1].tolist()
     paths = {tuple(tokens[:size]) for tokens, *_ in rows for size in range(1, depth + 1)}
     for node in range(1, len(whole) + 1):
-        walked = [int(whole.tokens[n]) for n in np.flatnonzero(whole.ancestors()[node])][1:]
+        walked = whole.tokens[climb(whole, node)[1:]].tolist()
         last = ([0, *walked])[-2]
         assert tuple(walked) in paths or walked[-1] in known.successors[last], "no source said so"
 
@@ -86,14 +87,14 @@ def test_what_came_is_believed_more_and_what_did_not_less() -> None:
     chances = []
     for _ in range(200):
         expansion.grow(0, evidence, Recycled.nothing(), mixer, 8, 2)
-        tree, reach = expansion.tree(8, "x"), expansion._nodes.reach
+        tree, reach = expansion.tree(8, "x"), expansion._room.nodes["reach"]
         chances.append(
             {int(t): float(r) for t, r, p in zip(tree.tokens[1:], reach[1:], tree.parents[1:], strict=False) if p == 0}
         )
         expansion.learn(mixer, [1, 2, 7])
     assert chances[-1][1] > 0.9 > chances[0][1]
     assert chances[-1].get(3, 0.0) < chances[0][3] / 2
-    for array in mixer:
+    for array in (*(mixer.cells[name] for name in ("right", "seen", "odds")), mixer.weights, mixer.curve):
         assert np.isfinite(array).all()
 
 
@@ -123,14 +124,14 @@ def test_more_tokens_than_are_weighed_do_no_harm() -> None:
 
 def test_a_mixer_is_kept(tmp_path: Path) -> None:
     mixer = Mixer.untaught()
-    mixer.weights[3, 0], mixer.seen[0, 0], mixer.right[1, 2] = 0.25, 200, 0.125
+    mixer.weights[3, 0], mixer.cells["seen"][0, 0], mixer.cells["right"][1, 2] = 0.25, 200, 0.125
     mixer.save(tmp_path / "mixer.npz")
     again = Mixer.load(tmp_path / "mixer.npz", cases=30)
-    assert again.weights[3, 0] == 0.25 and again.seen.max() == 30 and again.right[1, 2] == 0.125
-    mixer.right[0, 0] = 1e-30
+    assert again.weights[3, 0] == 0.25 and again.cells["seen"].max() == 30 and again.cells["right"][1, 2] == 0.125
+    mixer.cells["right"][0, 0] = 1e-30
     mixer.save(tmp_path / "mixer.npz")
-    assert np.isfinite(Mixer.load(tmp_path / "mixer.npz", cases=30).odds).all()
-    assert again.odds[1, 2] == pytest.approx(np.log(0.125 / 0.875))
+    assert np.isfinite(Mixer.load(tmp_path / "mixer.npz", cases=30).cells["odds"]).all()
+    assert again.cells["odds"][1, 2] == pytest.approx(np.log(0.125 / 0.875))
 
 
 def test_grades_rise_with_what_matches() -> None:

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dresd_milvus.drafters.base import Step
-from dresd_milvus.drafters.recycling import SUCCESSORS, Recycling
-from dresd_milvus.target import Scored
+from dresd_milvus.drafters.recycling import SUCCESSORS, Recycling, likeliest
+from dresd_milvus.host import Scored
 from dresd_milvus.tree import DraftTree
 
 
@@ -21,6 +21,9 @@ def test_the_most_likely_successors_of_the_walked_nodes_are_kept(seed: int, voca
     for token, node in ((1, 0), (3, 2)):
         assert recycling.recycled.successors[token].tolist() == top.indices[node].tolist()
         assert np.allclose(recycling.recycled.likely[token], top.values[node].numpy(), rtol=0.05)
+    successors, likely = likeliest(logits)
+    assert np.array_equal(successors, top.indices), "and what a device finds is the same"
+    assert np.allclose(likely, top.values)
     assert (recycling.recycled.successors[[2, 4]] == -1).all(), "wrong branches are not the text's"
 
 

@@ -12,6 +12,7 @@ from transformers import LlamaConfig, MistralConfig, Qwen2Config
 from dresd_milvus.errors import InputError
 from dresd_milvus.target import refuse_unsupported
 from dresd_milvus.tree import DraftTree
+from tests.core.trees import climb
 
 VOCAB = 64
 texts = st.lists(st.integers(0, VOCAB - 1), min_size=1, max_size=10)
@@ -32,11 +33,7 @@ def full_forward(target, text):
 
 def spelled(tree, node):
     """The tokens from below the root to a node."""
-    tokens = []
-    while node:
-        tokens.append(int(tree.tokens[node]))
-        node = int(tree.parents[node])
-    return tokens[::-1]
+    return tree.tokens[climb(tree, node)[1:]].tolist()
 
 
 def assert_scored(target, scored, text, tree):
@@ -62,7 +59,7 @@ def test_verify_after_keeping_any_path_sees_that_path_alone(tiny, text, seed, si
     node = data.draw(st.integers(0, len(tree.tokens) - 1))
     tiny.prefill(text[:-1])
     tiny.verify(tree)
-    tiny.keep(np.flatnonzero(tree.ancestors()[node]).tolist())
+    tiny.keep(climb(tree, node))
     longer = [*text, *spelled(tree, node), 17]
     following = random_tree(seed + 1, 5, 17)
     assert_scored(tiny, tiny.verify(following), longer, following)

@@ -1,0 +1,110 @@
+"""What a step does besides the model's forward pass and the draft: milliseconds by part, by system, greedy and sampled.
+
+inputs: ids, positions and mask, until the model is called. pick: the target's picks along the drafted path, and closing
+the cache's gaps. learn: what drafters remember of the step. All but forward and draft is the overhead. Systems take
+turns prompt by prompt; medians over steps, the overhead with a 95 % interval over prompts.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from common import arguments, prompts, report
+from peers import corpus
+from stores import build
+
+from dresd_milvus.choose import make_chooser
+from dresd_milvus.costs import step_costs
+from dresd_milvus.decode import Generation, generate
+from dresd_milvus.drafters.base import Drafter
+from dresd_milvus.loading import LoadedModel, load_model
+from dresd_milvus.systems import Sources, budget_of, make_drafter
+
+PARTS = ("forward", "draft", "inputs", "pick", "learn", "overhead")
+RESAMPLES = 2000
+
+
+def timed(model: Any) -> list[float]:
+    """A list to which every forward pass of a model adds the seconds that it took."""
+    forward, calls = model.forward, list[float]()
+
+    def stopped(*args: Any, **keywords: Any) -> Any:
+        begun = perf_counter()
+        found = forward(*args, **keywords)
+        calls.append(perf_counter() - begun)
+        return found
+
+    model.forward = stopped
+    return calls
+
+
+def main() -> None:
+    options = arguments(
+        __doc__ or "", systems="vanilla,suffix,hybrid-dense,hybrid", stored=1500, prompts=12, tokens=128
+    )
+    model = load_model("sample", "auto", "cpu")
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        sources = build(model, corpus(model, "ood", options.stored), Path(folder))
+        results = {str(t): measure(model, sources, t, options) for t in (0.0, 0.7)}
+    report(results, model, options)
+    print("\n" + table(results))
+
+
+def measure(model: LoadedModel, sources: Sources, temperature: float, options: Namespace) -> dict[str, dict[str, Any]]:
+    """By system, the median milliseconds of every part of a step."""
+    costs, calls = step_costs(model), timed(model.target.model)
+    drafters = {name: make_drafter(name, sources, costs=costs) for name in options.systems.split(",")}
+    found: dict[str, list[np.ndarray]] = {name: [] for name in drafters}
+    asked = prompts(model, options.prompts)
+    for turn, ids in enumerate([asked[0], *asked]):
+        for name in list(drafters) if turn % 2 else list(drafters)[::-1]:
+            calls.clear()
+            done = write(model, drafters[name], name, ids, turn, temperature, options.tokens)
+            if turn:  # the first time finds everything cold
+                found[name].append(parts(done, calls[-len(done.steps) :]))
+    return {name: summary(texts) for name, texts in found.items()}
+
+
+def write(
+    model: LoadedModel, drafter: Drafter, name: str, ids: Sequence[int], seed: int, temperature: float, tokens: int
+) -> Generation:
+    choose = make_chooser(temperature, 0.95, seed)
+    return generate(model.target, drafter, choose, ids, tokens, budget_of(name, None, 32))
+
+
+def parts(done: Generation, forward: Sequence[float]) -> np.ndarray:
+    """Milliseconds [steps, PARTS] of a text whose forward passes took so many seconds."""
+    rows = [
+        (f, s.draft, s.verify - f, s.choose, s.total - s.draft - s.verify - s.choose, s.total - s.draft - f)
+        for s, f in zip(done.steps, forward, strict=True)
+    ]
+    return 1e3 * np.array(rows)
+
+
+def summary(texts: Sequence[np.ndarray]) -> dict[str, Any]:
+    """Medians over the steps of texts [steps, PARTS]; the interval resamples texts."""
+    medians = np.median(np.concatenate(texts), axis=0)
+    drawn = np.random.default_rng(0).integers(0, len(texts), (RESAMPLES, len(texts)))
+    overheads = [np.median(np.concatenate([texts[n][:, -1] for n in row])) for row in drawn]
+    made = dict(zip(PARTS, medians.tolist(), strict=True))
+    return {**made, "interval": np.percentile(overheads, [2.5, 97.5]).tolist(), "steps": sum(map(len, texts))}
+
+
+def table(results: dict[str, dict[str, dict[str, Any]]]) -> str:
+    lines = ["| temperature | system | " + " | ".join(PARTS) + " [95 %] |", "|---" * (2 + len(PARTS)) + "|"]
+    for temperature, systems in results.items():
+        for name, made in systems.items():
+            low, high = made["interval"]
+            figures = " | ".join(f"{made[part]:.2f}" for part in PARTS)
+            lines.append(f"| {temperature} | {name} | {figures} [{low:.2f}, {high:.2f}] |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
