@@ -85,17 +85,14 @@ class Sampler:
 
     def scores(self, logits: Tensor, position: int) -> Tensor:
         row = on_host(logits)
-        highest = float(row.max())
-        total = _mass(row, highest, self.temperature)
-        kept, below = _nucleus(row, highest, total, self.temperature, self.top_p)
+        kept, below = _nucleus(row, _mass(row, self.temperature), self.temperature, self.top_p)
         scores = np.full(len(row), -np.inf)
         scores[kept] = below + _noise(self.seed, position, kept)
         return torch.from_numpy(scores).to(logits.device)
 
     def picks(self, scored: Scored, position: int) -> Pick:
         def pick(node: int, depth: int) -> int:
-            row = scored.row(node)
-            return _draw(row, float(row.max()), self.temperature, self.top_p, self.seed, position + depth)
+            return _draw(scored.row(node), self.temperature, self.top_p, self.seed, position + depth)
 
         return pick if scored.on_host else self.picks_of_likeliest(scored.logits, position, pick)
 
@@ -112,7 +109,7 @@ class Sampler:
         def pick(node: int, depth: int) -> int:
             total, (named, row) = fetched[node, 0], fetched[node, 1:].reshape(2, -1)
             how = total, self.temperature, self.top_p, self.seed, position + depth
-            token, least = _draw_named(row, named, float(row.max()), *how)
+            token, least = _draw_named(row, named, *how)
             # What was left behind is no likelier than the least that was fetched.
             return token if least > row.min() or whole else of_row(node, depth)
 
@@ -129,37 +126,28 @@ def make_chooser(temperature: float, top_p: float, seed: int) -> Chooser:
 
 
 @compiled
-def _draw(row: Floats, highest: float, temperature: float, top_p: float, seed: int, position: int) -> int:
-    """The token of the nucleus whose score, log-probability plus noise, is highest. row: logits [V], of which this is
-    the highest."""
-    kept, below = _nucleus(row, highest, _mass(row, highest, temperature), temperature, top_p)
+def _draw(row: Floats, temperature: float, top_p: float, seed: int, position: int) -> int:
+    """The token of the nucleus whose score, log-probability plus noise, is highest. row: logits [V]."""
+    kept, below = _nucleus(row, _mass(row, temperature), temperature, top_p)
     return kept[np.argmax(below + _noise(seed, position, kept))]
 
 
 @compiled
 def _draw_named(
-    row: Floats,
-    named: Floats,
-    highest: float,
-    total: float,
-    temperature: float,
-    top_p: float,
-    seed: int,
-    position: int,
+    row: Floats, named: Floats, total: float, temperature: float, top_p: float, seed: int, position: int
 ) -> tuple[int, float]:
     """(the same, the least logit of the nucleus) from some tokens' logits [K]; named: which tokens they are, [K];
     total: the mass of all of the row that they are from."""
-    kept, below = _nucleus(row, highest, total, temperature, top_p)
+    kept, below = _nucleus(row, total, temperature, top_p)
     tokens = named[kept].astype(np.int64)
     return tokens[np.argmax(below + _noise(seed, position, tokens))], row[kept].min()
 
 
 @compiled
-def _nucleus(
-    row: Floats, highest: float, total: float, temperature: float, top_p: float
-) -> tuple[NDArray[np.int64], Floats]:
+def _nucleus(row: Floats, total: float, temperature: float, top_p: float) -> tuple[NDArray[np.int64], Floats]:
     """(the fewest most likely tokens whose probabilities reach top_p, of equal ones the first; how far their
     log-probabilities lie below the highest). row: logits [V]; total: see `_mass`."""
+    highest = _highest(row)
     if top_p >= 1:
         return np.arange(len(row)), (row - highest) / temperature
     # Few tokens hold most of the probability: only those are looked at closely.
@@ -189,12 +177,20 @@ def _above(row: Floats, highest: float, bound: float, temperature: float) -> tup
 
 
 @compiled(any_order=True)
-def _mass(row: Floats, highest: float, temperature: float) -> float:
-    """The sum of e^((logit - highest) / temperature) over logits [V], within 1e-12.
+def _highest(row: Floats) -> float:
+    highest = row[0]
+    for token in range(len(row)):
+        highest = max(highest, row[token])
+    return np.float64(highest)
+
+
+@compiled(any_order=True)
+def _mass(row: Floats, temperature: float) -> float:
+    """The sum of e^((logit - the highest) / temperature) over logits [V], within 1e-12.
 
     e^x as the 1024th power of the series of e^(x / 1024): without branches, so that many are made at a time.
     """
-    total = 0.0
+    highest, total = _highest(row), 0.0
     for token in range(len(row)):
         x = max((np.float64(row[token]) - highest) / temperature, FAINTEST) * (1 / 1024)
         tail = 1 + x * (1 / 5) * (1 + x * (1 / 6) * (1 + x * (1 / 7) * (1 + x * (1 / 8))))

@@ -26,7 +26,7 @@ def compiled(function: Any = None, /, *, any_order: bool = False) -> Any:
     """The function as machine code, made at its first call (seconds, once on a machine).
 
     any_order: its sums may be added up in any order, several numbers at a time; their last digits differ from machine
-    to machine.
+    to machine. None of its numbers may be NaN.
     """
     if function is None:
         return partial(_compile, any_order=any_order)
@@ -36,7 +36,7 @@ def compiled(function: Any = None, /, *, any_order: bool = False) -> Any:
 def _compile(function: Any, any_order: bool) -> Any:
     before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, _folder()
     try:
-        loose = {"reassoc", "contract"} if any_order else False
+        loose = {"reassoc", "contract", "nnan", "nsz"} if any_order else False
         return numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=loose)(function)
     finally:
         numba.config.CACHE_DIR = before
