@@ -78,7 +78,7 @@ def draft_curves(most: int, drafts: int, passes: int, megabytes: int, shape: Sha
     del parts
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         room = min(available(), shutil.disk_usage(folder).free)
-        per_row = 4 * (projection.dim + real.next_tokens.shape[1])  # with keys in float32
+        per_row = 2 * projection.dim + 4 + 4 * real.next_tokens.shape[1]  # two planes of keys, a scale, tokens
         fit = fitting(ladder(most), room // 2, per_row)
         stores = {rows: sources(real, projection, rows, Path(folder) / str(rows)) for rows in fit}
         timed = {

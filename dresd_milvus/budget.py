@@ -1,9 +1,9 @@
 """What a draft is worth: verify costs measured on this machine, and tokens per millisecond as the measure of all.
 
-A node costs what it adds to the forward pass and earns its reach (see `expansion`). Over a whole text the rate, tokens
-per millisecond, is highest if every step takes the tree that maximises tokens - rate * milliseconds (the ratio of two
-sums is maximised by Dinkelbach's parametric form, 1967). The same balance says whether a source is worth asking, and
-whether to draft at all.
+A node costs what it adds to the forward pass and earns its reach (see `expansion`). A step takes the tree that gives
+the most tokens per millisecond of this step itself, not of the text as a whole: a token that is not gained here has to
+be gained by the next step, where it is as hard, and not where text repeats itself and tokens are cheap. What a source
+is worth, and drafting itself, is told by the same measure.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dresd_milvus.compiled import compiled
 from dresd_milvus.costs import StepCosts
 
 FORGET = 0.97
-"""What the past counts at each step in the rate."""
+"""What the past counts at each step in the trust."""
 
 SLOWLY = 0.1
 """How far an estimate follows what was just seen."""
@@ -32,8 +32,8 @@ USUAL, CLEARLY = 16, 0.2
 MOST_TRUSTED = 3.0
 """A step counts at most so many times what was hoped of it."""
 
-PATIENCE, TRIAL = 6, 2
-"""Steps that draft before drafting may be given up, and steps of a trial after a pause."""
+STAKE, TRIAL, SAVED = 1.0, 0.2, 3.0
+"""Tokens that drafting may lose before it is given up: at first, after a pause, and at most, whatever it has earned."""
 
 SHORTEST_PAUSE, LONGEST_PAUSE = 8, 64
 """Steps without a draft between trials: doubled each time."""
@@ -52,10 +52,10 @@ class Thrift:
         self._sizes = np.array(sorted(costs.ms))
         self._at = {size: at for at, size in enumerate(self._sizes.tolist())}
         self._ms = np.maximum.accumulate([costs.ms[size] for size in self._at])
-        self._tokens, self._time = 1.0, self.plain
+        self._step = self.plain  # milliseconds, of late
         self._hoped, self._had = [HOPES] * (len(PROMISES) + 1), [HOPES] * (len(PROMISES) + 1)
         self._promise = 0
-        self._profits = np.where(self._sizes == USUAL, 0.2, 0.0)  # until it is known better
+        self._losses = np.where(self._sizes == USUAL, 0.0, CLEARLY)  # until it is known better
         self._gains: dict[tuple[str, int], float] = {}
         self._prices: dict[str, float] = {}
         self._chances: dict[tuple[str, int], int] = {}
@@ -65,19 +65,14 @@ class Thrift:
     def begin(self) -> None:
         """A text begins: what the last one was like says little, unless drafting was given up for long."""
         hopeless = self._pause == LONGEST_PAUSE
-        self._patience = TRIAL if hopeless else PATIENCE
-        self._pause = 2 * SHORTEST_PAUSE if hopeless else SHORTEST_PAUSE
-        self._left, self._drafted, self._net = 0, 0, 0.0
+        self._balance = TRIAL if hopeless else STAKE
+        self._pause = 4 * SHORTEST_PAUSE if hopeless else SHORTEST_PAUSE
+        self._left = 0
 
     @property
     def plain(self) -> float:
         """Milliseconds of a step without a draft."""
         return float(self._ms[0])
-
-    @property
-    def rate(self) -> float:
-        """Tokens per millisecond, lately; at least those of plain decoding."""
-        return max(self._tokens / self._time, 1 / self.plain)
 
     @property
     def _trust(self) -> float:
@@ -88,18 +83,17 @@ class Thrift:
     @property
     def usual(self) -> int:
         """The size that has paid best of late."""
-        return int(self._sizes[int(self._profits.argmax())])
+        return int(self._sizes[int(self._losses.argmin())])
 
     def weigh(self, reach: NDArray[np.float64]) -> tuple[int, float]:
-        """Of draft nodes of these reaches [n], falling, how many to take, and what they earn less what they cost, in
-        tokens.
+        """Of draft nodes of these reaches [n], falling, how many to take, and the tokens per millisecond to expect.
 
         One of the sizes that were timed, and the usual one unless another is clearly better: a processor's libraries
         are slower at a size that is new to them.
         """
         self._promise = _promise(reach)
-        best, profit = _weigh(reach, self._sizes, self._ms, self._trust, self.rate, self._profits)
-        return int(self._sizes[best]), profit
+        taken, pace = _weigh(reach, self._sizes, self._ms, self._trust, self._losses)
+        return int(self._sizes[taken]), pace
 
     def drafts(self) -> bool:
         """Whether this step drafts."""
@@ -112,14 +106,14 @@ class Thrift:
         self._chances[key] = self._chances.get(key, 0) + 1
         if key not in self._gains or self._chances[key] % SOMETIMES == 0:
             return True
-        return self._gains[key] > self.rate * self._prices[source]
+        return self._gains[key] > self._prices[source] / self._step
 
     def weighs(self, source: str, case: int) -> bool:
         """Whether it is time to compare drafts with and without the source."""
         return (source, case) not in self._gains or self._chances[(source, case)] % SOMETIMES == 0
 
     def weighed(self, source: str, case: int, gain: float) -> None:
-        """By how many tokens the source has made a draft better."""
+        """By how much of itself the source has made a step's pace faster."""
         key = (source, case)
         self._gains[key] = self._gains[key] + 2 * SLOWLY * (gain - self._gains[key]) if key in self._gains else gain
 
@@ -131,13 +125,12 @@ class Thrift:
         price = min(self._prices[source] or milliseconds, 2 * milliseconds)
         self._prices[source] = price + SLOWLY * (min(milliseconds, 4 * price) - price)
 
-    def stepped(self, tokens: int, nodes: int, waited: float, milliseconds: float) -> None:
-        """A step gave so many tokens for a draft of so many nodes; the target took so long, and all of the step.
+    def stepped(self, nodes: int, waited: float, milliseconds: float) -> None:
+        """A step verified so many draft nodes; the target took so long, and all of the step.
 
         A machine that is slower than it was is so at all sizes: they all follow a little, and this size more.
         """
-        self._tokens = FORGET * self._tokens + tokens
-        self._time = FORGET * self._time + milliseconds
+        self._step += SLOWLY * (milliseconds - self._step)
         at = self._at.get(nodes)
         if at is not None:
             _correct(self._ms, at, waited)
@@ -146,7 +139,9 @@ class Thrift:
         """What a draft was: its nodes, the tokens that were hoped for and those that came, and the milliseconds that
         making it and learning from it took.
 
-        What it cost is reckoned by these and the costs of nodes, not by the step's time, which varies by more.
+        What it cost is reckoned by these and the costs of nodes, not by the step's time, which varies by more. Drafting
+        is given up once what it has earned and lost adds up to its stake: by the sum, not by a mean, for one good draft
+        pays for several bad ones (cumulative sums: Page 1954, "Continuous inspection schemes").
         """
         case = self._promise
         if nodes:
@@ -157,13 +152,12 @@ class Thrift:
             self._had[case] += SLOWLY * (HOPES - self._had[case])
         extra = max(_cost(nodes, self._sizes, self._ms) - self.plain, 0.0)
         net = accepted - (own + extra) / self.plain
-        self._drafted += 1
-        self._net += max(SLOWLY, 1 / self._drafted) * (net - self._net)
-        if self._net > 0:
-            self._pause, self._patience = SHORTEST_PAUSE, PATIENCE
-        elif self._drafted >= self._patience:
-            self._left, self._drafted, self._net = self._pause + 1, 0, 0.0
-            self._pause, self._patience = min(2 * self._pause, LONGEST_PAUSE), TRIAL
+        self._balance = min(self._balance + net, SAVED)
+        if self._balance >= STAKE:
+            self._pause = SHORTEST_PAUSE
+        elif self._balance <= 0:
+            self._left, self._balance = self._pause + 1, TRIAL
+            self._pause = min(2 * self._pause, LONGEST_PAUSE)
 
 
 @compiled
@@ -181,23 +175,24 @@ def _weigh(
     sizes: NDArray[np.int64],
     ms: NDArray[np.float64],
     trust: float,
-    rate: float,
-    profits: NDArray[np.float64],
+    losses: NDArray[np.float64],
 ) -> tuple[int, float]:
-    """(which size to take, its profit), see `Thrift.weigh`; profits [sizes] follow what they are now."""
-    taken, earned = 0, 0.0
-    best, found = 0, np.empty(len(sizes))
+    """(which size to take, tokens per millisecond with it), see `Thrift.weigh`; losses [sizes], how many tokens the
+    others have given less than the best in the same time, follow what they are now."""
+    taken, tokens, pace = 0, 1.0, 0.0
+    best, found, took = 0, np.empty(len(sizes)), np.empty(len(sizes))
     for at in range(len(sizes)):
         while taken < min(sizes[at], len(reach)):
-            earned += trust * reach[taken]
+            tokens += trust * reach[taken]
             taken += 1
-        found[at] = earned - rate * (_cost(taken, sizes, ms) - ms[0])
-        if found[at] > found[best]:
-            best = at
-    profits += SLOWLY / 4 * (found - profits)
-    usual = int(profits.argmax())
-    chosen = usual if found[best] - found[usual] < CLEARLY else best
-    return chosen, found[chosen]
+        found[at], took[at] = tokens, _cost(taken, sizes, ms)
+        if tokens / took[at] > pace:
+            best, pace = at, tokens / took[at]
+    lost = pace * took - found
+    losses += SLOWLY / 4 * (lost - losses)
+    usual = int(losses.argmin())
+    chosen = usual if lost[usual] < CLEARLY else best
+    return chosen, found[chosen] / took[chosen]
 
 
 @compiled

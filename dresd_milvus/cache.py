@@ -6,7 +6,8 @@ It speaks the cache interface of transformers and is only ever handed to a model
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ class TreeCache(Cache):
         self.length = 0
         self.capacity = capacity
         self.held: Tensor | None = None
+        self._fixed: tuple[Tensor, int] | None = None
         self._rows: NDArray[np.uint8] | None = None  # the same memory as bytes [2 * layers * heads, capacity, row]
 
     def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
@@ -40,6 +42,11 @@ class TreeCache(Cache):
         if self.held is None or begin + count > self.capacity:
             self._grow(begin + count, keys)
         own_keys, own_values = self._views[layer]
+        if self._fixed is not None:
+            rows, shown = self._fixed
+            own_keys.index_copy_(2, rows, keys)
+            own_values.index_copy_(2, rows, values)
+            return own_keys.narrow(2, 0, shown), own_values.narrow(2, 0, shown)
         if own_keys.shape[1] != keys.shape[1] or own_keys.shape[3] != keys.shape[3]:
             raise InputError("this model's layers differ in their attention heads; it is not supported")
         own_keys.narrow(2, begin, count).copy_(keys)
@@ -58,10 +65,25 @@ class TreeCache(Cache):
                 self.held[:, :, :, self.length : self.length + size] = self.held.index_select(3, rows)
         self.length += size
 
+    @contextmanager
+    def fixed(self, rows: Tensor, shown: int) -> Iterator[None]:
+        """Passes write at these rows, int64 [n], wherever the committed ones end, and see the first `shown` rows."""
+        self._fixed = rows, shown
+        try:
+            yield
+        finally:
+            self._fixed = None
+
+    def reserve(self, length: int) -> Tensor | None:
+        """What is held, after making room for so many rows; None before the first pass."""
+        if self.held is not None and length > self.capacity:
+            self._grow(length, self.held[0, :1])
+        return self.held
+
     def _grow(self, needed: int, like: Tensor) -> None:
         while self.capacity < needed:
             self.capacity *= 2
-        new = like.new_empty(2, len(self.layers), like.shape[1], self.capacity, like.shape[3])
+        new = like.new_zeros(2, len(self.layers), like.shape[1], self.capacity, like.shape[3])
         if self.held is not None:
             # Layers before this one have already written the rows of the running pass.
             new[:, :, :, : self.held.shape[3]] = self.held

@@ -20,6 +20,7 @@ from dresd_milvus.options import (
     DepthOption,
     DeviceOption,
     DtypeOption,
+    GraphsOption,
     NodesOption,
     SearchOption,
     SuffixesOption,
@@ -122,6 +123,7 @@ def generate(
     template: Annotated[str | None, typer.Option(help="Default: the store's.")] = None,
     dtype: DtypeOption = "auto",
     device: DeviceOption = "auto",
+    graphs: GraphsOption = False,
     search: SearchOption = "auto",
     timeout: TimeoutOption = SEARCH_SECONDS,
     token: TokenOption = "",
@@ -137,7 +139,7 @@ def generate(
     names, most = parse_systems(system), parse_nodes(nodes)
     where = Where(uri, collection, suffixes, draft_model, search, token, timeout=timeout)
     where.check(names)
-    loaded = load_model(model, dtype, device)
+    loaded = load_model(model, dtype, device, graphs=graphs)
     sources = open_sources(where, names, loaded)
     prompt_template = choose_template(template, sources.retrieval.manifest if sources.retrieval else None)
     try:

@@ -95,6 +95,7 @@ def _file(model: LoadedModel, ranks: int) -> Path:
     target = model.target
     device = torch.cuda.get_device_name(target.device) if target.device.type == "cuda" else "cpu"
     threads = torch.get_num_threads()
-    about = (model.fingerprint, str(target.dtype), device, platform.node(), threads, torch.__version__, ranks)
+    fixed = target.fixed is not None
+    about = (model.fingerprint, str(target.dtype), device, platform.node(), threads, torch.__version__, ranks, fixed)
     name = hashlib.sha256(repr(about).encode()).hexdigest()[:16]
     return cache_folder() / "costs" / f"{name}.json"

@@ -38,13 +38,14 @@ class LoadedModel:
         return str(self.target.dtype).removeprefix("torch.")
 
 
-def load_model(name: str, dtype: str = "auto", device: str = "auto", tp: int = 1) -> LoadedModel:
+def load_model(name: str, dtype: str = "auto", device: str = "auto", tp: int = 1, graphs: bool = False) -> LoadedModel:
     """Load a causal language model and its tokenizer.
 
     name:   'sample', a folder, or a hub name. dtype: one of DTYPES; auto is bfloat16 where the processor multiplies
     it natively, else float32. device: 'cpu', 'cuda', 'cuda:1', ...; auto is CUDA when there is one. tp: over how many
-    ranks its matrices are split, each of which has joined (see Ranks.join) and calls this.
-    Raises InputError when the model cannot be found, read or used.
+    ranks its matrices are split, each of which has joined (see Ranks.join) and calls this. graphs: verify by CUDA
+    graphs (see `fixed`).
+    Raises InputError when the model cannot be found, read or used, and for graphs without a GPU or over several ranks.
     """
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, GenerationConfig
@@ -53,6 +54,8 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto", tp: int = 1
     hf_logging.disable_progress_bar()
     hf_logging.set_verbosity_error()
     where = pick_device(device)
+    if graphs and (where.type != "cuda" or tp > 1):
+        raise InputError("--graphs replays CUDA graphs on one GPU; leave it out on a CPU and with --tp above 1")
     tokenizer = load_tokenizer(name)
     source = str(SAMPLE_FOLDER) if name == SAMPLE else name
     try:
@@ -67,7 +70,7 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto", tp: int = 1
     model.generation_config = GenerationConfig(eos_token_id=sorted(ends) or None, pad_token_id=tokenizer.pad_token_id)
     if tp > 1:
         model = split_model(model, tp, where)
-    target = HFTarget(model, ends)
+    target = HFTarget(model, ends, fixed=graphs)
     return LoadedModel(name, target, tokenizer, fingerprint, tokenizer_hash(tokenizer))
 
 

@@ -54,6 +54,10 @@ DtypeOption = Annotated[str, typer.Option(help="auto, bfloat16, float16, float32
 
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 
+GraphsOption = Annotated[
+    bool, typer.Option("--graphs", help="Verify by CUDA graphs, of a few fixed shapes; one GPU only.")
+]
+
 TpOption = Annotated[
     int,
     typer.Option(

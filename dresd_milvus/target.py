@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dresd_milvus.cache import TreeCache
 from dresd_milvus.errors import InputError
+from dresd_milvus.fixed import FixedPasses
 from dresd_milvus.host import Scored
 from dresd_milvus.inputs import Inputs, TreeInputs
 from dresd_milvus.tree import DraftTree
@@ -40,10 +41,11 @@ class HFTarget:
     """A decoder-only transformers model behind the Target protocol.
 
     The hidden state is the input of the output head, caught by a hook, so that it is the same quantity for every
-    architecture. Attention masks are 4-D, which SDPA and eager attention take.
+    architecture. Attention masks are 4-D, which SDPA and eager attention take. fixed: trees are verified in passes of a
+    few fixed shapes, on a GPU as CUDA graphs.
     """
 
-    def __init__(self, model: Any, eos_ids: frozenset[int]) -> None:
+    def __init__(self, model: Any, eos_ids: frozenset[int], fixed: bool = False) -> None:
         refuse_unsupported(model.config)
         self.model = model.eval()
         self.eos_ids = eos_ids
@@ -57,6 +59,7 @@ class HFTarget:
         self._layers: int = config.num_hidden_layers
         self._cache = TreeCache(self._layers)
         self._inputs = TreeInputs(self.device, self.dtype, staged=self._apart)
+        self.fixed = FixedPasses(self._forward, self._cache, self.device, self.dtype, self._apart) if fixed else None
         self._head_input: Tensor | None = None
         model.get_output_embeddings().register_forward_pre_hook(self._catch)
 
@@ -77,7 +80,11 @@ class HFTarget:
 
     @torch.inference_mode()
     def verify(self, tree: DraftTree) -> Scored:
-        scored = self._forward(self._inputs.of(tree, self._cache.length))
+        start = self._cache.length
+        if self.fixed is not None and self.fixed.fit(tree):
+            scored = self.fixed(tree, start)
+        else:
+            scored = self._forward(self._inputs.of(tree, start))
         self._wait()
         return scored
 

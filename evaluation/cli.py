@@ -13,6 +13,7 @@ from dresd_milvus.options import (
     DepthOption,
     DeviceOption,
     DtypeOption,
+    GraphsOption,
     LocalRankOption,
     NodesOption,
     SearchOption,
@@ -63,6 +64,7 @@ def run(
     dtype: DtypeOption = "auto",
     device: DeviceOption = "auto",
     tp: TpOption = 1,
+    graphs: GraphsOption = False,
     search: SearchOption = "auto",
     timeout: TimeoutOption = SEARCH_SECONDS,
     nodes: NodesOption = "auto",
@@ -95,7 +97,7 @@ def run(
     with ranks.together(), Phases(silent=not ranks.first) as phases:
         prompts = load_suite(suite, limit)
         phases.phase(f"loading the model {model}", None, "")
-        loaded = load_model(model, dtype, device, tp)
+        loaded = load_model(model, dtype, device, tp, graphs)
         sources = open_sources(where, names, loaded, phases.replica) if ranks.first else Sources()
         if ranks.first and sources.suffixes is None and "suffix" in drafting(names):
             phases.tell(
@@ -104,7 +106,7 @@ def run(
         put = ranks.share(lambda: pick_template(template, prompts, sources))
         tokens = max_new_tokens or prompts.max_new_tokens or 128
         options = Options(tokens, temperature, top_p, seed, most, depth, repeats)
-        drafting_by = (f"draft model {draft_model or 'the sample'}", f"search timeout {timeout:g}")
+        drafting_by = (f"draft model {draft_model or 'the sample'}", f"search timeout {timeout:g}", f"graphs {graphs}")
         what = Evaluation(prompts, names, put, options, out, replace, neighbours, skip_long, drafting_by)
         try:
             summary = run_evaluation(what, loaded, sources, phases, ranks)

@@ -38,8 +38,9 @@ class Ahead:
     def tell(self, context: Context, table: Table) -> int:
         self.late.follow(context.tokens)
         if self._asked and self._asked[1].done():
-            length, found = self._asked
-            self.late.keep(*self.dense.votes(found.result()), context.tokens[length - 1 :])
+            length, search = self._asked
+            scores, continuations = search.result()
+            self.late.keep(continuations[0], self.dense.votes(scores[0]), context.tokens[length - 1 :])
             self._asked = None
         if self._asked is None and context.hidden is not None:
             asked = context._replace(tokens=context.tokens[-1:])  # a copy: the text goes on meanwhile

@@ -41,7 +41,7 @@ class Dense(PathDrafter):
         hits = self.search(context)
         usable = hits.continuations[0, :, 0] == context.tokens[-1]
         scores = hits.scores[0, usable]
-        votes = np.exp(self.sharpness * (scores - scores.max(initial=-np.inf)))
+        votes = self.votes(scores)
         return Paths(hits.continuations[0, usable, 1:], votes / votes.sum()) if len(votes) else Paths.none()
 
     def tell(self, context: Context, table: Table) -> int:
@@ -52,10 +52,9 @@ class Dense(PathDrafter):
             table.take(_put(into, continuations[0], scores[0], context.tokens[-1], context.max_depth, self.sharpness))
         return 0
 
-    def votes(self, hits: Hits) -> tuple[Int32, NDArray[np.float64]]:
-        """(continuations [K, N], weights [K]) of one search's hits."""
-        scores = hits.scores[0].astype(np.float64)
-        return hits.continuations[0], np.exp(self.sharpness * (scores - max(scores.max(initial=-1), -1)))
+    def votes(self, scores: NDArray[np.float32]) -> NDArray[np.float64]:
+        """What hits of these scores [K] weigh, the best of them 1."""
+        return np.exp(self.sharpness * (scores - scores.max(initial=-1)).astype(np.float64))
 
     def search(self, context: Context) -> Hits:
         """Whatever a store's filter lets through: a continuation that does not begin with the root is no draft."""

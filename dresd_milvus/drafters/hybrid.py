@@ -103,12 +103,12 @@ class Hybrid:
             source.tell(context, self.table)
         elif thrift.asks(source.name, case):
             weighs = thrift.weighs(source.name, case)
-            without = thrift.weigh(self._grow(context))[1] if weighs else 0.0
+            without = thrift.weigh(self._grow(context))[1] if weighs else 1.0
             begun = perf_counter()
             source.tell(context, self.table)
             thrift.paid(source.name, 1e3 * (perf_counter() - begun))
             if weighs:
-                thrift.weighed(source.name, case, thrift.weigh(self._grow(context))[1] - without)
+                thrift.weighed(source.name, case, thrift.weigh(self._grow(context))[1] / without - 1)
 
     def observe(self, step: Step) -> None:
         begun, drafted = perf_counter(), self.expansion.size > 0
@@ -122,4 +122,4 @@ class Hybrid:
                 own = 1e3 * (self._drafted - self._begun + now - begun)
                 self.thrift.drafted(len(step.tree), self._expected, len(step.new) - 1, own)
             waited, whole = 1e3 * (begun - self._drafted), 1e3 * (now - self._begun)
-            self.thrift.stepped(len(step.new), len(step.tree), waited, whole)
+            self.thrift.stepped(len(step.tree), waited, whole)

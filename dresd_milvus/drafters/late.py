@@ -47,8 +47,7 @@ class Late:
         self._kept += _follow(self._rows[new], self._places[new], self._weights[new], np.array(since, np.int32))
 
     def tell(self, context: Context, table: Table) -> None:
-        """Put down what is left."""
-        self.follow(context.tokens)
+        """Put down what is left, the text having been followed."""
         into = table.room(self._kept, context.max_depth)
         _put(self._rows[: self._kept], self._places, self._weights, context.max_depth, into)
         table.take(self._kept)

@@ -13,16 +13,25 @@ from dresd_milvus.systems import MOST_NODES, NODES, budget_of, parse_nodes
 COSTS = StepCosts({0: 10.0, 4: 10.5, 8: 11.0, 16: 13.0, 64: 30.0})
 
 
-@given(reach=st.lists(st.floats(0.001, 1), max_size=80), fast=st.floats(0.05, 2))
-def test_no_size_is_clearly_better_than_the_one_taken(reach: list[float], fast: float) -> None:
+@given(reach=st.lists(st.floats(0.001, 1), max_size=80))
+def test_no_size_is_clearly_better_than_the_one_taken(reach: list[float]) -> None:
+    """In the time of any other, it would give as many tokens but for a few tenths."""
     thrift, falling = Thrift(COSTS), np.sort(reach)[::-1]
-    for _ in range(300):  # the rate settles
-        thrift.stepped(4, 5, 10.75, 4 / fast)
-    rate = max(fast, 0.1)
-    profits = {size: sum(falling[:size]) - rate * (COSTS.of(min(size, len(reach))) - 10) for size in COSTS.ms}
-    nodes, profit = thrift.weigh(falling)
-    assert profit == pytest.approx(profits[nodes], rel=0.01, abs=0.01)
-    assert profit > max(profits.values()) - CLEARLY - 0.02
+    took = {size: COSTS.of(min(size, len(reach))) for size in COSTS.ms}
+    paces = {size: (1 + sum(falling[:size])) / took[size] for size in COSTS.ms}
+    nodes, pace = thrift.weigh(falling)
+    assert pace == pytest.approx(paces[nodes])
+    assert (max(paces.values()) - pace) * took[nodes] < CLEARLY + 1e-9
+
+
+def test_hard_passages_are_drafted_for_their_own_worth() -> None:
+    """That tokens come by the dozen elsewhere does not make those that are hard to come by cheaper to do without."""
+    thrift, rich, poor = Thrift(COSTS), np.full(16, 1.0), np.full(16, 0.05)
+    for _ in range(100):
+        thrift.weigh(rich)
+        thrift.drafted(16, 16.0, 16, own=0.1)
+        thrift.stepped(16, 13.0, 13.1)
+    assert thrift.weigh(poor)[0] > 0, "0.8 tokens for 3 ms, where a step without a draft takes 10 for one"
 
 
 def test_the_usual_size_is_the_one_that_pays_best() -> None:
@@ -40,9 +49,9 @@ def drafting_share(accepted: int, steps: int = 300) -> float:
         if thrift.drafts():
             drafts += 1
             thrift.drafted(4, 0.5, accepted, own=0.5)
-            thrift.stepped(accepted + 1, 4, 10.5, 11.0)
+            thrift.stepped(4, 10.5, 11.0)
         else:
-            thrift.stepped(1, 0, 10.0, 10.0)
+            thrift.stepped(0, 10.0, 10.0)
     return drafts / steps
 
 
@@ -80,7 +89,7 @@ def test_a_draft_that_comes_true_after_a_pause_ends_the_pauses() -> None:
 
 def test_promises_that_are_not_kept_are_trusted_less_and_for_a_time() -> None:
     thrift, reach = Thrift(COSTS), np.full(8, 0.1)
-    assert thrift.weigh(reach)[1] > 0
+    assert thrift.weigh(reach)[1] > 0.1, "a plain step gives a tenth of a token a millisecond"
     for _ in range(200):
         thrift.weigh(reach)
         thrift.drafted(8, 0.8, 0, own=0.1)
@@ -94,8 +103,8 @@ def test_promises_that_are_not_kept_are_trusted_less_and_for_a_time() -> None:
 
 
 def test_a_short_draft_costs_what_it_has() -> None:
-    few = Thrift(COSTS).weigh(np.array([0.5]))[1]
-    assert few == pytest.approx(0.5 - 0.1 * 0.125)
+    pace = Thrift(COSTS).weigh(np.array([0.5]))[1]
+    assert pace == pytest.approx(1.5 / 10.125)
 
 
 def test_the_first_price_is_none() -> None:
@@ -126,8 +135,8 @@ def test_a_source_is_asked_where_it_pays(gain: float, asked: float) -> None:
 def test_sizes_are_corrected_by_what_steps_take() -> None:
     thrift = Thrift(COSTS)
     for _ in range(300):
-        thrift.stepped(1, 16, 26.0, 27.0)
-        thrift.stepped(1, 0, 10.0, 11.0)
+        thrift.stepped(16, 26.0, 27.0)
+        thrift.stepped(0, 10.0, 11.0)
     for _ in range(100):
         thrift.weigh(np.full(16, 0.05))
     assert thrift.usual < 16

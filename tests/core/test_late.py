@@ -30,6 +30,7 @@ DEPTH = 5
 def told(late: Late, tokens: list[int]) -> list[tuple[list[int], int]]:
     """(tokens after the root, how many were right) of every row that it tells."""
     table = Table()
+    late.follow(tokens)
     late.tell(Context(tokens, None, 16, DEPTH), table)
     return read(table)
 

@@ -60,6 +60,11 @@ def test_an_unknown_model_is_refused(name, monkeypatch):
     assert name in refusal(name)
 
 
+def test_graphs_without_a_gpu_are_refused():
+    with pytest.raises(InputError, match="leave it out on a CPU"):
+        load_model("sample", device="cpu", graphs=True)
+
+
 def test_a_folder_without_a_config_is_refused(tmp_path):
     assert "config.json" in refusal(str(tmp_path))
 

@@ -1,0 +1,81 @@
+"""Passes of fixed shapes say what passes of any shape say. That a GPU replays them is in tests/gpu."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dresd_milvus.choose import Greedy, Sampler
+from dresd_milvus.decode import FixedBudget, generate
+from dresd_milvus.drafters.base import Vanilla
+from dresd_milvus.fixed import SHORTEST, SIZES
+from dresd_milvus.target import HFTarget
+from dresd_milvus.tree import DraftTree
+from tests.conftest import build_tiny
+from tests.core.test_target import random_tree
+from tests.core.wild_drafters import RandomTree
+
+CONTEXT = 2 * SHORTEST
+texts = st.lists(st.integers(0, 63), min_size=2, max_size=10)
+
+
+@pytest.fixture(scope="module")
+def targets() -> Iterator[tuple[HFTarget, HFTarget]]:
+    """The same model, in fixed shapes and in any."""
+    free = build_tiny(seed=0, context=CONTEXT)
+    fixed = HFTarget(build_tiny(seed=0, context=CONTEXT).model, frozenset(), fixed=True)
+    yield fixed, free
+
+
+@given(text=texts, seed=st.integers(0, 2**16), size=st.integers(0, 70), data=st.data())
+@settings(max_examples=40, deadline=None)
+def test_nodes_are_scored_alike(
+    targets: tuple[HFTarget, HFTarget], text: list[int], seed: int, size: int, data: st.DataObject
+) -> None:
+    """After a text, and after any part of a tree was kept; trees too large for a size go the other way."""
+    fixed, free = targets
+    fixed.prefill(text[:-1])
+    free.prefill(text[:-1])
+    for turn in range(3):
+        tree = random_tree(seed + turn, size, 5)
+        ours, theirs = fixed.verify(tree), free.verify(tree)
+        assert ours.logits.shape == theirs.logits.shape and ours.hidden.shape == theirs.hidden.shape
+        assert torch.allclose(ours.logits, theirs.logits, rtol=0, atol=1e-10)
+        assert torch.allclose(ours.hidden, theirs.hidden, rtol=0, atol=1e-10)
+        path, _ = tree.walk(lambda node, depth: data.draw(st.integers(0, 3)))
+        fixed.keep(path)
+        free.keep(path)
+
+
+@pytest.mark.parametrize("choose", [Greedy(), Sampler(1.0, 0.9, 3)])
+def test_texts_are_alike_to_the_end_of_the_context(
+    targets: tuple[HFTarget, HFTarget], choose: Greedy | Sampler
+) -> None:
+    fixed, free = targets
+    right = generate(
+        free, Vanilla(), choose, [9], CONTEXT, FixedBudget()
+    )  # a text of one token has no cache to begin with
+    drafter = RandomTree([9, *right.tokens, *[0] * 12], 1, 64)
+    assert generate(fixed, drafter, choose, [9], CONTEXT, FixedBudget(20, 6)).tokens == right.tokens
+
+
+def test_few_shapes_serve_all_steps(targets: tuple[HFTarget, HFTarget]) -> None:
+    fixed, _ = targets
+    assert fixed.fixed is not None
+    generate(fixed, RandomTree([7] * 90, 1, 64), Greedy(), [7, 7], 60, FixedBudget(20, 6))
+    shapes = set(fixed.fixed._passes)
+    assert shapes and {size for size, _ in shapes} <= set(SIZES)
+    assert {length for _, length in shapes} <= {SHORTEST, 2 * SHORTEST, 4 * SHORTEST}
+
+
+def test_states_outlive_the_next_pass(targets: tuple[HFTarget, HFTarget]) -> None:
+    fixed, _ = targets
+    fixed.prefill([1, 2, 3])
+    hidden = fixed.verify(DraftTree.root_only(4)).hidden
+    before = hidden.clone()
+    fixed.verify(DraftTree.root_only(5))
+    assert torch.equal(hidden, before)

@@ -1,0 +1,30 @@
+"""What a processor cannot show: passes replayed as CUDA graphs, and the way of picks and masks to a device and back."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from dresd_milvus.choose import Greedy, Sampler
+from dresd_milvus.decode import FixedBudget, generate
+from dresd_milvus.drafters.base import Vanilla
+from dresd_milvus.target import HFTarget
+from tests.conftest import build_tiny
+from tests.core.wild_drafters import RandomTree, Siblings
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")]
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["eager", "graphs"])
+def target(request: pytest.FixtureRequest) -> HFTarget:
+    """The tiny model in float64, on the GPU."""
+    return HFTarget(build_tiny(seed=0, context=512).model.to("cuda"), frozenset(), fixed=request.param)
+
+
+@pytest.mark.parametrize("choose", [Greedy(), Sampler(0.7, 0.95, 3), Sampler(1.0, 1.0, 3)], ids=str)
+@pytest.mark.parametrize("kind", [RandomTree, Siblings])
+def test_texts_are_those_of_the_processor(target: HFTarget, kind: type, choose: Greedy | Sampler) -> None:
+    right = generate(build_tiny(seed=0, context=512), Vanilla(), choose, [9, 4], 300, FixedBudget()).tokens
+    drafter = kind([9, 4, *right, *[0] * 12], 1, 64)
+    done = generate(target, drafter, choose, [9, 4], 300, FixedBudget(20, 6))
+    assert done.tokens == right and done.mat > 1.2
