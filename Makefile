@@ -48,6 +48,7 @@ benchmarks: $(READY) server
 	$(BIN)/python benchmarks/retrieval.py
 	$(BIN)/python benchmarks/pruning.py
 	$(BIN)/python benchmarks/curves.py
+	$(BIN)/python benchmarks/overhead.py
 	PYTHONPATH=. $(BIN)/python benchmarks/results.py
 	PYTHONPATH=. $(BIN)/python benchmarks/peers.py
 	PYTHONPATH=. $(BIN)/python benchmarks/peers.py --temperature 0.7
