@@ -151,7 +151,7 @@ class Thrift:
             self._hoped[case] += SLOWLY * (HOPES - self._hoped[case])
             self._had[case] += SLOWLY * (HOPES - self._had[case])
         extra = max(_cost(nodes, self._sizes, self._ms) - self.plain, 0.0)
-        net = accepted - (own + extra) / self.plain
+        net = accepted - (min(own, self.plain) + extra) / self.plain  # one late step says nothing of drafts
         self._balance = min(self._balance + net, SAVED)
         if self._balance >= STAKE:
             self._pause = SHORTEST_PAUSE

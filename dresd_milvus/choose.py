@@ -6,7 +6,7 @@ depends only on (seed, absolute position). One draw per position serves every pa
 speculative sampling lossless and makes it emit, seed for seed, what plain sampling emits.
 
 On a processor only the nodes that a walk comes to are looked at. On a device what every node needs is made at once and
-fetched in one piece, so that a step waits for the device once.
+fetched in one piece; only sampling without a nucleus fetches the row of every node that is walked.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ Floats = NDArray[np.floating[Any]]
 STRIDE, FAINTEST = np.log(16.0), -64.0
 """By how much the bound of what is looked at closely is lowered, and log-probabilities that add up to nothing."""
 
+UNKNOWN = 0.0
+"""A mass that was not added up yet; all are at least 1."""
 
 Pick = Callable[[int, int], int]
 """The target's token after a node of a tree that lies at a depth (0: the root)."""
@@ -85,7 +87,7 @@ class Sampler:
 
     def scores(self, logits: Tensor, position: int) -> Tensor:
         row = on_host(logits)
-        kept, below = _nucleus(row, _mass(row, self.temperature), self.temperature, self.top_p)
+        kept, below = _nucleus(row, self.temperature, self.top_p, UNKNOWN)
         scores = np.full(len(row), -np.inf)
         scores[kept] = below + _noise(self.seed, position, kept)
         return torch.from_numpy(scores).to(logits.device)
@@ -94,7 +96,9 @@ class Sampler:
         def pick(node: int, depth: int) -> int:
             return _draw(scored.row(node), self.temperature, self.top_p, self.seed, position + depth)
 
-        return pick if scored.on_host else self.picks_of_likeliest(scored.logits, position, pick)
+        if scored.on_host or self.top_p >= 1:  # without a nucleus whole rows are needed, each as it is walked
+            return pick
+        return self.picks_of_likeliest(scored.logits, position, pick)
 
     def picks_of_likeliest(self, logits: Tensor, position: int, of_row: Pick) -> Pick:
         """The same from the likeliest tokens of all rows of logits [N, V], fetched from their device in one piece; by
@@ -128,7 +132,7 @@ def make_chooser(temperature: float, top_p: float, seed: int) -> Chooser:
 @compiled
 def _draw(row: Floats, temperature: float, top_p: float, seed: int, position: int) -> int:
     """The token of the nucleus whose score, log-probability plus noise, is highest. row: logits [V]."""
-    kept, below = _nucleus(row, _mass(row, temperature), temperature, top_p)
+    kept, below = _nucleus(row, temperature, top_p, UNKNOWN)
     return kept[np.argmax(below + _noise(seed, position, kept))]
 
 
@@ -138,18 +142,20 @@ def _draw_named(
 ) -> tuple[int, float]:
     """(the same, the least logit of the nucleus) from some tokens' logits [K]; named: which tokens they are, [K];
     total: the mass of all of the row that they are from."""
-    kept, below = _nucleus(row, total, temperature, top_p)
+    kept, below = _nucleus(row, temperature, top_p, total)
     tokens = named[kept].astype(np.int64)
     return tokens[np.argmax(below + _noise(seed, position, tokens))], row[kept].min()
 
 
 @compiled
-def _nucleus(row: Floats, total: float, temperature: float, top_p: float) -> tuple[NDArray[np.int64], Floats]:
+def _nucleus(row: Floats, temperature: float, top_p: float, total: float) -> tuple[NDArray[np.int64], Floats]:
     """(the fewest most likely tokens whose probabilities reach top_p, of equal ones the first; how far their
-    log-probabilities lie below the highest). row: logits [V]; total: see `_mass`."""
+    log-probabilities lie below the highest). row: logits [V]; total: see `_mass`, UNKNOWN for this row's."""
     highest = _highest(row)
     if top_p >= 1:
         return np.arange(len(row)), (row - highest) / temperature
+    if total == UNKNOWN:
+        total = _mass(row, temperature)
     # Few tokens hold most of the probability: only those are looked at closely.
     bound = -STRIDE
     few, below, mass = _above(row, highest, bound, temperature)

@@ -2,7 +2,7 @@
 
 A small step keeps a GPU busy for less time than a host needs to launch its kernels. A captured pass is launched at
 once, but always computes the same shapes at the same places: so trees are filled up to a few sizes, caches are looked
-at up to powers of two, and the mask hides what is not there.
+at up to powers of two, and the mask hides what is not there. A tree between two sizes costs what the larger does.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from dresd_milvus.cache import TreeCache
+from dresd_milvus.errors import InputError
 from dresd_milvus.host import Scored
 from dresd_milvus.inputs import Inputs, TreeInputs
 from dresd_milvus.tree import DraftTree
@@ -76,6 +77,7 @@ class FixedPasses:
         torch.add(self._places[:size], start, out=made.numbers[2, 0])
         made.mask.fill_(torch.finfo(self._dtype).min)
         made.mask[..., :start] = 0
+        made.mask[:, :, count:] = 0  # nodes that are not there see anything rather than nothing, which may be no number
         made.mask[:, :, :count, start : start + count] = 0 if mask is None else mask[..., start:]
         scored = made.run()
         return Scored(scored.logits[:count], scored.hidden[:count].clone())
@@ -87,6 +89,8 @@ class FixedPasses:
             self._held = self._cache.held
         if (size, length) not in self._passes:
             numbers = torch.zeros(3, 1, size, dtype=torch.int64, device=self._device)
+            # Where the passes before and while one is captured write: behind all that is committed.
+            numbers[2, 0] = self._places[:size] + (length - size)
             mask = torch.zeros(1, 1, size, length, dtype=self._dtype, device=self._device)
             inputs = Inputs(numbers[0], numbers[1], mask)
 
@@ -94,20 +98,32 @@ class FixedPasses:
                 with self._cache.fixed(numbers[2, 0], length):
                     return self._forward(inputs)
 
-            self._passes[size, length] = _Pass(numbers, mask, captured(forward) if self._capture else forward)
+            run = captured(forward, self._device) if self._capture else forward
+            self._passes[size, length] = _Pass(numbers, mask, run)
         return self._passes[size, length]
 
 
-def captured(forward: Callable[[], Scored]) -> Callable[[], Scored]:
-    """The same as a CUDA graph: its kernels are launched together, what they give is always at the same place."""
-    beside, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
-    beside.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(beside):
-        for _ in range(WARM_UPS):
-            forward()
-    torch.cuda.current_stream().wait_stream(beside)
-    with torch.cuda.graph(graph):
-        scored = forward()
+def captured(forward: Callable[[], Scored], device: torch.device) -> Callable[[], Scored]:
+    """The same as a CUDA graph: its kernels are launched together, what they give is always at the same place.
+
+    Raises InputError for a model whose pass waits for the device, which cannot be captured.
+    """
+    graph = torch.cuda.CUDAGraph()
+    try:
+        with torch.cuda.device(device):
+            beside = torch.cuda.Stream()
+            beside.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(beside):
+                for _ in range(WARM_UPS):
+                    forward()
+            torch.cuda.current_stream().wait_stream(beside)
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # a search may be under way beside
+                scored = forward()
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"this model's pass cannot be captured as a CUDA graph ({reason}); leave out --graphs"
+        ) from error
 
     def replay() -> Scored:
         graph.replay()

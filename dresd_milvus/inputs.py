@@ -17,8 +17,8 @@ BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 class Inputs(NamedTuple):
-    """ids, positions: int64 [1, N]. mask: additive [1, 1, N, start + N], 0 for the text and the node's ancestors and
-    the lowest number elsewhere; None for a lone root, which sees everything before it. Good until the next step's."""
+    """ids, positions: int64 [1, N]. mask: additive [1, 1, N, rows of the cache that are looked at], 0 for what a node
+    sees and the lowest number elsewhere; None: each sees all before it. Good until the next step's."""
 
     ids: Tensor
     positions: Tensor
@@ -53,7 +53,8 @@ class TreeInputs:
         self._host: tuple[NDArray[Any], NDArray[Any]] = (self._numbers[:, 0].numpy(), stage.view(self._bits).numpy())
 
     def of(self, tree: DraftTree, start: int) -> Inputs:
-        """The inputs of a tree whose root lies behind `start` committed tokens."""
+        """The inputs of a tree whose root lies behind `start` committed tokens: nodes see these and their ancestors, a
+        lone root all (no mask)."""
         size = len(tree.tokens)
         end = start + size
         if size > self._room or end > self._length:

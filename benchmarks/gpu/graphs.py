@@ -1,6 +1,6 @@
 """The forward pass replayed as a CUDA graph: what the device needs for it, when the host need not launch its kernels.
 
-The difference to the bare forward pass is what a static decoder could save. Nothing in the library decodes like this.
+The difference to the bare forward pass is what a static decoder could save; `--graphs` decodes like this (fixed.py).
 """
 
 from __future__ import annotations

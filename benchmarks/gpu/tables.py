@@ -73,7 +73,11 @@ def _verifying(results: dict[str, Any]) -> str:
 
 
 def _upkeep(results: dict[str, Any]) -> str:
-    titles = {"keep": "path kept of 64 nodes", "pick": "one pick", "fetch": "between host and device"}
+    titles = {
+        "keep": "path kept of 64 nodes",
+        "pick": "a step's picks, three nodes",
+        "fetch": "between host and device",
+    }
     tables = [
         table([title, "ms"], [[name, ms(of)] for name, of in results[part].items()])
         for part, title in titles.items()

@@ -72,6 +72,13 @@ def test_a_text_after_one_that_was_given_up_is_tried_for_less() -> None:
     assert 0 < drafts[2] <= drafts[1] < drafts[0]
 
 
+def test_one_draft_that_took_long_is_forgiven() -> None:
+    """The first finds everything cold."""
+    thrift = Thrift(COSTS)
+    thrift.drafted(4, 0.5, 1, own=3000.0)
+    assert thrift.drafts()
+
+
 def test_a_draft_that_comes_true_after_a_pause_ends_the_pauses() -> None:
     thrift = Thrift(COSTS)
     for _ in range(100):

@@ -18,13 +18,13 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(),
 @pytest.fixture(scope="module", params=[False, True], ids=["eager", "graphs"])
 def target(request: pytest.FixtureRequest) -> HFTarget:
     """The tiny model in float64, on the GPU."""
-    return HFTarget(build_tiny(seed=0, context=512).model.to("cuda"), frozenset(), fixed=request.param)
+    return HFTarget(build_tiny(seed=0, context=1024).model.to("cuda"), frozenset(), fixed=request.param)
 
 
 @pytest.mark.parametrize("choose", [Greedy(), Sampler(0.7, 0.95, 3), Sampler(1.0, 1.0, 3)], ids=str)
 @pytest.mark.parametrize("kind", [RandomTree, Siblings])
 def test_texts_are_those_of_the_processor(target: HFTarget, kind: type, choose: Greedy | Sampler) -> None:
-    right = generate(build_tiny(seed=0, context=512), Vanilla(), choose, [9, 4], 300, FixedBudget()).tokens
+    right = generate(build_tiny(seed=0, context=1024), Vanilla(), choose, [9, 4], 600, FixedBudget()).tokens
     drafter = kind([9, 4, *right, *[0] * 12], 1, 64)
-    done = generate(target, drafter, choose, [9, 4], 300, FixedBudget(20, 6))
+    done = generate(target, drafter, choose, [9, 4], 600, FixedBudget(20, 6))
     assert done.tokens == right and done.mat > 1.2
