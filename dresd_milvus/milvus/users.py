@@ -35,6 +35,9 @@ SINGLE = {"reader": READ, "writer": WRITE}
 
 SHORTEST = 6
 
+RIGHTS_SECONDS = 10
+"""How long rights may take to be known everywhere."""
+
 
 def make_users(uri: str, root_password: str, passwords: dict[str, str]) -> dict[str, str]:
     """Make the users 'reader' and 'writer', or give those that are there these passwords and, if need be, rights.
@@ -48,7 +51,34 @@ def make_users(uri: str, root_password: str, passwords: dict[str, str]) -> dict[
     with opening(uri, f"root:{root_password}") as client:
         done = {name: _make(client, name, password) for name, password in passwords.items()}
     disconnect(client, uri)
+    for name, password in passwords.items():
+        _await_rights(uri, name, password)
     return done
+
+
+def _await_rights(uri: str, name: str, password: str) -> None:
+    """Until the server lets a user do what it may: its proxies hear of new rights a moment after they were granted."""
+    from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
+
+    with opening(uri, f"{name}:{password}") as client:
+        trying = Retrying(
+            stop=stop_after_delay(RIGHTS_SECONDS), wait=wait_fixed(0.1), retry=retry_if_exception(_denied), reraise=True
+        )
+        trying(_ask, client)
+    disconnect(client, uri)
+
+
+def _ask(client: Any) -> None:
+    """Ask for what only a role of ours allows, of a collection that is not there; raises where it is not allowed."""
+    try:
+        client.get_collection_stats("dresd_rights")
+    except Exception as error:
+        if _denied(error):
+            raise
+
+
+def _denied(error: BaseException) -> bool:
+    return re.search(r"permission.?deny|permission_denied|permission denied", str(error), re.IGNORECASE) is not None
 
 
 def _make(client: Any, name: str, password: str) -> str:

@@ -3,12 +3,14 @@
 import socket
 import subprocess
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
 from dresd_milvus.errors import DresdError, InputError, StoreError
-from dresd_milvus.milvus import MilvusStore, admin, connection
+from dresd_milvus.milvus import MilvusStore, admin, connection, users
 from dresd_milvus.milvus.connection import connect
 from dresd_milvus.milvus.users import make_users
 from tests import milvus_server
@@ -158,6 +160,24 @@ def test_a_collection_of_another_program(server_uri: str) -> None:
 def test_the_command_line_says_the_same_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     outcome = dresd(capsys, "store", "list", "--uri", "http://127.0.0.1:1")
     assert "nothing listens at http://127.0.0.1:1" in outcome.error
+
+
+def test_rights_that_are_known_late_are_waited_for() -> None:
+    """A server grants at once, and its proxies hear of it a moment later."""
+    answers = iter(["GetStatistics: permission deny to writer"] * 2 + ["can't find collection dresd_rights"])
+
+    class Client:
+        asked = 0
+
+        def get_collection_stats(self, name: str) -> None:
+            self.asked += 1
+            raise RuntimeError(next(answers))
+
+    client = Client()
+    opened = patch("dresd_milvus.milvus.users.opening", return_value=nullcontext(client))
+    with opened, patch("dresd_milvus.milvus.users.disconnect"):
+        users._await_rights("http://server", "writer", "writing-1")
+    assert client.asked == 3
 
 
 @pytest.mark.usefixtures("trusted")
