@@ -15,13 +15,14 @@ import numpy as np
 import torch
 
 from dresd_milvus.caches import cache_folder
+from dresd_milvus.fixed import SIZES
 from dresd_milvus.loading import LoadedModel
 from dresd_milvus.ranks import Ranks
 from dresd_milvus.target import HFTarget
 from dresd_milvus.tree import DraftTree
 
-TIMED = (0, 8, 16, 32, 64)
-"""Draft nodes of the steps that are timed."""
+TIMED = tuple(size - 1 for size in SIZES)
+"""Draft nodes of the steps that are timed, without the root: 0, 8, 16, 32, 64."""
 
 TIMES, LENGTH = 9, 128
 """How often each is timed, and after how many tokens of text."""

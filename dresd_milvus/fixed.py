@@ -20,7 +20,7 @@ from dresd_milvus.inputs import Inputs, TreeInputs
 from dresd_milvus.tree import DraftTree
 
 SIZES = (1, 9, 17, 33, 65)
-"""Nodes, the root among them: the sizes that a budget chooses from (see costs.TIMED)."""
+"""Nodes, the root among them: the sizes that a budget knows the costs of and chooses from."""
 
 SHORTEST = 256
 """Rows of the cache that a pass looks at, at least."""
