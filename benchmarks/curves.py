@@ -101,7 +101,7 @@ def step_times(target: HFTarget, sizes: Sequence[int], length: int, repeats: int
             begun = perf_counter()
             target.verify(tree)
             took = 1e3 * (perf_counter() - begun)
-            target.keep([0])
+            target.keep(np.zeros(1, np.int64))
             text += 1
             return took
 

@@ -147,7 +147,7 @@ class SuffixDecoding:
         self.text.extend(0, list(prompt))
 
     def observe(self, step: Step) -> None:
-        self.text.extend(0, list(step.new))
+        self.text.extend(0, step.new.tolist())
 
     def draft(self, context: Context) -> DraftTree:
         if context.max_nodes <= 0 or context.max_depth <= 0:

@@ -150,7 +150,9 @@ class Thrift:
         else:  # what is never drafted is never proved: mistrust fades
             self._hoped[case] += SLOWLY * (HOPES - self._hoped[case])
             self._had[case] += SLOWLY * (HOPES - self._had[case])
-        extra = max(_cost(nodes, self._sizes, self._ms) - self.plain, 0.0)
+        at = self._at.get(nodes)
+        whole = float(self._ms[at]) if at is not None else _cost(nodes, self._sizes, self._ms)
+        extra = max(whole - self.plain, 0.0)
         net = accepted - (min(own, self.plain) + extra) / self.plain  # one late step says nothing of drafts
         self._balance = min(self._balance + net, SAVED)
         if self._balance >= STAKE:

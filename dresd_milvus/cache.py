@@ -6,7 +6,7 @@ It speaks the cache interface of transformers and is only ever handed to a model
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,6 +18,7 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 
 from dresd_milvus.compiled import compiled
 from dresd_milvus.errors import InputError
+from dresd_milvus.tree import Int64
 
 
 class TreeCache(Cache):
@@ -53,17 +54,22 @@ class TreeCache(Cache):
         own_values.narrow(2, begin, count).copy_(values)
         return own_keys.narrow(2, 0, begin + count), own_values.narrow(2, 0, begin + count)
 
-    def keep(self, path: Sequence[int]) -> None:
-        """Commit the rows of these nodes (ascending, 0 first) of the last pass, moved together; drop the rest."""
+    def keep(self, path: Int64) -> None:
+        """Commit the rows of these nodes [n] (ascending, 0 first) of the last pass, moved together; drop the rest."""
         assert self.held is not None
         size = len(path)
         if path[-1] != size - 1:  # ascending, so anything but 0, 1, 2, ... has gaps to close
             if self._rows is not None:
-                _close_gaps(self._rows, np.array(path), self.length)
+                _close_gaps(self._rows, path, self.length)
             else:
-                rows = torch.tensor(path, device=self.held.device) + self.length
-                self.held[:, :, :, self.length : self.length + size] = self.held.index_select(3, rows)
+                self._gather(torch.from_numpy(path).to(self.held.device) + self.length)
         self.length += size
+
+    @torch.inference_mode()
+    def _gather(self, rows: Tensor) -> None:
+        """Move these rows, int64 [n], behind the committed ones."""
+        assert self.held is not None
+        self.held[:, :, :, self.length : self.length + len(rows)] = self.held.index_select(3, rows)
 
     @contextmanager
     def fixed(self, rows: Tensor, shown: int) -> Iterator[None]:
@@ -94,7 +100,7 @@ class TreeCache(Cache):
 
 
 @compiled
-def _close_gaps(rows: NDArray[np.uint8], path: NDArray[np.int64], start: int) -> None:
+def _close_gaps(rows: NDArray[np.uint8], path: Int64, start: int) -> None:
     """Move the rows start + path to start, start + 1, ... of every head; the path ascends, so none is lost."""
     for head in range(len(rows)):
         for to in range(len(path)):

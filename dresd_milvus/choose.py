@@ -5,13 +5,13 @@ filtered log-probability plus Gumbel noise, so that the argmax is an exact draw 
 depends only on (seed, absolute position). One draw per position serves every path of a draft tree, which keeps
 speculative sampling lossless and makes it emit, seed for seed, what plain sampling emits.
 
-On a processor only the nodes that a walk comes to are looked at. On a device what every node needs is made at once and
-fetched in one piece; only sampling without a nucleus fetches the row of every node that is walked.
+On a processor a walk through the tree is one compiled call, which looks at the nodes that it comes to. On a device what
+every node needs is made at once and fetched in one piece; only sampling without a nucleus fetches the row of every node
+that is walked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -22,18 +22,14 @@ from torch import Tensor
 
 from dresd_milvus.compiled import compiled
 from dresd_milvus.errors import InputError
-from dresd_milvus.host import Scored, on_host
-
-Floats = NDArray[np.floating[Any]]
+from dresd_milvus.host import BLOCK, Floats, Scored, floats, likeliest, on_host, reaches
+from dresd_milvus.tree import DraftTree, Int32, Int64, PickAt, Walk, child
 
 STRIDE, FAINTEST = np.log(16.0), -64.0
 """By how much the bound of what is looked at closely is lowered, and log-probabilities that add up to nothing."""
 
 UNKNOWN = 0.0
 """A mass that was not added up yet; all are at least 1."""
-
-Pick = Callable[[int, int], int]
-"""The target's token after a node of a tree that lies at a depth (0: the root)."""
 
 LIKELIEST = 256
 """Tokens of a row that are fetched from a device, where they are sure to hold its nucleus; else the whole row is."""
@@ -46,8 +42,9 @@ class Chooser(Protocol):
         """logits float [V] -> scores float [V]; the pick is their argmax, and their top-2 gap its margin."""
         ...
 
-    def picks(self, scored: Scored, position: int) -> Pick:
-        """What the target says of a tree [N, V], position of the token after the root -> the pick after a node."""
+    def walk(self, tree: DraftTree, scored: Scored, position: int) -> Walk:
+        """Follow the picks through a tree of which the target has said logits [N, V]; position: of the token after the
+        root."""
         ...
 
 
@@ -58,12 +55,11 @@ class Greedy:
     def scores(self, logits: Tensor, position: int) -> Tensor:
         return logits
 
-    def picks(self, scored: Scored, position: int) -> Pick:
-        if not scored.on_host:
-            best = scored.logits.argmax(-1).tolist()
-            return lambda node, depth: best[node]
-        # Of one row numpy's argmax is thirty times faster than torch's.
-        return lambda node, depth: int(scored.row(node).argmax())
+    def walk(self, tree: DraftTree, scored: Scored, position: int) -> Walk:
+        if scored.held is not None:
+            return Walk(*_walk(tree.tokens, tree.parents, scored.held, 0.0, 1.0, 0, position))
+        best = scored.logits.argmax(-1).tolist()
+        return tree.walk(lambda node, depth: best[node])
 
 
 @dataclass(frozen=True)
@@ -92,23 +88,28 @@ class Sampler:
         scores[kept] = below + _noise(self.seed, position, kept)
         return torch.from_numpy(scores).to(logits.device)
 
-    def picks(self, scored: Scored, position: int) -> Pick:
-        def pick(node: int, depth: int) -> int:
-            return _draw(scored.row(node), self.temperature, self.top_p, self.seed, position + depth)
+    def walk(self, tree: DraftTree, scored: Scored, position: int) -> Walk:
+        if scored.held is not None:
+            how = self.temperature, self.top_p, self.seed, position
+            return Walk(*_walk(tree.tokens, tree.parents, scored.held, *how))
+        if self.top_p >= 1:  # without a nucleus whole rows are needed, each as it is walked
+            return tree.walk(self.of_rows(scored.logits, position))
+        return tree.walk(self.of_likeliest(scored.logits, position))
 
-        if scored.on_host or self.top_p >= 1:  # without a nucleus whole rows are needed, each as it is walked
-            return pick
-        return self.picks_of_likeliest(scored.logits, position, pick)
+    def of_rows(self, logits: Tensor, position: int) -> PickAt:
+        """The picks from logits [N, V] of any device, a row fetched when its node is asked for."""
+        how = self.temperature, self.top_p, self.seed
+        return lambda node, depth: _draw(on_host(logits[node]), *how, position + depth)
 
-    def picks_of_likeliest(self, logits: Tensor, position: int, of_row: Pick) -> Pick:
-        """The same from the likeliest tokens of all rows of logits [N, V], fetched from their device in one piece; by
-        of_row where they do not surely hold the nucleus."""
+    def of_likeliest(self, logits: Tensor, position: int) -> PickAt:
+        """The same from the likeliest tokens of all rows, fetched in one piece; from the whole row where they do not
+        surely hold the nucleus."""
         values = logits.double()
         totals = ((values - values.amax(-1, keepdim=True)) / self.temperature).exp().sum(-1, keepdim=True)
         # In the order of their numbers, for of equals the first goes into the nucleus.
         tokens = values.topk(min(LIKELIEST, logits.shape[1])).indices.sort(-1).values
         fetched = torch.cat([totals, tokens.double(), values.gather(1, tokens)], 1).cpu().numpy()
-        whole = tokens.shape[1] == logits.shape[1]
+        whole, of_row = tokens.shape[1] == logits.shape[1], self.of_rows(logits, position)
 
         def pick(node: int, depth: int) -> int:
             total, (named, row) = fetched[node, 0], fetched[node, 1:].reshape(2, -1)
@@ -127,6 +128,29 @@ class Sampler:
 def make_chooser(temperature: float, top_p: float, seed: int) -> Chooser:
     """Greedy for temperature 0, else a sampler."""
     return Greedy() if temperature == 0 else Sampler(temperature, top_p, seed)
+
+
+@compiled
+def _walk(
+    tokens: Int32,
+    parents: Int32,
+    held: NDArray[Any],
+    temperature: float,
+    top_p: float,
+    seed: int,
+    position: int,
+) -> tuple[Int64, Int64]:
+    """(path, picks) of `DraftTree.walk`. held: logits [N, V] as `Scored` has them; temperature 0: the
+    first of the likeliest."""
+    path, picks = np.empty(len(tokens), np.int64), np.empty(len(tokens), np.int64)
+    node, depth = 0, 0
+    while True:
+        row = floats(held[node])
+        pick = _draw(row, temperature, top_p, seed, position + depth) if temperature else likeliest(row)
+        path[depth], picks[depth] = node, pick
+        node, depth = child(tokens, parents, node, pick), depth + 1
+        if node == 0:
+            return path[:depth], picks[:depth]
 
 
 @compiled
@@ -151,11 +175,11 @@ def _draw_named(
 def _nucleus(row: Floats, temperature: float, top_p: float, total: float) -> tuple[NDArray[np.int64], Floats]:
     """(the fewest most likely tokens whose probabilities reach top_p, of equal ones the first; how far their
     log-probabilities lie below the highest). row: logits [V]; total: see `_mass`, UNKNOWN for this row's."""
-    highest = _highest(row)
+    highest = np.float64(row[likeliest(row)])
     if top_p >= 1:
         return np.arange(len(row)), (row - highest) / temperature
     if total == UNKNOWN:
-        total = _mass(row, temperature)
+        total = _mass(row, highest, temperature)
     # Few tokens hold most of the probability: only those are looked at closely.
     bound = -STRIDE
     few, below, mass = _above(row, highest, bound, temperature)
@@ -174,29 +198,24 @@ def _nucleus(row: Floats, temperature: float, top_p: float, total: float) -> tup
 def _above(row: Floats, highest: float, bound: float, temperature: float) -> tuple[NDArray[np.int64], Floats, float]:
     """(tokens whose log-probabilities lie at most so far below the highest, how far they do, their mass)."""
     least, few, many = highest + bound * temperature, np.empty(len(row), np.int64), 0
-    for token in range(len(row)):
-        few[many] = token
-        many += row[token] >= least
+    for begin in range(0, len(row), BLOCK):
+        block = row[begin : begin + BLOCK]
+        if reaches(block, least):
+            for at in range(len(block)):
+                few[many] = begin + at
+                many += block[at] >= least
     few = few[:many]
     below = (row[few] - highest) / temperature
     return few, below, np.exp(below).sum()
 
 
 @compiled(any_order=True)
-def _highest(row: Floats) -> float:
-    highest = row[0]
-    for token in range(len(row)):
-        highest = max(highest, row[token])
-    return np.float64(highest)
-
-
-@compiled(any_order=True)
-def _mass(row: Floats, temperature: float) -> float:
+def _mass(row: Floats, highest: float, temperature: float) -> float:
     """The sum of e^((logit - the highest) / temperature) over logits [V], within 1e-12.
 
     e^x as the 1024th power of the series of e^(x / 1024): without branches, so that many are made at a time.
     """
-    highest, total = _highest(row), 0.0
+    total = 0.0
     for token in range(len(row)):
         x = max((np.float64(row[token]) - highest) / temperature, FAINTEST) * (1 / 1024)
         tail = 1 + x * (1 / 5) * (1 + x * (1 / 6) * (1 + x * (1 / 7) * (1 + x * (1 / 8))))

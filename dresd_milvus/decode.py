@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 from dresd_milvus.choose import Chooser
 from dresd_milvus.drafters.base import Context, Drafter, Step
 from dresd_milvus.errors import InputError
 from dresd_milvus.target import Target
-from dresd_milvus.tree import DraftTree
+from dresd_milvus.tree import DraftTree, Int64
 
 
 class Budget(Protocol):
@@ -101,10 +102,10 @@ class Stop:
         self.limit_reason = "length" if max_new_tokens <= room else "context"
         self.reason = self.limit_reason if self.limit <= 0 else ""
 
-    def take(self, tokens: list[int]) -> list[int]:
-        """The part of a step's tokens that belongs to the text; sets reason when it ends there."""
+    def take(self, tokens: Int64) -> Int64:
+        """The part of a step's tokens [D] that belongs to the text; sets reason when it ends there."""
         tokens = tokens[: self.limit]
-        for index, token in enumerate(tokens):
+        for index, token in enumerate(tokens.tolist()):
             if token in self.eos_ids:
                 self.reason = "eos"
                 return tokens[: index + 1]
@@ -114,6 +115,7 @@ class Stop:
         return tokens
 
 
+@torch.inference_mode()
 def generate(
     target: Target,
     drafter: Drafter,
@@ -148,11 +150,11 @@ def generate(
         verifying = perf_counter()
         scored = target.verify(tree)
         choosing = perf_counter()
-        path, picks = tree.walk(choose.picks(scored, len(tokens)))
+        path, picks = choose.walk(tree, scored, len(tokens))
         new = stop.take(picks)
         target.keep(path[: len(new)])
-        tokens += new
-        hidden = scored.hidden[path[-1]]
+        tokens += new.tolist()
+        hidden = scored.hidden[int(path[-1])]
         kept = perf_counter()
         drafter.observe(step := Step(tokens, new, tree, path, scored))
         steps.append((tree, len(new) - 1, drafting, verifying, choosing, kept, perf_counter()))

@@ -8,7 +8,6 @@ n nodes are, for every n, the n of highest reach, a tree, and the sum of their r
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from dresd_milvus.compiled import compiled
 from dresd_milvus.evidence import DEEPEST, GRADES, KINDS, Evidence, Kind
 from dresd_milvus.mixing import BESTS, LARGEST, Mixer, cell, follow, mixed, truth
-from dresd_milvus.tree import DraftTree, Int32
+from dresd_milvus.tree import DraftTree, Int32, Int64
 
 CANDIDATES = 48
 """Different tokens that are weighed after one node."""
@@ -134,10 +133,10 @@ class Expansion:
         """There is no last tree."""
         self.size = 0
 
-    def learn(self, mixer: Mixer, new: Sequence[int]) -> None:
-        """Have the mixer learn what came after the root of the last tree; then that tree is forgotten."""
+    def learn(self, mixer: Mixer, new: Int64) -> None:
+        """Have the mixer learn what came, tokens [n], after the root of the last tree; then that tree is forgotten."""
         if self.size:
-            _learn(np.asarray(new, np.int32), self.size, mixer, self._room)
+            _learn(new, self.size, mixer, self._room)
         self.size = 0
 
 

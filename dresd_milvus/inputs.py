@@ -44,10 +44,11 @@ class TreeInputs:
     def _make(self, nodes: int, length: int) -> None:
         self._room, self._length = nodes, length
         self._mask = torch.zeros(nodes, length, dtype=self.dtype, device=self.device)
+        self._strides = (nodes * length, nodes * length, length, 1)
         self._square = (0, 0)  # its first column and its size
         pinned = self.device.type == "cuda"
         self._numbers = torch.zeros(2, 1, nodes, dtype=torch.int64, pin_memory=pinned)
-        self._halves = self._numbers.unbind()
+        self._shown: dict[int, tuple[Tensor, Tensor]] = {}  # their first so many, where the model reads them
         stage = torch.zeros(nodes, nodes, dtype=self.dtype, pin_memory=pinned) if self.staged else self._mask
         self._laid = stage
         self._host: tuple[NDArray[Any], NDArray[Any]] = (self._numbers[:, 0].numpy(), stage.view(self._bits).numpy())
@@ -61,22 +62,29 @@ class TreeInputs:
             self._make(max(size, self._room), max(2 * self._length, end))
         old, self._square = self._square, (start, size) if size > 1 else self._square
         if self.staged:
-            here = self._copy(tree, start, old)
+            ids, positions = self._copy(tree, start, old)
         else:
             _lay_out(tree.tokens, tree.parents, start, *self._host, *old, start, self._lowest)
-            here = self._halves
-        mask = self._mask[None, None].narrow(2, 0, size).narrow(3, 0, end) if size > 1 else None
-        return Inputs(here[0].narrow(1, 0, size), here[1].narrow(1, 0, size), mask)
+            ids, positions = self._first(size)
+        mask = self._mask.as_strided((1, 1, size, end), self._strides) if size > 1 else None
+        return Inputs(ids, positions, mask)
+
+    def _first(self, size: int) -> tuple[Tensor, Tensor]:
+        """Ids and positions, each [1, size]: made once for every size, for a view costs as much as filling it."""
+        if size not in self._shown:
+            ids, positions = self._numbers.unbind()
+            self._shown[size] = ids.narrow(1, 0, size), positions.narrow(1, 0, size)
+        return self._shown[size]
 
     def _copy(self, tree: DraftTree, start: int, old: tuple[int, int]) -> tuple[Tensor, ...]:
-        """Ids and positions, each [1, room], where the model is, and the mask there brought up to date. old: the square
+        """Ids and positions, each [1, size], where the model is, and the mask there brought up to date. old: the square
         to be cleared."""
         size = len(tree.tokens)
         _lay_out(tree.tokens, tree.parents, start, *self._host, 0, size, 0, self._lowest)
         if size > 1:
             self._mask[: old[1], old[0] : sum(old)] = 0
             self._mask[:size, start : start + size].copy_(self._laid[:size, :size], non_blocking=True)
-        return self._numbers.to(self.device, non_blocking=True).unbind()
+        return self._numbers.to(self.device, non_blocking=True).narrow(2, 0, size).unbind()
 
 
 @compiled

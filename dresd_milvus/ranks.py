@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -21,11 +20,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from dresd_milvus.choose import Chooser, Pick
+from dresd_milvus.choose import Chooser
 from dresd_milvus.drafters.base import Context, Drafter, Step
 from dresd_milvus.errors import DresdError, InputError
 from dresd_milvus.host import Scored
-from dresd_milvus.tree import DraftTree
+from dresd_milvus.tree import DraftTree, Walk
 
 STEP_SECONDS = 60
 """How long a rank waits for another within a step."""
@@ -166,10 +165,8 @@ class Lockstep:
 
     def __init__(self, ranks: Ranks, drafter: Drafter | None, name: str) -> None:
         self.ranks, self.drafter, self.name = ranks, drafter, name
-        self.picks: deque[int] = deque()
 
     def begin(self, prompt: Sequence[int]) -> None:
-        self.picks.clear()
         if self.drafter:
             self.drafter.begin(prompt)
 
@@ -183,12 +180,10 @@ class Lockstep:
 
     def observe(self, step: Step) -> None:
         if self.drafter:
-            self.ranks._send(PICKS, list(self.picks))
-            self.picks.clear()
             self.drafter.observe(step)
 
     def chooser(self, choose: Chooser) -> Chooser:
-        """The chooser that goes with this drafter: rank 0's picks, kept until the step ends and then sent as one."""
+        """The chooser that goes with this drafter: rank 0's picks, sent as one when a tree was walked."""
         return _Picks(self, choose)
 
 
@@ -200,24 +195,14 @@ class _Picks:
     def scores(self, logits: Tensor, position: int) -> Tensor:
         return self.choose.scores(logits, position)
 
-    def picks(self, scored: Scored, position: int) -> Pick:
-        queue = self.lockstep.picks
-        if not self.lockstep.drafter:
-            return lambda node, depth: self._told()
-        pick = self.choose.picks(scored, position)
-
-        def kept(node: int, depth: int) -> int:
-            queue.append(pick(node, depth))
-            return queue[-1]
-
-        return kept
-
-    def _told(self) -> int:
-        """The next of rank 0's picks, which come all at once."""
-        queue = self.lockstep.picks
-        if not queue:
-            queue.extend(self.lockstep.ranks._receive(PICKS))
-        return queue.popleft()
+    def walk(self, tree: DraftTree, scored: Scored, position: int) -> Walk:
+        ranks = self.lockstep.ranks
+        if self.lockstep.drafter:
+            walk = self.choose.walk(tree, scored, position)
+            ranks._send(PICKS, walk.picks.tolist())
+            return walk
+        told = ranks._receive(PICKS)
+        return tree.walk(lambda node, depth: told[depth])
 
 
 def chooser_for(drafter: Drafter, choose: Chooser) -> Chooser:

@@ -30,6 +30,6 @@ class TokenStream:
 
     def __call__(self, step: Step) -> None:
         accepted = len(step.path) - 1
-        for index, token in enumerate(step.new):
+        for index, token in enumerate(step.new.tolist()):
             if piece := self._stream.step(self._tokenizer, token):
                 self.console.print(Text(piece, DRAFTED if index < accepted else ""), end="", soft_wrap=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -13,7 +14,9 @@ from dresd_milvus.errors import InputError
 from dresd_milvus.fixed import FixedPasses
 from dresd_milvus.host import Scored
 from dresd_milvus.inputs import Inputs, TreeInputs
-from dresd_milvus.tree import DraftTree
+from dresd_milvus.tree import DraftTree, Int64
+
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 class Target(Protocol):
@@ -32,9 +35,23 @@ class Target(Protocol):
         """Score all nodes in one pass; each node sees the committed text and its own ancestors."""
         ...
 
-    def keep(self, path: Sequence[int]) -> None:
-        """Commit these nodes of the last verified tree (root first)."""
+    def keep(self, path: Int64) -> None:
+        """Commit these nodes [n] of the last verified tree (root first)."""
         ...
+
+
+def without_gradients(method: Method) -> Method:
+    """In torch's inference mode, which is entered only where a loop has not done so for all of its steps: that takes
+    longer than laying out a tree."""
+
+    @wraps(method)
+    def lean(*args: Any, **keywords: Any) -> Any:
+        if torch.is_inference_mode_enabled():
+            return method(*args, **keywords)
+        with torch.inference_mode():
+            return method(*args, **keywords)
+
+    return cast(Method, lean)
 
 
 class HFTarget:
@@ -66,7 +83,7 @@ class HFTarget:
     def _catch(self, _module: Any, args: tuple[Tensor, ...]) -> None:
         self._head_input = args[0]
 
-    @torch.inference_mode()
+    @without_gradients
     def prefill(self, tokens: Sequence[int]) -> Tensor | None:
         self._cache.length = 0
         if not tokens:
@@ -78,7 +95,7 @@ class HFTarget:
         self._wait()
         return scored.hidden[-1]
 
-    @torch.inference_mode()
+    @without_gradients
     def verify(self, tree: DraftTree) -> Scored:
         start = self._cache.length
         if self.fixed is not None and self.fixed.fit(tree):
@@ -88,9 +105,8 @@ class HFTarget:
         self._wait()
         return scored
 
-    def keep(self, path: Sequence[int]) -> None:
-        with torch.inference_mode():
-            self._cache.keep(path)
+    def keep(self, path: Int64) -> None:
+        self._cache.keep(path)
 
     def rewind(self, length: int) -> None:
         """Forget all but the first `length` committed tokens."""

@@ -15,6 +15,20 @@ from numpy.typing import NDArray
 from dresd_milvus.compiled import compiled
 
 Int32 = NDArray[np.int32]
+Int64 = NDArray[np.int64]
+
+PickAt = Callable[[int, int], int]
+"""(node, depth) -> the target's own token after that node of a tree, which lies at this depth (0: the root)."""
+
+
+class Walk(NamedTuple):
+    """The way of a text through a tree. path: int64 [D], the visited nodes, the root first. picks: int64 [D], the
+    target's token after each of them, which are the emitted text: the tokens of the path after the root, then the
+    bonus, the first that no child carries.
+    """
+
+    path: Int64
+    picks: Int64
 
 
 class Paths(NamedTuple):
@@ -110,20 +124,15 @@ class DraftTree:
         """int32 [N]: 0 for the root."""
         return _depths(self.parents)
 
-    def walk(self, pick_at: Callable[[int, int], int]) -> tuple[list[int], list[int]]:
-        """Follow the target's picks through the tree.
-
-        pick_at(node, depth) is the target's own token after that node; it is asked once per visited node, root first.
-        Returns (path, picks): the visited nodes, beginning with the root, and the pick at each of them. The picks are
-        the emitted text: the tokens of the path after the root, then the bonus, the first that no child carries.
-        """
+    def walk(self, pick_at: PickAt) -> Walk:
+        """Follow the target's picks through the tree; pick_at is asked once per visited node, root first."""
         path, picks = [0], list[int]()
         while True:
             picks.append(pick_at(path[-1], len(picks)))
-            child = _child(self.tokens, self.parents, path[-1], picks[-1])
-            if child == 0:
-                return path, picks
-            path.append(child)
+            below = child(self.tokens, self.parents, path[-1], picks[-1])
+            if below == 0:
+                return Walk(np.array(path), np.array(picks))
+            path.append(below)
 
 
 FAULTS = (
@@ -151,11 +160,11 @@ def _fault(tokens: Int32, parents: Int32) -> int:
 
 
 @compiled
-def _child(tokens: Int32, parents: Int32, node: int, token: int) -> int:
+def child(tokens: Int32, parents: Int32, node: int, token: int) -> int:
     """The child of a node that carries a token, 0 for none."""
-    for child in range(node + 1, len(tokens)):
-        if parents[child] == node and tokens[child] == token:
-            return child
+    for below in range(node + 1, len(tokens)):
+        if parents[below] == node and tokens[below] == token:
+            return below
     return 0
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from dresd_milvus.choose import Chooser, make_chooser
@@ -180,5 +181,5 @@ def rehearse(drafter: Drafter, hidden: int) -> None:
     text, scored = [1, 2, 1], torch.zeros(1, 8)
     drafter.begin(text)
     tree = drafter.draft(Context(text, torch.zeros(hidden), 8, 4))
-    drafter.observe(Step([*text, 2], [2], tree, [0], Scored(scored, scored)))
+    drafter.observe(Step([*text, 2], np.array([2]), tree, np.array([0]), Scored(scored, scored)))
     drafter.begin(text)

@@ -115,8 +115,7 @@ def force(
 
 def agreement(tree: DraftTree, following: Sequence[int]) -> int:
     """How many tokens of what follows the tree holds, from the root on."""
-    path, _ = tree.walk(lambda node, depth: following[depth] if depth < len(following) else -1)
-    return len(path) - 1
+    return len(tree.walk(lambda node, depth: following[depth] if depth < len(following) else -1).path) - 1
 
 
 def _step(ids: Sequence[int], begin: int, end: int, scored: Scored) -> Step:
@@ -125,7 +124,7 @@ def _step(ids: Sequence[int], begin: int, end: int, scored: Scored) -> Step:
     count = end - begin
     tokens = np.array(ids[begin - 1 : end - 1], np.int32)
     chain = DraftTree(tokens, np.arange(-1, count - 1, dtype=np.int32))
-    return Step(ids[:end], ids[begin:end], chain, list(range(count)), scored)
+    return Step(ids[:end], np.array(ids[begin:end]), chain, np.arange(count), scored)
 
 
 def target_states(model: LoadedModel) -> Callable[[Text], Tensor]:

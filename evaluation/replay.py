@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from dresd_milvus.choose import Chooser, Pick
+from dresd_milvus.choose import Chooser
 from dresd_milvus.costs import StepCosts, measure_costs
 from dresd_milvus.decode import FixedBudget, Generation, StepRecord, generate
 from dresd_milvus.drafters.base import Drafter, Vanilla
@@ -25,7 +25,7 @@ from dresd_milvus.errors import InputError
 from dresd_milvus.host import Scored
 from dresd_milvus.loading import LoadedModel
 from dresd_milvus.target import HFTarget
-from dresd_milvus.tree import DraftTree
+from dresd_milvus.tree import DraftTree, Int64, Walk
 from evaluation.harness import Options, make_record, rehearse
 from evaluation.metrics import Record
 from evaluation.prompts import Conversation, Prompt
@@ -148,7 +148,7 @@ class RecordedTarget:
     def verify(self, tree: DraftTree) -> Scored:
         return self._said(self._length + torch.from_numpy(tree.depths()).long())
 
-    def keep(self, path: Sequence[int]) -> None:
+    def keep(self, path: Int64) -> None:
         self._length += len(path)
 
     def _said(self, places: Tensor) -> Scored:
@@ -170,8 +170,9 @@ class Given(Chooser):
     def scores(self, logits: Tensor, position: int) -> Tensor:
         return logits
 
-    def picks(self, scored: Scored, position: int) -> Pick:
-        return lambda node, depth: self.ids[position + depth] if position + depth < len(self.ids) else -1
+    def walk(self, tree: DraftTree, scored: Scored, position: int) -> Walk:
+        following = self.ids[position:]
+        return tree.walk(lambda node, depth: following[depth] if depth < len(following) else -1)
 
 
 class _NoTokenizer:

@@ -135,7 +135,7 @@ def trial(uri: str, name: str, target: HFTarget, fault: Callable[[], None], befo
 
     def watch(step: Step) -> None:
         nonlocal steps, last
-        found.tokens += step.new
+        found.tokens += step.new.tolist()
         found.longest = max(found.longest, time.monotonic() - last)
         time.sleep(STEP_SECONDS)
         last, steps = time.monotonic(), steps + 1

@@ -18,12 +18,12 @@ from shared import alternate, ratio, summary, wait
 from torch import Tensor
 
 from dresd_milvus.cache import TreeCache
-from dresd_milvus.choose import Greedy, Pick
+from dresd_milvus.choose import Greedy
 from dresd_milvus.decode import FixedBudget, StepRecord, generate
 from dresd_milvus.drafters.base import Context, Step, Vanilla
 from dresd_milvus.host import Scored
 from dresd_milvus.loading import LoadedModel
-from dresd_milvus.tree import DraftTree
+from dresd_milvus.tree import DraftTree, Walk
 
 PLAIN = FixedBudget(nodes=0, depth=0)
 DRAFTS = ((16, 0), (16, 2), (16, 4), (64, 0), (64, 2), (64, 4))
@@ -72,15 +72,11 @@ class Recorded:
     def scores(self, logits: Tensor, position: int) -> Tensor:
         return self.greedy.scores(logits, position)
 
-    def picks(self, scored: Scored, position: int) -> Pick:
-        pick = self.greedy.picks(scored, position)
-
-        def known(node: int, depth: int) -> int:
-            right = self.text[position + depth]
-            self.picked += 1
-            self.differed += pick(node, depth) != right
-            return right
-
+    def walk(self, tree: DraftTree, scored: Scored, position: int) -> Walk:
+        picked = self.greedy.walk(tree, scored, position).picks.tolist()
+        known = tree.walk(lambda node, depth: self.text[position + depth])
+        both = list(zip(picked, known.picks.tolist(), strict=False))
+        self.picked, self.differed = self.picked + len(both), self.differed + sum(a != b for a, b in both)
         return known
 
 

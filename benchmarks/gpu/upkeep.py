@@ -14,6 +14,7 @@ from verifying import bushy
 from dresd_milvus.choose import Chooser, Greedy, Sampler
 from dresd_milvus.host import Scored
 from dresd_milvus.loading import LoadedModel
+from dresd_milvus.tree import DraftTree
 
 NODES = 64
 PATHS = {
@@ -52,6 +53,8 @@ def picking(model: LoadedModel, repeats: int) -> dict[str, Any]:
     ranks = np.random.default_rng(0).permutation(target.vocab_size) + 1.0
     logits = torch.from_numpy(-1.5 * np.log(ranks)).to(target.device, target.dtype)
     rows = logits.expand(17, -1).contiguous()
+    best, parents = int(logits.argmax()), np.array([-1, 0, 1, *[2] * 14], np.int32)
+    tree = DraftTree(np.array([0, best, best, *(best + 1 + np.arange(14)) % target.vocab_size], np.int32), parents)
     choosers: dict[str, Chooser] = {
         "greedy": Greedy(),
         "sampled, temperature 0.7, top-p 0.95": Sampler(0.7, 0.95),
@@ -59,11 +62,7 @@ def picking(model: LoadedModel, repeats: int) -> dict[str, Any]:
     }
 
     def side(choose: Chooser) -> Callable[[], float]:
-        def walk() -> list[int]:
-            pick = choose.picks(Scored(rows, rows), 100)
-            return [pick(node, depth) for depth, node in enumerate((0, 2, 6))]
-
-        return lambda: milliseconds(target.device, walk)
+        return lambda: milliseconds(target.device, lambda: choose.walk(tree, Scored(rows, rows), 100))
 
     sides = {name: side(choose) for name, choose in choosers.items()}
     return {name: summary(times) for name, times in alternate(sides, repeats).items()}

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 from torch import Tensor
 
 from dresd_milvus.host import Scored
-from dresd_milvus.tree import DraftTree, Paths
+from dresd_milvus.tree import DraftTree, Int64, Paths
 
 
 class Context(NamedTuple):
@@ -28,14 +28,15 @@ class Context(NamedTuple):
 class Step(NamedTuple):
     """What became of a draft.
 
-    tokens: the text after the step. new: what the step emitted. tree and path: the draft and the part of it that
-    was walked (root first). scored: the target's logits [N, V] and hidden states [N, H] at the tree's nodes.
+    tokens: the text after the step. new: int64 [n], what the step emitted. tree and path: the draft and the nodes of it
+    that were walked, int64 [D], D >= n, the root first. scored: the target's logits [N, V] and hidden states [N, H] at
+    the tree's nodes.
     """
 
     tokens: Sequence[int]
-    new: Sequence[int]
+    new: Int64
     tree: DraftTree
-    path: list[int]
+    path: Int64
     scored: Scored
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,14 +14,11 @@ from dresd_milvus.compiled import compiled
 from dresd_milvus.drafters.base import Context, Step
 from dresd_milvus.evidence import Table
 from dresd_milvus.expansion import Recycled
-from dresd_milvus.tree import Int32
+from dresd_milvus.host import BLOCK, Floats, floats, reaches
+from dresd_milvus.tree import Int32, Int64
 
 SUCCESSORS = 8
 """Tokens remembered of each distribution, as published."""
-
-
-BLOCK = 64
-"""Logits that are passed over together."""
 
 
 class Recycling:
@@ -43,23 +41,22 @@ class Recycling:
         return 0  # what it knows is looked up by token as a tree grows
 
     def observe(self, step: Step) -> None:
-        logits = step.scored.logits
-        vocabulary = logits.shape[1]
+        vocabulary = step.scored.logits.shape[1]
         if vocabulary < SUCCESSORS:
             return
         if vocabulary > len(self.recycled.successors):
             self.recycled = Recycled.nothing(vocabulary, SUCCESSORS)
+        successors, likely = self.recycled
         # Of the walked path the nodes that are part of the text: where it was cut, fewer than were walked.
         path = step.path[: len(step.new)]
-        tokens = step.tree.tokens[path].tolist()
-        if step.scored.on_host:
-            for node, token in zip(path, tokens, strict=True):
-                _remember(step.scored.row(node), token, self.recycled)
+        if step.scored.held is not None:
+            _remember(step.scored.held, path, step.tree.tokens, successors, likely)
         else:
-            self.recycled.successors[tokens], self.recycled.likely[tokens] = likeliest(logits[path])
+            tokens = step.tree.tokens[path]
+            successors[tokens], likely[tokens] = most_likely(step.scored.logits[path])
 
 
-def likeliest(logits: Tensor) -> tuple[Int32, NDArray[np.float32]]:
+def most_likely(logits: Tensor) -> tuple[Int32, NDArray[np.float32]]:
     """The most likely successors of logits [N, V] on a device, fetched in one piece: int32 and probabilities float32,
     [N, SUCCESSORS]."""
     logits = logits.float()
@@ -69,36 +66,40 @@ def likeliest(logits: Tensor) -> tuple[Int32, NDArray[np.float32]]:
     return fetched[0].astype(np.int32), fetched[1].astype(np.float32)
 
 
-@compiled(any_order=True)
-def _remember(logits: NDArray[np.float32], token: int, recycled: Recycled) -> None:
-    """Put down the most likely successors of a token, by the logits [V] after it."""
-    last = recycled.successors.shape[1] - 1
-    best, likely = recycled.successors[token], recycled.likely[token]
-    best[:], likely[:] = -1, -np.inf
-    for begin in range(0, len(logits), BLOCK):
-        block = logits[begin : begin + BLOCK]
-        if not _exceeds(block, likely[last]):
-            continue
-        for at in range(len(block)):
-            if block[at] > likely[last]:
-                place = last
-                while place > 0 and block[at] > likely[place - 1]:
-                    likely[place], best[place] = likely[place - 1], best[place - 1]
-                    place -= 1
-                likely[place], best[place] = block[at], begin + at
-    highest, bits = likely[0], np.empty(len(logits), np.int32)
-    for successor in range(len(logits)):
-        bits[successor] = _power_bits(logits[successor] - highest)
-    likely[:] = np.exp(likely - highest) / bits.view(np.float32).sum()
+@compiled
+def _remember(held: NDArray[Any], path: Int64, tokens: Int32, successors: Int32, likely: NDArray[np.float32]) -> None:
+    """Put down the most likely successors of the tokens of a path, by the logits [N, V] of all nodes."""
+    for node in path:
+        row, best, highest = floats(held[node]), successors[tokens[node]], likely[tokens[node]]
+        _highest(row, best, highest)
+        highest[:] = np.exp(highest - highest[0]) / _mass(row, highest[0])
 
 
 @compiled
-def _exceeds(block: NDArray[np.float32], least: float) -> bool:
-    """Whether any of them is higher: counted, not searched for, so that many are compared at a time."""
-    higher = 0
-    for at in range(len(block)):
-        higher += block[at] > least
-    return higher > 0
+def _highest(row: Floats, best: Int32, highest: NDArray[np.float32]) -> None:
+    """Put down which numbers are the highest, and these, falling."""
+    last = len(best) - 1
+    best[:], highest[:] = -1, -np.inf
+    for begin in range(0, len(row), BLOCK):
+        block = row[begin : begin + BLOCK]
+        if not reaches(block, highest[last]):
+            continue
+        for at in range(len(block)):
+            if block[at] > highest[last]:
+                place = last
+                while place > 0 and block[at] > highest[place - 1]:
+                    highest[place], best[place] = highest[place - 1], best[place - 1]
+                    place -= 1
+                highest[place], best[place] = block[at], begin + at
+
+
+@compiled(any_order=True)
+def _mass(row: Floats, highest: float) -> float:
+    """The sum of e^(number - the highest), within 3 %."""
+    bits = np.empty(len(row), np.int32)
+    for at in range(len(row)):
+        bits[at] = _power_bits(row[at] - highest)
+    return bits.view(np.float32).sum()
 
 
 @compiled

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from dresd_milvus.compiled import compiled
-from dresd_milvus.tree import Int32
+from dresd_milvus.tree import Int32, Int64
 
 
 class RunningText:
@@ -26,7 +26,7 @@ class RunningText:
         self._size = 0
         self.extend(prompt)
 
-    def extend(self, tokens: Sequence[int]) -> None:
+    def extend(self, tokens: Sequence[int] | Int64) -> None:
         end = self._size + len(tokens)
         if end > len(self._tokens):
             grown = np.empty(max(2 * len(self._tokens), end), np.int32)

@@ -61,6 +61,6 @@ class SmallLM:
         """Read these tokens; the likeliest next one."""
         chain = DraftTree(np.array(tokens, np.int32), np.arange(-1, len(tokens) - 1, dtype=np.int32))
         logits = self.model.verify(chain).logits[-1]
-        self.model.keep(range(len(tokens)))
+        self.model.keep(np.arange(len(tokens)))
         self._read += tokens
         return int(logits.argmax())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import numpy as np
 import pytest
 import torch
@@ -10,9 +12,12 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare, kstest
 from transformers import TopPLogitsWarper
 
+from dresd_milvus import choose
 from dresd_milvus.choose import Greedy, Sampler, make_chooser
 from dresd_milvus.errors import InputError
-from dresd_milvus.host import Scored
+from dresd_milvus.host import Scored, likeliest, on_host
+from dresd_milvus.tree import DraftTree
+from tests.core.trees import trees
 
 LOGITS = torch.tensor([2.0, 1.0, 0.5, 0.0, -1.0, -3.0])
 
@@ -23,7 +28,7 @@ def random_logits(seed: int, size: int, scale: float = 3.0) -> torch.Tensor:
 
 def pick(choose, logits: torch.Tensor, position: int) -> int:
     """The pick from one row of logits [V]."""
-    return choose.picks(Scored(logits[None], logits[None]), position)(0, 0)
+    return choose.walk(DraftTree.root_only(0), Scored(logits[None], logits[None]), position).picks[0]
 
 
 def nucleus(logits: np.ndarray, top_p: float) -> set[int]:
@@ -134,18 +139,31 @@ def test_picks_of_the_likeliest_tokens_are_those_of_whole_rows(seed, size, top_p
     logits = torch.stack([random_logits(seed + row, size, scale) for row in range(4)])
     if coarse:
         logits = logits.round()  # many are equal
-    sampler, asked = Sampler(0.7, top_p, seed), []
-    of_rows = sampler.picks(Scored(logits, logits), 7)
-
-    def of_row(node: int, depth: int) -> int:
-        asked.append(node)
-        return of_rows(node, depth)
-
-    of_likeliest = sampler.picks_of_likeliest(logits, 7, of_row)
-    assert [of_likeliest(node, 2) for node in range(4)] == [of_rows(node, 2) for node in range(4)]
-    assert not asked or size > 256
+    sampler = Sampler(0.7, top_p, seed)
+    of_likeliest, of_rows = sampler.of_likeliest(logits, 7), sampler.of_rows(logits, 7)
+    with mock.patch.object(choose, "on_host", wraps=choose.on_host) as fetched:
+        found = [of_likeliest(node, 2) for node in range(4)]
+    assert found == [of_rows(node, 2) for node in range(4)]
+    assert not fetched.called or size > 256
     if scale == 8 and top_p < 0.9 and not coarse:
-        assert not asked, "a few tokens hold nine tenths"
+        assert not fetched.called, "a few tokens hold nine tenths"
+
+
+@given(trees(tokens=5), st.integers(0, 2**32), st.sampled_from([0.0, 0.7]), st.sampled_from([0.6, 1.0]))
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_a_walk_in_compiled_code_is_that_of_a_pick_after_the_other(dtype, tree, seed, temperature, top_p):
+    logits = torch.stack([random_logits(seed + row, 5, 1.0) for row in range(len(tree.tokens))]).to(dtype)
+    chooser = make_chooser(temperature, top_p, seed)
+    path, picks = tree.walk(lambda node, depth: int(chooser.scores(logits[node], 9 + depth).argmax()))
+    walk = chooser.walk(tree, Scored(logits, logits), 9)
+    assert walk.path.tolist() == path.tolist() and walk.picks.tolist() == picks.tolist()
+
+
+@given(st.integers(1, 300), st.integers(0, 2**32), st.booleans())
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_the_likeliest_is_the_first_of_the_highest(dtype, size, seed, coarse):
+    row = on_host((random_logits(seed, size).round() if coarse else random_logits(seed, size)).to(dtype))
+    assert likeliest(row) == row.argmax()
 
 
 @pytest.mark.parametrize(

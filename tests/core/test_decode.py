@@ -20,6 +20,7 @@ from dresd_milvus.drafters.base import Vanilla
 from dresd_milvus.drafters.prompt_lookup import PromptLookup
 from dresd_milvus.errors import InputError
 from dresd_milvus.host import Scored
+from dresd_milvus.tree import DraftTree
 from tests.core.wild_drafters import WILD, Oracle, Overlong, RandomTree, Siblings, WildDrafter
 
 VOCAB = 64
@@ -35,7 +36,7 @@ def plain(target, prompt, count, choose):
     with torch.inference_mode():
         while len(text) < len(prompt) + count:
             logits = target.model(torch.tensor([text]), use_cache=False).logits[0, -1:]
-            text.append(choose.picks(Scored(logits, logits), len(text))(0, 0))
+            text += choose.walk(DraftTree.root_only(text[-1]), Scored(logits, logits), len(text)).picks.tolist()
     return text[len(prompt) :]
 
 

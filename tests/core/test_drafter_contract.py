@@ -100,7 +100,7 @@ def test_a_draft_keeps_to_its_root_and_budget(
         assert (tree.tokens >= 0).all()
         tokens = [*tokens, (tokens[-1] + 1) % VOCABULARY]
         scored = Scored(torch.zeros(len(tree.tokens), VOCABULARY), torch.zeros(len(tree.tokens), 12))
-        drafter.observe(Step(tokens, tokens[-1:], tree, [0], scored))
+        drafter.observe(Step(tokens, np.array(tokens[-1:]), tree, np.array([0]), scored))
 
 
 def test_a_text_leaves_nothing_behind_for_the_next() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,7 +34,7 @@ def drafted(drafter, text, max_nodes, max_depth):
 def told(drafter, text, new):
     """Tell the drafter of new tokens, as the loop does."""
     text += new
-    drafter.observe(Step(text, new, None, [], None))
+    drafter.observe(Step(text, np.array(new), None, np.zeros(0, int), None))
 
 
 @given(texts, st.integers(1, 4), st.integers(1, 4), st.integers(0, 12), st.integers(0, 12))

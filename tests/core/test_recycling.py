@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dresd_milvus.drafters.base import Step
-from dresd_milvus.drafters.recycling import SUCCESSORS, Recycling, likeliest
+from dresd_milvus.drafters.recycling import SUCCESSORS, Recycling, most_likely
 from dresd_milvus.host import Scored
 from dresd_milvus.tree import DraftTree
 
@@ -16,12 +16,12 @@ def test_the_most_likely_successors_of_the_walked_nodes_are_kept(seed: int, voca
     logits = torch.from_numpy(np.random.default_rng(seed).normal(0, 3, (4, vocabulary))).float()
     tree = DraftTree(np.array([1, 2, 3, 4], np.int32), np.array([-1, 0, 0, 2], np.int32))
     recycling = Recycling()
-    recycling.observe(Step([0, 1, 3, 5], [3, 5], tree, [0, 2], Scored(logits, logits)))
+    recycling.observe(Step([0, 1, 3, 5], np.array([3, 5]), tree, np.array([0, 2]), Scored(logits, logits)))
     top = logits.softmax(-1).topk(SUCCESSORS)
     for token, node in ((1, 0), (3, 2)):
         assert recycling.recycled.successors[token].tolist() == top.indices[node].tolist()
         assert np.allclose(recycling.recycled.likely[token], top.values[node].numpy(), rtol=0.05)
-    successors, likely = likeliest(logits)
+    successors, likely = most_likely(logits)
     assert np.array_equal(successors, top.indices), "and what a device finds is the same"
     assert np.allclose(likely, top.values)
     assert (recycling.recycled.successors[[2, 4]] == -1).all(), "wrong branches are not the text's"
@@ -30,11 +30,11 @@ def test_the_most_likely_successors_of_the_walked_nodes_are_kept(seed: int, voca
 def test_nodes_beyond_the_end_of_the_text_are_not_remembered() -> None:
     tree = DraftTree(np.array([1, 2, 3], np.int32), np.array([-1, 0, 1], np.int32))
     recycling, logits = Recycling(), torch.randn(3, 20)
-    recycling.observe(Step([0, 1, 2], [2], tree, [0, 1, 2], Scored(logits, logits)))
+    recycling.observe(Step([0, 1, 2], np.array([2]), tree, np.array([0, 1, 2]), Scored(logits, logits)))
     assert recycling.recycled.successors[1, 0] >= 0 and recycling.recycled.successors[2, 0] == -1
 
 
 def test_a_target_without_logits_leaves_nothing() -> None:
     recycling, logits = Recycling(), torch.zeros(1, 0)
-    recycling.observe(Step([0, 1], [1], DraftTree.root_only(0), [0], Scored(logits, logits)))
+    recycling.observe(Step([0, 1], np.array([1]), DraftTree.root_only(0), np.array([0]), Scored(logits, logits)))
     assert len(recycling.recycled.successors) == 0

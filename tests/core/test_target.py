@@ -59,7 +59,7 @@ def test_verify_after_keeping_any_path_sees_that_path_alone(tiny, text, seed, si
     node = data.draw(st.integers(0, len(tree.tokens) - 1))
     tiny.prefill(text[:-1])
     tiny.verify(tree)
-    tiny.keep(climb(tree, node))
+    tiny.keep(np.array(climb(tree, node)))
     longer = [*text, *spelled(tree, node), 17]
     following = random_tree(seed + 1, 5, 17)
     assert_scored(tiny, tiny.verify(following), longer, following)

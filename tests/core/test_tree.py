@@ -10,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dresd_milvus.tree import DraftTree
-from tests.core.trees import climb
+from tests.core.trees import ROOT, climb, trees
 
-ROOT = 9
 WHOLE = st.integers(0, 5)
 
 
@@ -24,19 +23,6 @@ def path_sets(draw, weight=WHOLE):
     paths = draw(st.lists(cells, min_size=rows, max_size=rows))
     weights = draw(st.lists(weight, min_size=rows, max_size=rows))
     return np.array(paths, np.int32), np.array(weights, np.float64)
-
-
-@st.composite
-def trees(draw, tokens=20):
-    """Any valid tree: random parents, random tokens that differ between siblings."""
-    parents, seen, labels = [-1], set(), [ROOT]
-    for _ in range(draw(st.integers(0, 24))):
-        parent, token = draw(st.integers(0, len(parents) - 1)), draw(st.integers(0, tokens - 1))
-        if (parent, token) not in seen:
-            seen.add((parent, token))
-            parents.append(parent)
-            labels.append(token)
-    return DraftTree(np.array(labels, np.int32), np.array(parents, np.int32))
 
 
 def prefixes(path, max_depth):
@@ -121,7 +107,8 @@ def test_depths_equal_naive_climbing(tree):
 def test_walk_equals_a_naive_search_among_the_children(tree, data):
     picks = data.draw(st.lists(st.integers(0, 2), min_size=len(tree.tokens), max_size=len(tree.tokens)))
     asked = []
-    path, emitted = tree.walk(lambda node, depth: asked.append((node, depth)) or picks[node])
+    walk = tree.walk(lambda node, depth: asked.append((node, depth)) or picks[node])
+    path, emitted = walk.path.tolist(), walk.picks.tolist()
     expected = [0]
     while found := [
         node

@@ -23,7 +23,7 @@ class WildDrafter:
         self.seen = list(prompt)
 
     def observe(self, step: Step) -> None:
-        self.seen += step.new
+        self.seen += step.new.tolist()
         assert self.seen == list(step.tokens), "a drafter is told of every token once"
 
     def draft(self, context: Context) -> DraftTree:
