@@ -215,9 +215,9 @@ def _mass(row: Floats, highest: float, temperature: float) -> float:
 
     e^x as the 1024th power of the series of e^(x / 1024): without branches, so that many are made at a time.
     """
-    total = 0.0
+    total, scale = 0.0, min(1 / temperature, 1e300)  # the lowest temperatures have no inverse
     for token in range(len(row)):
-        x = max((np.float64(row[token]) - highest) / temperature, FAINTEST) * (1 / 1024)
+        x = max((np.float64(row[token]) - highest) * scale, FAINTEST) * (1 / 1024)
         tail = 1 + x * (1 / 5) * (1 + x * (1 / 6) * (1 + x * (1 / 7) * (1 + x * (1 / 8))))
         power = 1 + x * (1 + x * (1 / 2) * (1 + x * (1 / 3) * (1 + x * (1 / 4) * tail)))
         for _ in range(10):

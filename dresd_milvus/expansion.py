@@ -136,7 +136,8 @@ class Expansion:
     def learn(self, mixer: Mixer, new: Int64) -> None:
         """Have the mixer learn what came, tokens [n], after the root of the last tree; then that tree is forgotten."""
         if self.size:
-            _learn(new, self.size, mixer, self._room)
+            room = self._room
+            _learn(new, self.size, *mixer, room.nodes, room.candidates, room.cells)
         self.size = 0
 
 
@@ -275,14 +276,15 @@ def _curve(at, reach, candidates):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _learn(new, size, mixer, room):  # type: ignore[no-untyped-def]
-    """Tell the mixer of every candidate after the nodes that the text went through whether it came."""
-    nodes, candidates, at = room.nodes, room.candidates, 0
+def _learn(new, size, known, weights, curve, nodes, candidates, cells):  # type: ignore[no-untyped-def]
+    """Tell the mixer (known, weights, curve) of every candidate after the nodes that the text went through whether it
+    came. Arrays by themselves, for the types of a named tuple take longer to look up than this takes."""
+    mixer, at = Mixer(known, weights, curve), 0
     for token in new:
         node = nodes[at]
         for index in range(node.first, node.last):
             candidate = candidates[index]
-            follow(mixer, node.weights, node.curve, candidate.odds, room.cells[index], candidate.token == token)
+            follow(mixer, node.weights, node.curve, candidate.odds, cells[index], candidate.token == token)
         below = at + 1
         while below < size and not (nodes[below].parent == at and nodes[below].token == token):
             below += 1

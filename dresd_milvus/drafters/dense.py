@@ -49,7 +49,7 @@ class Dense(PathDrafter):
         if context.hidden is not None:
             scores, continuations = self.search(context)
             into = table.room(self.neighbours, context.max_depth)
-            table.take(_put(into, continuations[0], scores[0], context.tokens[-1], context.max_depth, self.sharpness))
+            table.take(_put(*into, continuations[0], scores[0], context.tokens[-1], context.max_depth, self.sharpness))
         return 0
 
     def votes(self, scores: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -65,10 +65,18 @@ class Dense(PathDrafter):
 
 @compiled
 def _put(
-    into: Evidence, continuations: Int32, scores: NDArray[np.float32], root: int, depth: int, sharpness: float
+    rows: Int32,
+    kinds: NDArray[np.int8],
+    quality: Int32,
+    weights: NDArray[np.float64],
+    continuations: Int32,
+    scores: NDArray[np.float32],
+    root: int,
+    depth: int,
+    sharpness: float,
 ) -> int:
     """Put down the hits, continuations [K, N] with scores [K], that begin with the root; how many."""
-    row, best = 0, -np.inf
+    into, row, best = Evidence(rows, kinds, quality, weights), 0, -np.inf
     for hit in range(len(scores)):
         if continuations[hit, 0] == root:
             best = max(best, scores[hit])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dresd_milvus.compiled import compiled
 from dresd_milvus.drafters.base import Context, Step
@@ -49,16 +50,26 @@ class Matches:
     def tell(self, context: Context, table: Table) -> int:
         into = table.room(3 * self.most, context.max_depth)
         tokens, order = (self.store.tokens, self.store.order) if self.store else (NOWHERE, NOWHERE)
-        used, longest = _tell(self.text.tokens, tokens, order, self.longest, self.most, context.max_depth, into)
+        used, longest = _tell(self.text.tokens, tokens, order, self.longest, self.most, context.max_depth, *into)
         table.take(used)
         return longest
 
 
 @compiled
 def _tell(
-    text: Int32, tokens: Ints, order: Ints, longest: int, most: int, depth: int, into: Evidence
+    text: Int32,
+    tokens: Ints,
+    order: Ints,
+    longest: int,
+    most: int,
+    depth: int,
+    rows: Int32,
+    kinds: NDArray[np.int8],
+    quality: Int32,
+    weights: NDArray[np.float64],
 ) -> tuple[int, int]:
     """Put down what followed matches of the text's end in the text and in the corpus: (rows, the longest match)."""
+    into = Evidence(rows, kinds, quality, weights)
     used = earlier_in(text, longest, into.rows[:most, :depth], into.quality[:most])
     best = 0
     for row in range(used):

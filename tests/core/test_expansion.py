@@ -91,7 +91,7 @@ def test_what_came_is_believed_more_and_what_did_not_less() -> None:
         chances.append(
             {int(t): float(r) for t, r, p in zip(tree.tokens[1:], reach[1:], tree.parents[1:], strict=False) if p == 0}
         )
-        expansion.learn(mixer, [1, 2, 7])
+        expansion.learn(mixer, np.array([1, 2, 7]))
     assert chances[-1][1] > 0.9 > chances[0][1]
     assert chances[-1].get(3, 0.0) < chances[0][3] / 2
     for array in (*(mixer.cells[name] for name in ("right", "seen", "odds")), mixer.weights, mixer.curve):
@@ -104,7 +104,7 @@ def test_chances_come_to_be_true() -> None:
     evidence = table([([token], Kind.TEXT, 2, 1.0) for token in (1, 1, 1, 2)])
     for _ in range(3000):
         expansion.grow(0, evidence, Recycled.nothing(), mixer, 2, 1)
-        expansion.learn(mixer, [1 if random.random() < 0.7 else 9])
+        expansion.learn(mixer, np.array([1 if random.random() < 0.7 else 9]))
     assert expansion.grow(0, evidence, Recycled.nothing(), mixer, 2, 1)[0] == pytest.approx(0.7, abs=0.08)
 
 
@@ -112,8 +112,8 @@ def test_nothing_said_is_no_tree() -> None:
     expansion = Expansion()
     assert len(expansion.grow(3, table([]), Recycled.nothing(), Mixer.untaught(), 8, 4)) == 0
     assert expansion.tree(8, "x").tokens.tolist() == [3]
-    expansion.learn(Mixer.untaught(), [1, 2])
-    expansion.learn(Mixer.untaught(), [1, 2])  # of nothing there is nothing to learn
+    expansion.learn(Mixer.untaught(), np.array([1, 2]))
+    expansion.learn(Mixer.untaught(), np.array([1, 2]))  # of nothing there is nothing to learn
 
 
 def test_more_tokens_than_are_weighed_do_no_harm() -> None:
