@@ -164,6 +164,7 @@ def stream(
     from dresd_milvus.corpus import encode_prompt
     from dresd_milvus.costs import step_costs
     from dresd_milvus.decode import generate as decode
+    from dresd_milvus.decode import rehearse
     from dresd_milvus.stream import TokenStream
     from dresd_milvus.systems import budget_of, make_drafter, must_know_costs
 
@@ -171,6 +172,7 @@ def stream(
     ids = encode_prompt(model.tokenizer, template, prompt)
     costs = step_costs(model) if must_know_costs([system], nodes) else None
     drafter = make_drafter(system, sources, costs=costs)
+    rehearse(drafter, model.target.hidden_size, model.target.dtype)
     done = decode(
         model.target,
         drafter,

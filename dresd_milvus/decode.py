@@ -14,9 +14,10 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from dresd_milvus.choose import Chooser
+from dresd_milvus.choose import Chooser, Greedy
 from dresd_milvus.drafters.base import Context, Drafter, Step
 from dresd_milvus.errors import InputError
+from dresd_milvus.host import Scored
 from dresd_milvus.target import Target
 from dresd_milvus.tree import DraftTree, Int64
 
@@ -165,3 +166,15 @@ def generate(
     result.prefill, result.decoding = begun - start, perf_counter() - begun
     result.steps = [StepRecord.of(*step) for step in steps]  # while decoding there is no time for it
     return result
+
+
+def rehearse(drafter: Drafter, hidden: int, dtype: torch.dtype) -> None:
+    """Have a drafter do all that it does once, with states [hidden] and logits of this dtype, so that what is compiled
+    at first use is in no step's time, and in no rank's deadline."""
+    text = [1, 2, 1]
+    drafter.begin(text)
+    tree = drafter.draft(Context(text, torch.zeros(hidden, dtype=dtype), 8, 4))
+    scored = Scored(torch.zeros(len(tree.tokens), 8, dtype=dtype), torch.zeros(len(tree.tokens), hidden, dtype=dtype))
+    path, picks = Greedy().walk(tree, scored, len(text))
+    drafter.observe(Step([*text, *picks.tolist()], picks, tree, path, scored))
+    drafter.begin(text)

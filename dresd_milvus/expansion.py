@@ -121,7 +121,7 @@ class Expansion:
         needed = (max_nodes + 2) * len(evidence.rows)
         if needed > len(self._alive):
             self._alive = np.empty(2 * needed, np.int32)
-        self.size = _grow(root, max_nodes, max_depth, evidence, recycled, mixer, GRADES, self._room, self._alive)
+        self.size = _grow(root, max_nodes, max_depth, *evidence, *recycled, mixer, self._room, self._alive)
         return self._room.nodes["reach"][1 : self.size]
 
     def tree(self, nodes: int, source: str) -> DraftTree:
@@ -142,9 +142,12 @@ class Expansion:
 
 
 @compiled
-def _grow(root, max_nodes, max_depth, evidence, recycled, mixer, grades, room, alive):  # type: ignore[no-untyped-def]
+def _grow(  # type: ignore[no-untyped-def]
+    root, max_nodes, max_depth, rows, kinds, quality, weights, successors, likely, mixer, room, alive
+):
     """-> how many nodes, the root among them."""
-    rows, nodes, candidates = evidence.rows, room.nodes, room.candidates
+    evidence, recycled = Evidence(rows, kinds, quality, weights), Recycled(successors, likely)
+    nodes, candidates = room.nodes, room.candidates
     for row in range(len(rows)):
         alive[row] = row
     used, made, size, at = len(rows), 0, 1, 0
@@ -155,7 +158,7 @@ def _grow(root, max_nodes, max_depth, evidence, recycled, mixer, grades, room, a
     while True:
         node.first = made
         if node.depth < max_depth:
-            made = _weigh(at, made, evidence, recycled, mixer, grades, room, alive)
+            made = _weigh(at, made, evidence, recycled, mixer, room, alive)
         node.last = made
         for candidate in range(node.first, made):
             reach = node.reach * candidates[candidate].chance
@@ -177,9 +180,9 @@ def _grow(root, max_nodes, max_depth, evidence, recycled, mixer, grades, room, a
 
 
 @compiled
-def _weigh(at, made, evidence, recycled, mixer, grades, room, alive):  # type: ignore[no-untyped-def]
+def _weigh(at, made, evidence, recycled, mixer, room, alive):  # type: ignore[no-untyped-def]
     """Add a node's candidates behind the `made` ones that there are; how many there are then."""
-    speaking, count = _hear(at, evidence, recycled, grades, room, alive, made)
+    speaking, count = _hear(at, evidence, recycled, room, alive, made)
     node, candidates, voices = room.nodes[at], room.candidates, room.voices
     weights = speaking + ((0 if node.depth == 0 else 1 if node.depth < 3 else 2) << KINDS)
     node.weights = weights
@@ -208,7 +211,7 @@ def _weigh(at, made, evidence, recycled, mixer, grades, room, alive):  # type: i
 
 
 @compiled
-def _hear(at, evidence, recycled, grades, room, alive, made):  # type: ignore[no-untyped-def]
+def _hear(at, evidence, recycled, room, alive, made):  # type: ignore[no-untyped-def]
     """Add up what is said of the tokens after a node: (the set of kinds that speak, how many tokens)."""
     room.slots[:, 0] = -1
     room.weight[:] = 0
@@ -224,7 +227,7 @@ def _hear(at, evidence, recycled, grades, room, alive, made):  # type: ignore[no
             if token < 0:
                 continue
             kind, weight = evidence.kinds[row], evidence.weights[row]
-            grade = grades[kind, evidence.quality[row], min(depth, DEEPEST)]
+            grade = GRADES[kind, evidence.quality[row], min(depth, DEEPEST)]
             speaking |= 1 << kind
             voice = voices[kind]
             voice.mass += weight

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from dresd_milvus.compiled import compiled
 from dresd_milvus.errors import InputError, StoreError
-from dresd_milvus.host import on_host
+from dresd_milvus.host import floats, readable
 
 TINY = 1e-12
 """What a length is at least when it is divided by, as in torch's normalize."""
@@ -59,7 +59,7 @@ class Projection:
 
     def query(self, hidden: Tensor) -> NDArray[np.float32]:
         """One state [H] -> its key as a query [1, d], on the host; the same in fewer steps."""
-        return _query(*self._arrays, on_host(hidden))
+        return _query(*self._arrays, readable(hidden.cpu()))
 
     def _on(self, device: torch.device) -> tuple[Tensor, Tensor]:
         if device not in self._copies:
@@ -121,9 +121,9 @@ class Projection:
 
 
 @compiled(any_order=True)
-def _query(weight: NDArray[np.float32], bias: NDArray[np.float32], state: NDArray[np.float32]) -> NDArray[np.float32]:
-    """weight [d, H], bias [d], state [H] -> [1, d] of length 1."""
-    key, square = np.empty((1, len(bias)), np.float32), np.float32(0)
+def _query(weight: NDArray[np.float32], bias: NDArray[np.float32], held: NDArray[Any]) -> NDArray[np.float32]:
+    """weight [d, H], bias [d], state [H] as it is readable -> [1, d] of length 1."""
+    state, key, square = floats(held), np.empty((1, len(bias)), np.float32), np.float32(0)
     for row in range(len(bias)):
         entry = bias[row]
         for column in range(len(state)):

@@ -82,7 +82,7 @@ class Replica:
         for index, query in enumerate(queries):
             start, end = (0, len(self)) if next_tokens is None else self._group(int(next_tokens[index]))
             if end > start:
-                _search(self.keys, self.continuations, start, end, query, scores[index], continuations[index])
+                _search(*self.keys, self.continuations, start, end, query, scores[index], continuations[index])
         return hits
 
     def _group(self, token: int) -> tuple[int, int]:
@@ -130,7 +130,9 @@ class Replica:
 
 @compiled(any_order=True)
 def _search(
-    keys: Keys,
+    high: NDArray[np.int8],
+    low: NDArray[np.uint8],
+    scale: NDArray[np.float32],
     continuations: NDArray[np.int32],
     start: int,
     end: int,
@@ -161,16 +163,15 @@ def _search(
     for row in range(rows):
         product = np.int32(0)
         for at in range(dim):
-            product += np.int32(keys.high[start + row, at]) * np.int32(fixed[at])
-        about[row] = keys.scale[start + row] * (256 * step * product + around)
-        _insert(about[row] - keys.scale[start + row] * error, row, lower, order)
+            product += np.int32(high[start + row, at]) * np.int32(fixed[at])
+        about[row] = scale[start + row] * (256 * step * product + around)
+        _insert(about[row] - scale[start + row] * error, row, lower, order)
     for row in range(rows):
-        scale = keys.scale[start + row]
-        if about[row] + scale * error >= lower[-1]:
+        if about[row] + scale[start + row] * error >= lower[-1]:
             score = np.float32(0)
             for at in range(dim):
-                score += query[at] * (np.int32(keys.high[start + row, at]) * 256 + np.int32(keys.low[start + row, at]))
-            _insert(scale * score, row, scores, order)
+                score += query[at] * (np.int32(high[start + row, at]) * 256 + np.int32(low[start + row, at]))
+            _insert(scale[start + row] * score, row, scores, order)
     for place in range(min(rows, most)):
         into[place] = continuations[start + order[place]]
 

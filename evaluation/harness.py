@@ -6,14 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
-import torch
-
 from dresd_milvus.choose import Chooser, make_chooser
 from dresd_milvus.decode import FixedBudget, Generation, generate
-from dresd_milvus.drafters.base import Context, Drafter, Step
+from dresd_milvus.drafters.base import Drafter
 from dresd_milvus.errors import InputError
-from dresd_milvus.host import Scored
 from dresd_milvus.loading import LoadedModel
 from dresd_milvus.options import DEPTH
 from dresd_milvus.ranks import chooser_for
@@ -173,13 +169,3 @@ def make_record(model: LoadedModel, system: str, prompt: Prompt, ids: list[int],
 
 def _ms(seconds: float) -> float:
     return round(seconds * 1e3, 4)
-
-
-def rehearse(drafter: Drafter, hidden: int) -> None:
-    """Have a drafter do all that it does once, so that what is compiled at first use is in no step's time, and in no
-    rank's deadline."""
-    text, scored = [1, 2, 1], torch.zeros(1, 8)
-    drafter.begin(text)
-    tree = drafter.draft(Context(text, torch.zeros(hidden), 8, 4))
-    drafter.observe(Step([*text, 2], np.array([2]), tree, np.array([0]), Scored(scored, scored)))
-    drafter.begin(text)

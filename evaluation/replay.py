@@ -19,14 +19,14 @@ from torch import Tensor
 
 from dresd_milvus.choose import Chooser
 from dresd_milvus.costs import StepCosts, measure_costs
-from dresd_milvus.decode import FixedBudget, Generation, StepRecord, generate
+from dresd_milvus.decode import FixedBudget, Generation, StepRecord, generate, rehearse
 from dresd_milvus.drafters.base import Drafter, Vanilla
 from dresd_milvus.errors import InputError
 from dresd_milvus.host import Scored
 from dresd_milvus.loading import LoadedModel
 from dresd_milvus.target import HFTarget
 from dresd_milvus.tree import DraftTree, Int64, Walk
-from evaluation.harness import Options, make_record, rehearse
+from evaluation.harness import Options, make_record
 from evaluation.metrics import Record
 from evaluation.prompts import Conversation, Prompt
 from evaluation.results import write_json
@@ -197,7 +197,7 @@ def replay(
     """Decode every text with every drafter (vanilla first); times of the target are simulated, drafts' are real."""
     target, records = cast(RecordedTarget, model.target), []
     for drafter in drafters:
-        rehearse(drafter, target.hidden_size)
+        rehearse(drafter, target.hidden_size, torch.float32)
     for index, text in enumerate(recording.texts):
         for drafter in drafters:
             target.begin(text)

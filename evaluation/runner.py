@@ -10,12 +10,13 @@ from typing import Any, Protocol
 
 from dresd_milvus.corpus import Template
 from dresd_milvus.costs import StepCosts, step_costs
+from dresd_milvus.decode import rehearse
 from dresd_milvus.drafters.base import Drafter
 from dresd_milvus.errors import InputError
 from dresd_milvus.loading import LoadedModel
 from dresd_milvus.ranks import Ranks
 from dresd_milvus.systems import Sources, make_drafter, must_know_costs
-from evaluation.harness import Harness, Options, check_lengths, rehearse
+from evaluation.harness import Harness, Options, check_lengths
 from evaluation.metrics import Record, summarise
 from evaluation.prompts import Conversation, Suite
 from evaluation.provenance import provenance
@@ -99,7 +100,7 @@ def _make_drafters(
     made = [make_drafter(name, sources, what.neighbours, costs) if ranks.first else None for name in what.systems]
     for drafter in made:
         if drafter:
-            rehearse(drafter, model.target.hidden_size)
+            rehearse(drafter, model.target.hidden_size, model.target.dtype)
     ranks.share(lambda: None)  # the others wait as long as that takes
     return [ranks.lockstep(drafter, name) for drafter, name in zip(made, what.systems, strict=True)], costs
 
