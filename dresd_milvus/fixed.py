@@ -8,7 +8,7 @@ at up to powers of two, and the mask hides what is not there. A tree between two
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,6 +18,8 @@ from dresd_milvus.errors import InputError
 from dresd_milvus.host import Scored
 from dresd_milvus.inputs import Inputs, TreeInputs
 from dresd_milvus.tree import DraftTree
+
+Made = TypeVar("Made")
 
 SIZES = (1, 9, 17, 33, 65)
 """Nodes, the root among them: the sizes that a budget knows the costs of and chooses from."""
@@ -103,7 +105,7 @@ class FixedPasses:
         return self._passes[size, length]
 
 
-def captured(forward: Callable[[], Scored], device: torch.device) -> Callable[[], Scored]:
+def captured(forward: Callable[[], Made], device: torch.device) -> Callable[[], Made]:
     """The same as a CUDA graph: its kernels are launched together, what they give is always at the same place.
 
     Raises InputError for a model whose pass waits for the device, which cannot be captured.
@@ -118,15 +120,15 @@ def captured(forward: Callable[[], Scored], device: torch.device) -> Callable[[]
                     forward()
             torch.cuda.current_stream().wait_stream(beside)
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # a search may be under way beside
-                scored = forward()
+                made = forward()
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         raise InputError(
             f"this model's pass cannot be captured as a CUDA graph ({reason}); leave out --graphs"
         ) from error
 
-    def replay() -> Scored:
+    def replay() -> Made:
         graph.replay()
-        return scored
+        return made
 
     return replay

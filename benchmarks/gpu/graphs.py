@@ -12,6 +12,8 @@ from model import random_text
 from shared import milliseconds, summary
 
 from dresd_milvus.cache import TreeCache
+from dresd_milvus.errors import InputError
+from dresd_milvus.fixed import captured
 from dresd_milvus.loading import LoadedModel
 
 NODES = (0, 16, 64)
@@ -25,8 +27,8 @@ def replays(model: LoadedModel, length: int, repeats: int) -> dict[str, Any]:
     for nodes in NODES:
         try:
             found[str(nodes)] = summary(_replay(model, length, nodes, repeats))
-        except RuntimeError as error:
-            return {**found, str(nodes): f"not captured: {str(error).splitlines()[0]}"}
+        except InputError as error:
+            return {**found, str(nodes): f"not captured: {error}"}
     return found
 
 
@@ -45,13 +47,6 @@ def _replay(model: LoadedModel, length: int, nodes: int, repeats: int) -> list[f
     }
     if nodes == 0:
         del inputs["attention_mask"]
-    beside, graph = torch.cuda.Stream(device), torch.cuda.CUDAGraph()
-    beside.wait_stream(torch.cuda.current_stream(device))
-    with torch.cuda.stream(beside):
-        for _ in range(3):
-            hf(**inputs, past_key_values=cache, use_cache=True)
-    torch.cuda.current_stream(device).wait_stream(beside)
-    with torch.cuda.graph(graph):
-        hf(**inputs, past_key_values=cache, use_cache=True)
-    milliseconds(device, graph.replay)
-    return [milliseconds(device, graph.replay) for _ in range(repeats)]
+    replay = captured(lambda: hf(**inputs, past_key_values=cache, use_cache=True), device)
+    milliseconds(device, replay)
+    return [milliseconds(device, replay) for _ in range(repeats)]

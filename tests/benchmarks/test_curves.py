@@ -1,9 +1,6 @@
 """The parts of the cost curves that need no machine of their own: floors, ladders, copied rows, tables."""
 
-import importlib
-import sys
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
@@ -13,25 +10,15 @@ import torch
 from dresd_milvus.store import POSITION_BITS, Rows
 from dresd_milvus.target import HFTarget
 
-FOLDER = str(Path(__file__).parents[2] / "benchmarks")
 
-
-@pytest.fixture(scope="module", autouse=True)
-def beside() -> Iterator[None]:
-    """Benchmarks import each other from their folder, as when one of them is run."""
-    sys.path.insert(0, FOLDER)
-    yield
-    sys.path.remove(FOLDER)
+@pytest.fixture(scope="module")
+def curves(benchmark_module: Callable[[str], ModuleType]) -> ModuleType:
+    return benchmark_module("curves")
 
 
 @pytest.fixture(scope="module")
-def curves(beside: None) -> ModuleType:
-    return importlib.import_module("curves")
-
-
-@pytest.fixture(scope="module")
-def many_rows(beside: None) -> ModuleType:
-    return importlib.import_module("many_rows")
+def many_rows(benchmark_module: Callable[[str], ModuleType]) -> ModuleType:
+    return benchmark_module("many_rows")
 
 
 def rows_of(lengths: list[int], seed: int = 0) -> Rows:

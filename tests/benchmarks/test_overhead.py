@@ -1,9 +1,6 @@
 """What is counted as a step's overhead."""
 
-import importlib
-import sys
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
@@ -16,11 +13,8 @@ from tests.conftest import build_tiny
 
 
 @pytest.fixture(scope="module")
-def overhead() -> Iterator[ModuleType]:
-    folder = str(Path(__file__).parents[2] / "benchmarks")
-    sys.path.insert(0, folder)
-    yield importlib.import_module("overhead")
-    sys.path.remove(folder)
+def overhead(benchmark_module: Callable[[str], ModuleType]) -> ModuleType:
+    return benchmark_module("overhead")
 
 
 def test_overhead_is_all_but_the_forward_pass_and_the_draft(overhead: ModuleType) -> None:
