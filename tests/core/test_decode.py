@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dresd_milvus.choose import Greedy, Sampler
-from dresd_milvus.decode import FixedBudget, generate
-from dresd_milvus.drafters.base import Vanilla
+from dresd_milvus.decode import FixedBudget, generate, rehearse
+from dresd_milvus.drafters.base import Context, Vanilla
 from dresd_milvus.drafters.prompt_lookup import PromptLookup
 from dresd_milvus.errors import InputError
 from dresd_milvus.host import Scored
@@ -211,3 +211,24 @@ def test_a_text_of_one_token_has_no_state_before_it(tiny):
 
     generate(tiny, Spy(), Greedy(), [9], 3, FixedBudget())
     assert seen == [True, False, False]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_a_rehearsal_is_a_draft_and_what_became_of_it_in_the_models_numbers(dtype):
+    """What is compiled for other numbers would be compiled again at the first step."""
+    seen = []
+
+    class Spy(PromptLookup):
+        def draft(self, context):
+            seen.append(context.hidden)
+            return super().draft(context)
+
+        def observe(self, step):
+            seen.extend([step.scored.logits, step.scored.hidden[-1]])
+            assert len(step.scored.logits) == len(step.tree.tokens) > 1
+            super().observe(step)
+
+    spy = Spy()
+    rehearse(spy, 12, dtype)
+    assert [tensor.dtype for tensor in seen] == 3 * [dtype] and seen[0].shape == seen[2].shape == (12,)
+    assert spy.draft(Context([1, 2, 1], None, 8, 4)).tokens[1] == 2, "it has forgotten what came of it"
