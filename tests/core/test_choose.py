@@ -151,12 +151,15 @@ def test_picks_of_the_likeliest_tokens_are_those_of_whole_rows(seed, size, top_p
 
 @given(trees(tokens=5), st.integers(0, 2**32), st.sampled_from([0.0, 0.7]), st.sampled_from([0.6, 1.0]))
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
-def test_a_walk_in_compiled_code_is_that_of_a_pick_after_the_other(dtype, tree, seed, temperature, top_p):
+def test_walks_on_the_host_and_of_a_device_are_those_of_a_pick_after_the_other(dtype, tree, seed, temperature, top_p):
     logits = torch.stack([random_logits(seed + row, 5, 1.0) for row in range(len(tree.tokens))]).to(dtype)
     chooser = make_chooser(temperature, top_p, seed)
     path, picks = tree.walk(lambda node, depth: int(chooser.scores(logits[node], 9 + depth).argmax()))
-    walk = chooser.walk(tree, Scored(logits, logits), 9)
-    assert walk.path.tolist() == path.tolist() and walk.picks.tolist() == picks.tolist()
+    here, there = Scored(logits, logits), Scored(logits, logits)
+    there.held = None  # as of a device, whose rows are fetched
+    for scored in (here, there):
+        walk = chooser.walk(tree, scored, 9)
+        assert walk.path.tolist() == path.tolist() and walk.picks.tolist() == picks.tolist()
 
 
 @given(st.integers(1, 300), st.integers(0, 2**32), st.booleans())
