@@ -53,20 +53,19 @@ class Thrift:
         self._at = {size: at for at, size in enumerate(self._sizes.tolist())}
         self._ms = np.maximum.accumulate([costs.ms[size] for size in self._at])
         self._step = self.plain  # milliseconds, of late
-        self._hoped, self._had = [HOPES] * (len(PROMISES) + 1), [HOPES] * (len(PROMISES) + 1)
+        self._proofs = np.full((2, len(PROMISES) + 1), HOPES)  # by promise, tokens that were hoped for and that came
         self._promise = 0
         self._losses = np.where(self._sizes == USUAL, 0.0, CLEARLY)  # until it is known better
         self._gains: dict[tuple[str, int], float] = {}
         self._prices: dict[str, float] = {}
         self._chances: dict[tuple[str, int], int] = {}
-        self._pause = SHORTEST_PAUSE
+        self._stakes = np.array([STAKE, SHORTEST_PAUSE])  # what drafting may still lose, and the next pause
         self.begin()
 
     def begin(self) -> None:
         """A text begins: what the last one was like says little, unless drafting was given up for long."""
-        hopeless = self._pause == LONGEST_PAUSE
-        self._balance = TRIAL if hopeless else STAKE
-        self._pause = 4 * SHORTEST_PAUSE if hopeless else SHORTEST_PAUSE
+        hopeless = self._stakes[1] == LONGEST_PAUSE
+        self._stakes[:] = (TRIAL, 4 * SHORTEST_PAUSE) if hopeless else (STAKE, SHORTEST_PAUSE)
         self._left = 0
 
     @property
@@ -75,25 +74,19 @@ class Thrift:
         return float(self._ms[0])
 
     @property
-    def _trust(self) -> float:
-        """What came of what was hoped for of drafts that promised as much as the last one: where little is promised,
-        chances come out low."""
-        return max(self._had[self._promise] / self._hoped[self._promise], 1 / MOST_TRUSTED)
-
-    @property
     def usual(self) -> int:
         """The size that has paid best of late."""
         return int(self._sizes[int(self._losses.argmin())])
 
-    def weigh(self, reach: NDArray[np.float64]) -> tuple[int, float]:
-        """Of draft nodes of these reaches [n], falling, how many to take, and the tokens per millisecond to expect.
+    def weigh(self, reach: NDArray[np.float64]) -> tuple[int, float, float]:
+        """Of draft nodes of these reaches [n], falling, how many to take, the tokens per millisecond to expect, and the
+        draft tokens that these nodes promise.
 
         One of the sizes that were timed, and the usual one unless another is clearly better: a processor's libraries
         are slower at a size that is new to them.
         """
-        self._promise = _promise(reach)
-        taken, pace = _weigh(reach, self._sizes, self._ms, self._trust, self._losses)
-        return int(self._sizes[taken]), pace
+        nodes, pace, promised, self._promise = _weigh(reach, self._sizes, self._ms, self._proofs, self._losses)
+        return nodes, pace, promised
 
     def drafts(self) -> bool:
         """Whether this step drafts."""
@@ -143,23 +136,39 @@ class Thrift:
         is given up once what it has earned and lost adds up to its stake: by the sum, not by a mean, for one good draft
         pays for several bad ones (cumulative sums: Page 1954, "Continuous inspection schemes").
         """
-        case = self._promise
-        if nodes:
-            self._hoped[case] = FORGET * self._hoped[case] + expected
-            self._had[case] = FORGET * self._had[case] + min(accepted, MOST_TRUSTED * expected)
-        else:  # what is never drafted is never proved: mistrust fades
-            self._hoped[case] += SLOWLY * (HOPES - self._hoped[case])
-            self._had[case] += SLOWLY * (HOPES - self._had[case])
-        at = self._at.get(nodes)
-        whole = float(self._ms[at]) if at is not None else _cost(nodes, self._sizes, self._ms)
-        extra = max(whole - self.plain, 0.0)
-        net = accepted - (min(own, self.plain) + extra) / self.plain  # one late step says nothing of drafts
-        self._balance = min(self._balance + net, SAVED)
-        if self._balance >= STAKE:
-            self._pause = SHORTEST_PAUSE
-        elif self._balance <= 0:
-            self._left, self._balance = self._pause + 1, TRIAL
-            self._pause = min(2 * self._pause, LONGEST_PAUSE)
+        draft = nodes, expected, accepted, own
+        self._left = _drafted(*draft, self._promise, self._proofs, self._stakes, self._sizes, self._ms)
+
+
+@compiled
+def _drafted(
+    nodes: int,
+    expected: float,
+    accepted: int,
+    own: float,
+    promise: int,
+    proofs: NDArray[np.float64],
+    stakes: NDArray[np.float64],
+    sizes: NDArray[np.int64],
+    ms: NDArray[np.float64],
+) -> int:
+    """See `Thrift.drafted`; for how many steps drafting is given up, the present one counted, 0 for none."""
+    hoped, had = proofs[:, promise]
+    if nodes:
+        hoped, had = FORGET * hoped + expected, FORGET * had + min(accepted, MOST_TRUSTED * expected)
+    else:  # what is never drafted is never proved: mistrust fades
+        hoped, had = hoped + SLOWLY * (HOPES - hoped), had + SLOWLY * (HOPES - had)
+    proofs[0, promise], proofs[1, promise] = hoped, had
+    plain, (balance, pause) = ms[0], stakes
+    extra = max(_cost(nodes, sizes, ms) - plain, 0.0)
+    net = accepted - (min(own, plain) + extra) / plain  # one late step says nothing of drafts
+    stakes[0] = min(balance + net, SAVED)
+    if stakes[0] >= STAKE:
+        stakes[1] = SHORTEST_PAUSE
+    elif stakes[0] <= 0:
+        stakes[0], stakes[1] = TRIAL, min(2 * pause, LONGEST_PAUSE)
+        return int(pause) + 1
+    return 0
 
 
 @compiled
@@ -176,11 +185,15 @@ def _weigh(
     reach: NDArray[np.float64],
     sizes: NDArray[np.int64],
     ms: NDArray[np.float64],
-    trust: float,
+    proofs: NDArray[np.float64],
     losses: NDArray[np.float64],
-) -> tuple[int, float]:
-    """(which size to take, tokens per millisecond with it), see `Thrift.weigh`; losses [sizes], how many tokens the
-    others have given less than the best in the same time, follow what they are now."""
+) -> tuple[int, float, float, int]:
+    """(the size to take, tokens per millisecond with it, draft tokens that it promises, the promise), see
+    `Thrift.weigh`; losses [sizes], how many tokens the others have given less than the best in the same time, follow
+    what they are now."""
+    promise = _promise(reach)
+    # What came of what was hoped for of drafts that promised as much: where little is promised, chances come out low.
+    trust = max(proofs[1, promise] / proofs[0, promise], 1 / MOST_TRUSTED)
     taken, tokens, pace = 0, 1.0, 0.0
     best, found, took = 0, np.empty(len(sizes)), np.empty(len(sizes))
     for at in range(len(sizes)):
@@ -194,7 +207,7 @@ def _weigh(
     losses += SLOWLY / 4 * (lost - losses)
     usual = int(losses.argmin())
     chosen = usual if lost[usual] < CLEARLY else best
-    return chosen, found[chosen] / took[chosen]
+    return sizes[chosen], found[chosen] / took[chosen], reach[: sizes[chosen]].sum(), promise
 
 
 @compiled

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from dresd_milvus.compiled import compiled
 from dresd_milvus.errors import InputError
-from dresd_milvus.host import BLOCK, Floats, Scored, floats, likeliest, on_host, reaches
+from dresd_milvus.host import BLOCK, Floats, Scored, likeliest, numbers, on_host, reaches
 from dresd_milvus.tree import DraftTree, Int32, Int64, PickAt, Walk, child
 
 STRIDE, FAINTEST = np.log(16.0), -64.0
@@ -57,7 +57,7 @@ class Greedy:
 
     def walk(self, tree: DraftTree, scored: Scored, position: int) -> Walk:
         if scored.held is not None:
-            return Walk(*_walk(tree.tokens, tree.parents, scored.held, 0.0, 1.0, 0, position))
+            return Walk(*_walk(tree.tokens, tree.parents, *scored.held, 0.0, 1.0, 0, position))
         best = scored.logits.argmax(-1).tolist()
         return tree.walk(lambda node, depth: best[node])
 
@@ -90,8 +90,8 @@ class Sampler:
 
     def walk(self, tree: DraftTree, scored: Scored, position: int) -> Walk:
         if scored.held is not None:
-            how = self.temperature, self.top_p, self.seed, position
-            return Walk(*_walk(tree.tokens, tree.parents, scored.held, *how))
+            how = *scored.held, self.temperature, self.top_p, self.seed, position
+            return Walk(*_walk(tree.tokens, tree.parents, *how))
         if self.top_p >= 1:  # without a nucleus whole rows are needed, each as it is walked
             return tree.walk(self.of_rows(scored.logits, position))
         return tree.walk(self.of_likeliest(scored.logits, position))
@@ -134,18 +134,20 @@ def make_chooser(temperature: float, top_p: float, seed: int) -> Chooser:
 def _walk(
     tokens: Int32,
     parents: Int32,
-    held: NDArray[Any],
+    address: int,
+    width: int,
+    kind: NDArray[Any],
     temperature: float,
     top_p: float,
     seed: int,
     position: int,
 ) -> tuple[Int64, Int64]:
-    """(path, picks) of `DraftTree.walk`. held: logits [N, V] as `Scored` has them; temperature 0: the
+    """(path, picks) of `DraftTree.walk`. address, width, kind: of logits [N, V], see `Held`; temperature 0: the
     first of the likeliest."""
     path, picks = np.empty(len(tokens), np.int64), np.empty(len(tokens), np.int64)
     node, depth = 0, 0
     while True:
-        row = floats(held[node])
+        row = numbers(address, width, kind, node)
         pick = _draw(row, temperature, top_p, seed, position + depth) if temperature else likeliest(row)
         path[depth], picks[depth] = node, pick
         node, depth = child(tokens, parents, node, pick), depth + 1

@@ -12,14 +12,13 @@ from time import perf_counter
 from typing import NamedTuple, Protocol
 
 import torch
-from torch import Tensor
 
 from dresd_milvus.choose import Chooser, Greedy
 from dresd_milvus.drafters.base import Context, Drafter, Step
 from dresd_milvus.errors import InputError
 from dresd_milvus.host import Scored
 from dresd_milvus.target import Target
-from dresd_milvus.tree import DraftTree, Int64
+from dresd_milvus.tree import DraftTree
 
 
 class Budget(Protocol):
@@ -103,17 +102,17 @@ class Stop:
         self.limit_reason = "length" if max_new_tokens <= room else "context"
         self.reason = self.limit_reason if self.limit <= 0 else ""
 
-    def take(self, tokens: Int64) -> Int64:
-        """The part of a step's tokens [D] that belongs to the text; sets reason when it ends there."""
-        tokens = tokens[: self.limit]
-        for index, token in enumerate(tokens.tolist()):
+    def take(self, tokens: list[int]) -> int:
+        """How many of a step's tokens belong to the text; sets reason when it ends there."""
+        for index, token in enumerate(tokens[: self.limit]):
             if token in self.eos_ids:
                 self.reason = "eos"
-                return tokens[: index + 1]
-        self.limit -= len(tokens)
+                return index + 1
+        taken = min(len(tokens), self.limit)
+        self.limit -= taken
         if self.limit == 0:
             self.reason = self.limit_reason
-        return tokens
+        return taken
 
 
 @torch.inference_mode()
@@ -140,25 +139,28 @@ def generate(
     stop = Stop(target.eos_ids, max_new_tokens, target.context - len(prompt))
     steps = list[tuple[DraftTree, int, float, float, float, float, float]]()
     start = perf_counter()
-    hidden: Tensor | None = target.prefill(tokens[:-1])
+    states, node = target.prefill(tokens[:-1]), 0
     drafter.begin(tokens)
     begun = perf_counter()
 
     while not stop.reason:  # invariant: the target's cache holds tokens[:-1]
         drafting = perf_counter()
         depth = min(budget.depth, stop.limit - 1)  # what the limit would cut is not worth verifying
-        tree = drafter.draft(Context(tokens, hidden, budget.nodes if depth > 0 else 0, depth))
+        tree = drafter.draft(Context(tokens, states, budget.nodes if depth > 0 else 0, depth, node))
         verifying = perf_counter()
         scored = target.verify(tree)
         choosing = perf_counter()
         path, picks = choose.walk(tree, scored, len(tokens))
-        new = stop.take(picks)
-        target.keep(path[: len(new)])
-        tokens += new.tolist()
-        hidden = scored.hidden[int(path[-1])]
+        new = picks.tolist()
+        taken = stop.take(new)
+        if taken < len(new):
+            path, picks, new = path[:taken], picks[:taken], new[:taken]
+        target.keep(path)
+        tokens += new
+        states, node = scored.states, int(path[-1])
         kept = perf_counter()
-        drafter.observe(step := Step(tokens, new, tree, path, scored))
-        steps.append((tree, len(new) - 1, drafting, verifying, choosing, kept, perf_counter()))
+        drafter.observe(step := Step(tokens, picks, tree, path, scored))
+        steps.append((tree, taken - 1, drafting, verifying, choosing, kept, perf_counter()))
         if watch:
             watch(step)
 

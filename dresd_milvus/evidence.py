@@ -64,56 +64,57 @@ class Evidence(NamedTuple):
         quality, weights = np.empty(rows, np.int32), np.empty(rows)
         return cls(np.empty((rows, depth), np.int32), np.empty(rows, np.int8), quality, weights)
 
-    def part(self, begin: int, end: int) -> Evidence:
-        """The rows from begin to end, not copied."""
-        part = slice(begin, end)
-        return Evidence(self.rows[part], self.kinds[part], self.quality[part], self.weights[part])
-
 
 class Table:
-    """Where the sources of one draft put what they know; used again for the next, so that a step allocates nothing."""
+    """Where the sources of one draft put what they know; used again for the next, so that a step allocates nothing.
+
+    whole: room for rows, of which `size` were put down.
+    """
 
     def __init__(self) -> None:
-        self._whole = Evidence.room(512, 64)
-        self.size = 0
+        self.whole, self.size = Evidence.room(512, 64), 0
 
     def clear(self) -> None:
         self.size = 0
 
     def add(self, kind: Kind, rows: Int32, depth: int, quality: int) -> None:
         """Rows [R, L] of one kind and quality that weigh alike, to this depth."""
-        _fill(self.room(len(rows), depth), rows, depth, int(kind), min(quality, BEST - 1))
-        self.take(len(rows))
+        into = self.reserve(len(rows), depth)
+        self.size = _fill(*into, self.size, rows, depth, int(kind), min(quality, BEST - 1))
 
-    def room(self, rows: int, depth: int) -> Evidence:
-        """Where so many more rows of at least this depth may be put down; what they hold beyond it is not looked at."""
-        begin, end = self.size, self.size + rows
-        have, width = self._whole.rows.shape
-        if end > have or depth > width:
-            grown = Evidence.room(max(2 * have, end), max(width, depth))
-            grown.rows[:begin, :width] = self._whole.rows[:begin]
-            grown.kinds[:begin] = self._whole.kinds[:begin]
-            grown.quality[:begin] = self._whole.quality[:begin]
-            grown.weights[:begin] = self._whole.weights[:begin]
-            self._whole = grown
-        return self._whole.part(begin, end)
-
-    def take(self, rows: int) -> None:
-        """So many were put down there."""
-        self.size += rows
-
-    @property
-    def evidence(self) -> Evidence:
-        """All that was put down."""
-        return self._whole.part(0, self.size)
+    def reserve(self, rows: int, depth: int) -> Evidence:
+        """All of the table, with room for so many more rows of at least this depth behind those that were put down;
+        what rows hold beyond the depth is not looked at."""
+        begin, old = self.size, self.whole
+        have, width = old.rows.shape
+        if begin + rows > have or depth > width:
+            self.whole = Evidence.room(max(2 * have, begin + rows), max(width, depth))
+            self.whole.rows[:begin, :width] = old.rows[:begin]
+            self.whole.kinds[:begin] = old.kinds[:begin]
+            self.whole.quality[:begin] = old.quality[:begin]
+            self.whole.weights[:begin] = old.weights[:begin]
+        return self.whole
 
 
 @compiled
-def _fill(into: Evidence, rows: Int32, depth: int, kind: int, quality: int) -> None:
+def _fill(
+    into: Int32,
+    kinds: NDArray[np.int8],
+    qualities: Int32,
+    weights: NDArray[np.float64],
+    begin: int,
+    rows: Int32,
+    depth: int,
+    kind: int,
+    quality: int,
+) -> int:
+    """Put rows [R, L] down from `begin` on; where they end."""
     for row in range(len(rows)):
-        into.kinds[row], into.quality[row], into.weights[row] = kind, quality, 1.0
+        place = begin + row
+        kinds[place], qualities[place], weights[place] = kind, quality, 1.0
         for at in range(depth):
-            into.rows[row, at] = rows[row, at] if at < rows.shape[1] else -1
+            into[place, at] = rows[row, at] if at < rows.shape[1] else -1
+    return begin + len(rows)
 
 
 def _grades() -> NDArray[np.int8]:

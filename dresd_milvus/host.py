@@ -3,12 +3,12 @@ worth waking the model's threads for."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numba import types
-from numba.extending import overload
+from numba import carray, types
+from numba.extending import intrinsic, overload
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -16,36 +16,102 @@ from dresd_milvus.compiled import compiled
 
 Floats = NDArray[np.floating[Any]]
 
+KINDS: dict[torch.dtype, NDArray[Any]] = {
+    torch.bfloat16: np.empty(0, np.int16),
+    torch.float32: np.empty(0, np.float32),
+    torch.float64: np.empty(0, np.float64),
+}
+"""What compiled code can read, and as what: numpy has no bfloat16."""
+
 BLOCK = 64
 """Numbers of a row that are passed over together."""
+
+
+class Held(NamedTuple):
+    """Rows of numbers in the host's memory, told to compiled code in the fewest words: where a tensor ends up as an
+    array otherwise is several calls into torch and numpy, each of which finds its code driven out of the caches.
+
+    address: of the first number. width: numbers in a row. kind: an empty array of their dtype, bfloat16 as its bits.
+    Good for as long as the tensor is kept that they are of.
+    """
+
+    address: int
+    width: int
+    kind: NDArray[Any]
+
+    @classmethod
+    def of(cls, values: Tensor) -> Held:
+        """Of values [..., V] that are `readable`."""
+        return cls(values.data_ptr(), values.shape[-1], KINDS[values.dtype])
 
 
 class Scored:
     """The target's view of every node of a tree: logits [N, V] and the hidden states [N, H] they came from.
 
-    held: the logits where the host can read them, see `readable`; None while they are on a device.
+    states: these as the model gave them, [N, H] or [1, N, H]. held: the logits where the host can read them; None while
+    they are on a device.
     """
 
     def __init__(self, logits: Tensor, hidden: Tensor) -> None:
-        self.logits, self.hidden = logits, hidden
-        self.held = readable(logits) if logits.is_cpu else None
+        self.states, self._logits = hidden, logits
+        self.held = None
+        if logits.is_cpu:
+            self._read = readable(logits)  # kept, for `held` is good for as long as this is
+            self.held = Held.of(self._read)
+
+    @property
+    def logits(self) -> Tensor:
+        return self._logits.flatten(0, -2)
+
+    @property
+    def hidden(self) -> Tensor:
+        return self.states.flatten(0, -2)
+
+    @property
+    def vocabulary(self) -> int:
+        """V."""
+        return self._logits.shape[-1]
+
+
+def readable(values: Tensor) -> Tensor:
+    """Values [..., V] of any device and floating dtype as compiled code on the host can read them: float16, which it
+    cannot, in float32."""
+    if not values.is_cpu:
+        values = values.cpu()
+    if values.dtype not in KINDS:
+        values = values.float()
+    return values if values.is_contiguous() else values.contiguous()
 
 
 def on_host(values: Tensor) -> Floats:
-    """The same values [V], of any device and floating dtype: float64 of float64, float32 of all others."""
-    return _floats(readable(values.cpu()))
+    """A copy of values [V] of any device and floating dtype: float64 of float64, float32 of all others."""
+    read = readable(values)
+    return _copied(*Held.of(read))
 
 
-def readable(values: Tensor) -> NDArray[Any]:
-    """The same memory as an array, of bfloat16, which numpy does not have, its bits as int16; of what compiled code
-    cannot read a copy in float32."""
-    if values.dtype == torch.bfloat16:
-        return values.view(torch.int16).numpy()
-    return (values.float() if values.dtype == torch.float16 else values).numpy()
+@compiled
+def _copied(address: int, width: int, kind: NDArray[Any]) -> Floats:
+    return numbers(address, width, kind, 0).copy()
+
+
+@compiled
+def numbers(address: int, width: int, kind: NDArray[Any], row: int) -> Floats:
+    """One of the rows [V] that are `Held`, to be read only."""
+    return floats(carray(_pointer(address + row * width * kind.itemsize, kind), (width,)))
+
+
+@intrinsic
+def _pointer(typing, address, kind):  # type: ignore[no-untyped-def]
+    """To numbers of an array's dtype at an address."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+
+    return types.CPointer(kind.dtype)(types.intp, kind), generate
 
 
 def floats(row: NDArray[Any]) -> Floats:
-    """For compiled code: a readable row [V] as numbers."""
+    """A row [V] as numbers: in compiled code, of which this is only the name."""
     raise NotImplementedError
 
 
@@ -54,11 +120,6 @@ def _floats_of(row: Any) -> Any:
     if isinstance(row.dtype, types.Integer):
         return lambda row: _widened(row)
     return lambda row: row
-
-
-@compiled
-def _floats(row: NDArray[Any]) -> Floats:
-    return floats(row)
 
 
 @compiled

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from dresd_milvus.compiled import compiled
 from dresd_milvus.errors import InputError, StoreError
-from dresd_milvus.host import floats, readable
+from dresd_milvus.host import Held, numbers, readable
 
 TINY = 1e-12
 """What a length is at least when it is divided by, as in torch's normalize."""
@@ -57,9 +57,12 @@ class Projection:
         keys = torch.nn.functional.linear(hidden.float(), self._on(hidden.device)[0], self._on(hidden.device)[1])
         return torch.nn.functional.normalize(keys, dim=-1)
 
-    def query(self, hidden: Tensor) -> NDArray[np.float32]:
-        """One state [H] -> its key as a query [1, d], on the host; the same in fewer steps."""
-        return _query(*self._arrays, readable(hidden.cpu()))
+    def query(self, states: Tensor, at: int = 0) -> NDArray[np.float32]:
+        """One of states [..., H], the at-th -> its key as a query [1, d], on the host; the same in fewer steps."""
+        if not states.is_cpu:
+            states, at = states.flatten(0, -2)[at], 0
+        read, (weight, bias) = readable(states), self._arrays
+        return _query(weight, bias, *Held.of(read), at)
 
     def _on(self, device: torch.device) -> tuple[Tensor, Tensor]:
         if device not in self._copies:
@@ -121,9 +124,12 @@ class Projection:
 
 
 @compiled(any_order=True)
-def _query(weight: NDArray[np.float32], bias: NDArray[np.float32], held: NDArray[Any]) -> NDArray[np.float32]:
-    """weight [d, H], bias [d], state [H] as it is readable -> [1, d] of length 1."""
-    state, key, square = floats(held), np.empty((1, len(bias)), np.float32), np.float32(0)
+def _query(
+    weight: NDArray[np.float32], bias: NDArray[np.float32], address: int, width: int, kind: NDArray[Any], at: int
+) -> NDArray[np.float32]:
+    """weight [d, H], bias [d], the at-th of the states [N, H] that are `Held` there -> [1, d] of length 1."""
+    state, key = numbers(address, width, kind, at), np.empty((1, len(bias)), np.float32)
+    square = np.float32(0)
     for row in range(len(bias)):
         entry = bias[row]
         for column in range(len(state)):

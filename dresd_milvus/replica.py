@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from dresd_milvus.compiled import compiled
 from dresd_milvus.errors import StoreError
-from dresd_milvus.store import Hits, Manifest, Rows
+from dresd_milvus.store import PAD, Hits, Manifest, Rows
 
 COPY_ROWS = 65_536
 
@@ -29,6 +29,9 @@ FORMAT = "planes"
 
 COLUMNS = ("high", "low", "scale", "continuations")
 """Its files, one row each of a row."""
+
+ANY = np.empty(0, np.int64)
+"""No first tokens: all rows are searched."""
 
 FINEST = 32767
 """What a row's largest entry is in its keys."""
@@ -78,17 +81,8 @@ class Replica:
         return sum(part.nbytes for part in (*self.keys, self.continuations, self.starts))
 
     def search(self, queries: NDArray[np.float32], next_tokens: NDArray[np.int64] | None, k: int) -> Hits:
-        scores, continuations = hits = Hits.none(len(queries), k, self.continuations.shape[1])
-        for index, query in enumerate(queries):
-            start, end = (0, len(self)) if next_tokens is None else self._group(int(next_tokens[index]))
-            if end > start:
-                _search(*self.keys, self.continuations, start, end, query, scores[index], continuations[index])
-        return hits
-
-    def _group(self, token: int) -> tuple[int, int]:
-        if not 0 <= token < len(self.starts) - 1:
-            return 0, 0
-        return int(self.starts[token]), int(self.starts[token + 1])
+        tokens = ANY if next_tokens is None else next_tokens
+        return Hits(*_search(*self.keys, self.continuations, self.starts, queries, tokens, k))
 
     @classmethod
     def build(
@@ -128,8 +122,33 @@ class Replica:
             raise StoreError(f"the replica in {folder} cannot be read ({error}); remove it and try again") from error
 
 
-@compiled(any_order=True)
+@compiled
 def _search(
+    high: NDArray[np.int8],
+    low: NDArray[np.uint8],
+    scale: NDArray[np.float32],
+    continuations: NDArray[np.int32],
+    starts: NDArray[np.int64],
+    queries: NDArray[np.float32],
+    tokens: NDArray[np.int64],
+    k: int,
+) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """Hits of queries [Q, d], each among the rows that begin with its token [Q], without tokens among all."""
+    scores = np.full((len(queries), k), np.float32(-np.inf))
+    found = np.full((len(queries), k, continuations.shape[1]), np.int32(PAD))
+    for index in range(len(queries)):
+        start, end = 0, len(continuations)
+        if len(tokens):
+            token = tokens[index]
+            known = 0 <= token < len(starts) - 1
+            start, end = (starts[token], starts[token + 1]) if known else (0, 0)
+        if end > start and k > 0:
+            _search_group(high, low, scale, continuations, start, end, queries[index], scores[index], found[index])
+    return scores, found
+
+
+@compiled(any_order=True)
+def _search_group(
     high: NDArray[np.int8],
     low: NDArray[np.uint8],
     scale: NDArray[np.float32],
@@ -146,8 +165,6 @@ def _search(
     K-th best without its own is none of the K best.
     """
     dim, most, rows = len(query), len(scores), end - start
-    if most == 0:
-        return
     largest, total = np.float32(0), np.float32(0)
     for at in range(dim):
         largest = max(largest, abs(query[at]))

@@ -23,6 +23,9 @@ from dresd_milvus.store import PAD
 WORD = np.dtype(">u4")
 """What is sorted is a token's id + 1, most significant byte first: then bytes sort as tokens do. 0 ends a document."""
 
+INDEXED = 2**18
+"""Tokens below it have their suffixes found at once."""
+
 Ints = NDArray[np.integer[Any]]
 
 
@@ -40,7 +43,12 @@ class Match(NamedTuple):
 
 
 class SuffixStore:
-    """Tokens and their sorted suffixes, memory-mapped from a folder: 8 bytes a token (12 from 2^31 tokens on)."""
+    """Tokens and their sorted suffixes, memory-mapped from a folder: 8 bytes a token (12 from 2^31 tokens on).
+
+    tokens: int32 [T]. order: where the suffixes begin, sorted, [T]. starts: int64 [V + 1], where in the order those
+    begin whose first token is 0, 1, ... (INDEXED: that or more): every search begins there, which spares it half of
+    what it would look at.
+    """
 
     def __init__(self, folder: Path) -> None:
         """Open a store; raises StoreError when there is none or it is damaged."""
@@ -48,8 +56,9 @@ class SuffixStore:
             self.about: dict[str, Any] = json.loads((folder / "suffixes.json").read_text())
             self.tokens = np.asarray(np.load(folder / "tokens.npy", mmap_mode="r"))
             self.order = np.asarray(np.load(folder / "order.npy", mmap_mode="r"))
-            whole = len(self.tokens) == len(self.order) == self.about["tokens"]
-        except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+            self.starts = np.load(folder / "starts.npy")
+            whole = len(self.tokens) == len(self.order) == self.about["tokens"] == self.starts[-1]
+        except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError) as error:
             raise StoreError(
                 f"there is no suffix store in {folder} ({error}); ingest with --also rest, or say where it is "
                 "with --suffixes"
@@ -62,8 +71,13 @@ class SuffixStore:
         return len(self.order)
 
     @property
+    def arrays(self) -> tuple[Ints, Ints, Ints]:
+        """Tokens, order and starts."""
+        return self.tokens, self.order, self.starts
+
+    @property
     def nbytes(self) -> int:
-        return self.tokens.nbytes + self.order.nbytes
+        return sum(part.nbytes for part in self.arrays)
 
     @classmethod
     def build(cls, folder: Path, documents: Iterable[NDArray[np.int32]], **about: Any) -> SuffixStore:
@@ -87,6 +101,7 @@ class SuffixStore:
             part.mkdir(parents=True)
             np.save(part / "tokens.npy", text.astype(np.int64).astype(np.int32) - 1)
             np.save(part / "order.npy", order.astype(np.int32 if len(text) < 2**31 else np.int64))
+            np.save(part / "starts.npy", np.cumsum(np.bincount(np.minimum(text, INDEXED + 1).astype(np.int64))))
             (part / "suffixes.json").write_text(json.dumps({"tokens": len(text), **about}, indent=2) + "\n")
             for path in part.iterdir():
                 _sync(path)
@@ -119,7 +134,7 @@ class SuffixStore:
     def _match(self, text: Sequence[int] | Ints, longest: int, least: int) -> Match | None:
         """The longest match, of at most `longest` tokens, that occurs at least `least` times."""
         key = np.asarray(text[-longest:] if longest else [], np.int64)
-        length, first, last = longest_match(self.tokens, self.order, key, least)
+        length, first, last = longest_match(*self.arrays, key, least)
         return Match(length, first, last) if length else None
 
     def continuations(self, match: Match, depth: int, most: int) -> NDArray[np.int32]:
@@ -140,17 +155,22 @@ def _sync(path: Path) -> None:
 
 
 @compiled
+def _sign(tokens: Ints, place: int, key: Ints) -> int:
+    """Of a suffix: 0 when it begins with the key, 1 and -1 when it is greater or less."""
+    for at in range(len(key)):
+        token = tokens[place + at] if place + at < len(tokens) else PAD
+        if token != key[at]:
+            return 1 if token > key[at] else -1
+    return 0
+
+
+@compiled
 def _bound(tokens: Ints, order: Ints, key: Ints, low: int, high: int, after: bool) -> int:
     """Where in order[low:high] the suffixes begin that are not less than the key, or with `after`, that are greater
     than all that begin with it."""
     while low < high:
         middle = (low + high) // 2
-        sign, at = 0, 0
-        while sign == 0 and at < len(key):
-            place = order[middle] + at
-            token = tokens[place] if place < len(tokens) else PAD
-            sign = 1 if token > key[at] else -1 if token < key[at] else 0
-            at += 1
+        sign = _sign(tokens, order[middle], key)
         if sign < 0 or (sign == 0 and after):
             low = middle + 1
         else:
@@ -159,19 +179,31 @@ def _bound(tokens: Ints, order: Ints, key: Ints, low: int, high: int, after: boo
 
 
 @compiled
-def longest_match(tokens: Ints, order: Ints, key: Ints, least: int) -> tuple[int, int, int]:
+def _occurrences(tokens: Ints, order: Ints, starts: Ints, key: Ints) -> tuple[int, int]:
+    """Which of the sorted suffixes begin with a key [L], L > 0: first and last + 1."""
+    token = min(key[0], INDEXED)
+    if not 0 <= token < len(starts) - 1:
+        return 0, 0
+    high = starts[token + 1]
+    first = _bound(tokens, order, key, starts[token], high, False)
+    reach = 1  # most keys occur a few times, so the end is looked for from the first on, ever further away
+    while first + reach <= high and _sign(tokens, order[first + reach - 1], key) == 0:
+        reach *= 2
+    return first, _bound(tokens, order, key, first + reach // 2, min(first + reach - 1, high), True)
+
+
+@compiled
+def longest_match(tokens: Ints, order: Ints, starts: Ints, key: Ints, least: int) -> tuple[int, int, int]:
     """(length, first, last) of the longest end of the key [L] that occurs at least so many times; zeros for none."""
     length, begin, end, high = 0, 0, 0, len(key)
-    tried = high
     while length < high:
-        part = key[len(key) - tried :]
-        first = _bound(tokens, order, part, 0, len(order), False)
-        last = _bound(tokens, order, part, first, len(order), True)
+        # Most matches are short: twice as long each time, until one is too long; from there on by halves.
+        tried = min(max(2 * length, 1), high) if high == len(key) else (length + high + 1) // 2
+        first, last = _occurrences(tokens, order, starts, key[len(key) - tried :])
         if last - first >= least:
             length, begin, end = tried, first, last
         else:
             high = tried - 1
-        tried = (length + high + 1) // 2
     return length, begin, end
 
 

@@ -156,7 +156,7 @@ class HFTarget:
             logits_to_keep=logits_to_keep,
         ).logits
         assert self._head_input is not None
-        return Scored(logits.squeeze(0), self._head_input.squeeze(0))
+        return Scored(logits, self._head_input)
 
     def _wait(self) -> None:
         """Until the device is done, so that times are of what they say; the picks would wait for it next anyway."""

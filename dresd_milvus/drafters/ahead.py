@@ -42,7 +42,7 @@ class Ahead:
             scores, continuations = search.result()
             self.late.keep(continuations[0], self.dense.votes(scores[0]), context.tokens[length - 1 :])
             self._asked = None
-        if self._asked is None and context.hidden is not None:
+        if self._asked is None and context.states is not None:
             asked = context._replace(tokens=context.tokens[-1:])  # a copy: the text goes on meanwhile
             self._asked = len(context.tokens), self._searcher.submit(self.dense.search, asked)
         self.late.tell(context, table)

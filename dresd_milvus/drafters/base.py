@@ -15,21 +15,28 @@ class Context(NamedTuple):
     """What a drafter may use.
 
     tokens:    the text so far, prompt included; tokens[-1] is the root of the draft. Not to be changed.
-    hidden:    [H], the target's last hidden state that produced tokens[-1], or None where there is none yet.
+    states:    [..., H], the target's last hidden states, of which the one at `node` produced tokens[-1]; None where
+               there is none yet.
     max_nodes: draft nodes at most (the root is not counted). max_depth: tokens on one path at most.
     """
 
     tokens: Sequence[int]
-    hidden: Tensor | None
+    states: Tensor | None
     max_nodes: int
     max_depth: int
+    node: int = 0
+
+    @property
+    def hidden(self) -> Tensor | None:
+        """[H], the state that produced tokens[-1]."""
+        return None if self.states is None else self.states.view(-1, self.states.shape[-1])[self.node]
 
 
 class Step(NamedTuple):
     """What became of a draft.
 
     tokens: the text after the step. new: int64 [n], what the step emitted. tree and path: the draft and the nodes of it
-    that were walked, int64 [D], D >= n, the root first. scored: the target's logits [N, V] and hidden states [N, H] at
+    that gave them, int64 [n], the root first. scored: the target's logits [N, V] and hidden states [N, H] at
     the tree's nodes.
     """
 

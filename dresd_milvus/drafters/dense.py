@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from dresd_milvus.compiled import compiled
 from dresd_milvus.drafters.base import Context, PathDrafter
-from dresd_milvus.evidence import Evidence, Kind, Table
+from dresd_milvus.evidence import Kind, Table
 from dresd_milvus.projection import Projection
 from dresd_milvus.store import ContinuationStore, Hits
 from dresd_milvus.tree import Int32, Paths
@@ -36,7 +36,7 @@ class Dense(PathDrafter):
         self.neighbours, self.sharpness = neighbours, sharpness
 
     def propose(self, context: Context) -> Paths:
-        if context.hidden is None:
+        if context.states is None:
             return Paths.none()
         hits = self.search(context)
         usable = hits.continuations[0, :, 0] == context.tokens[-1]
@@ -46,10 +46,9 @@ class Dense(PathDrafter):
 
     def tell(self, context: Context, table: Table) -> int:
         """The same as evidence: similarity in tenths above 0.4."""
-        if context.hidden is not None:
-            scores, continuations = self.search(context)
-            into = table.room(self.neighbours, context.max_depth)
-            table.take(_put(*into, continuations[0], scores[0], context.tokens[-1], context.max_depth, self.sharpness))
+        if context.states is not None:
+            hits, into = self.search(context), table.reserve(self.neighbours, context.max_depth)
+            table.size = _put(*into, table.size, *hits, context.tokens[-1], context.max_depth, self.sharpness)
         return 0
 
     def votes(self, scores: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -58,8 +57,8 @@ class Dense(PathDrafter):
 
     def search(self, context: Context) -> Hits:
         """Whatever a store's filter lets through: a continuation that does not begin with the root is no draft."""
-        assert context.hidden is not None
-        query = self.projection.query(context.hidden)
+        assert context.states is not None
+        query = self.projection.query(context.states, context.node)
         return self.store.search(query, np.array([context.tokens[-1]]), self.neighbours)
 
 
@@ -69,24 +68,26 @@ def _put(
     kinds: NDArray[np.int8],
     quality: Int32,
     weights: NDArray[np.float64],
-    continuations: Int32,
+    row: int,
     scores: NDArray[np.float32],
+    continuations: Int32,
     root: int,
     depth: int,
     sharpness: float,
 ) -> int:
-    """Put down the hits, continuations [K, N] with scores [K], that begin with the root; how many."""
-    into, row, best = Evidence(rows, kinds, quality, weights), 0, -np.inf
-    for hit in range(len(scores)):
-        if continuations[hit, 0] == root:
-            best = max(best, scores[hit])
-    for hit in range(len(scores)):
-        if continuations[hit, 0] != root:
+    """Put down from a row on the hits of one search, scores [1, K] and continuations [1, K, N], that begin with the
+    root; where they end."""
+    best = np.float32(-np.inf)
+    for hit in range(scores.shape[1]):
+        if continuations[0, hit, 0] == root:
+            best = max(best, scores[0, hit])
+    for hit in range(scores.shape[1]):
+        if continuations[0, hit, 0] != root:
             continue
-        into.kinds[row] = DENSE
-        into.quality[row] = min(max(int(10 * (scores[hit] - 0.4)), 0), 6)
-        into.weights[row] = np.exp(sharpness * (scores[hit] - best))
+        kinds[row] = DENSE
+        quality[row] = min(max(int(10 * (scores[0, hit] - 0.4)), 0), 6)
+        weights[row] = np.exp(sharpness * (scores[0, hit] - best))
         for at in range(depth):
-            into.rows[row, at] = continuations[hit, at + 1] if at + 1 < continuations.shape[1] else -1
+            rows[row, at] = continuations[0, hit, at + 1] if at + 1 < continuations.shape[2] else -1
         row += 1
     return row

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
@@ -13,7 +14,8 @@ from dresd_milvus.budget import Thrift
 from dresd_milvus.drafters.base import Context, Step
 from dresd_milvus.drafters.recycling import Recycling
 from dresd_milvus.evidence import Table
-from dresd_milvus.expansion import Expansion, Recycled
+from dresd_milvus.expansion import Expansion
+from dresd_milvus.growth import Recycled
 from dresd_milvus.mixing import Mixer
 from dresd_milvus.tree import DraftTree
 
@@ -80,10 +82,9 @@ class Hybrid:
         longest = max([source.tell(context, self.table) for source in self.sources if not source.dear], default=0)
         for source in self.sources:
             if source.dear:
-                self._ask(source, context, int(np.searchsorted(CASES, longest)))
+                self._ask(source, context, bisect_left(CASES, longest))
         reach = self._grow(context)
-        nodes = self.thrift.weigh(reach)[0] if self.thrift else len(reach)
-        self._expected = float(reach[:nodes].sum())
+        nodes, _, self._expected = self.thrift.weigh(reach) if self.thrift else (len(reach), 0.0, 0.0)
         tree = self.expansion.tree(nodes, self.name)
         self._drafted = perf_counter()
         return tree
@@ -94,7 +95,7 @@ class Hybrid:
         root, nodes, depth = context.tokens[-1], context.max_nodes, context.max_depth
         if self.thrift:
             nodes = min(nodes, max(2 * self.thrift.usual, AT_LEAST))
-        return self.expansion.grow(root, self.table.evidence, recycled, self.mixer, nodes, depth)
+        return self.expansion.grow(root, self.table, recycled, self.mixer, nodes, depth)
 
     def _ask(self, source: Source, context: Context, case: int) -> None:
         """Have a dear source tell if that is worth it in this case; from time to time, find out what it is worth."""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from dresd_milvus.compiled import compiled
 from dresd_milvus.drafters.base import Context
-from dresd_milvus.evidence import BEST, Evidence, Kind, Table
+from dresd_milvus.evidence import BEST, Kind, Table
 from dresd_milvus.tree import Int32
 
 LATE = int(Kind.LATE)
@@ -48,9 +48,8 @@ class Late:
 
     def tell(self, context: Context, table: Table) -> None:
         """Put down what is left, the text having been followed."""
-        into = table.room(self._kept, context.max_depth)
-        _put(self._rows[: self._kept], self._places, self._weights, context.max_depth, into)
-        table.take(self._kept)
+        into, depth = table.reserve(self._kept, context.max_depth), context.max_depth
+        table.size = _put(*into, table.size, self._rows[: self._kept], self._places, self._weights, depth)
 
     def follow(self, tokens: Sequence[int]) -> None:
         """The text so far; hits that it has not followed are dropped."""
@@ -78,11 +77,23 @@ def _follow(rows: Int32, places: Int32, weights: NDArray[np.float64], new: Int32
 
 
 @compiled
-def _put(rows: Int32, places: Int32, weights: NDArray[np.float64], depth: int, into: Evidence) -> None:
-    """Put down what is left of hits [M, N]; as good as the tokens are many that were right."""
+def _put(
+    into: Int32,
+    kinds: NDArray[np.int8],
+    quality: Int32,
+    weights: NDArray[np.float64],
+    size: int,
+    rows: Int32,
+    places: Int32,
+    votes: NDArray[np.float64],
+    depth: int,
+) -> int:
+    """Put down behind `size` rows what is left of hits [M, N], as good as the tokens are many that were right; how many
+    there are then."""
     length = rows.shape[1]
     for row in range(len(rows)):
         begin = places[row] + 1
-        into.kinds[row], into.quality[row], into.weights[row] = LATE, min(places[row], BEST - 1), weights[row]
+        kinds[size + row], quality[size + row], weights[size + row] = LATE, min(places[row], BEST - 1), votes[row]
         for at in range(depth):
-            into.rows[row, at] = rows[row, begin + at] if begin + at < length else -1
+            into[size + row, at] = rows[row, begin + at] if begin + at < length else -1
+    return size + len(rows)

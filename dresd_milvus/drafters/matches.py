@@ -11,7 +11,7 @@ from dresd_milvus.compiled import compiled
 from dresd_milvus.drafters.base import Context, Step
 from dresd_milvus.drafters.running_text import RunningText, earlier_in
 from dresd_milvus.drafters.suffix import LONGEST, MOST
-from dresd_milvus.evidence import BEST, Evidence, Kind, Table
+from dresd_milvus.evidence import BEST, Kind, Table
 from dresd_milvus.suffixes import Ints, SuffixStore, gather, longest_match
 from dresd_milvus.tree import Int32
 
@@ -38,7 +38,8 @@ class Matches:
     dear = False
 
     def __init__(self, store: SuffixStore | None, longest: int = LONGEST, most: int = MOST) -> None:
-        self.store, self.longest, self.most = store, longest, most
+        self.corpus = store.arrays if store else (NOWHERE, NOWHERE, NOWHERE)
+        self.longest, self.most = longest, most
         self.text = RunningText()
 
     def begin(self, prompt: Sequence[int]) -> None:
@@ -48,47 +49,50 @@ class Matches:
         self.text.extend(step.new)
 
     def tell(self, context: Context, table: Table) -> int:
-        into = table.room(3 * self.most, context.max_depth)
-        tokens, order = (self.store.tokens, self.store.order) if self.store else (NOWHERE, NOWHERE)
-        used, longest = _tell(self.text.tokens, tokens, order, self.longest, self.most, context.max_depth, *into)
-        table.take(used)
+        into = table.reserve(3 * self.most, context.max_depth)
+        how = self.longest, self.most, context.max_depth
+        table.size, longest = _tell(*how, table.size, *(*self.text.held, *self.corpus, *into))
         return longest
 
 
 @compiled
 def _tell(
-    text: Int32,
-    tokens: Ints,
-    order: Ints,
     longest: int,
     most: int,
     depth: int,
+    begin: int,
+    held: Int32,
+    size: int,
+    tokens: Ints,
+    order: Ints,
+    starts: Ints,
     rows: Int32,
     kinds: NDArray[np.int8],
     quality: Int32,
     weights: NDArray[np.float64],
 ) -> tuple[int, int]:
-    """Put down what followed matches of the text's end in the text and in the corpus: (rows, the longest match)."""
-    into = Evidence(rows, kinds, quality, weights)
-    used = earlier_in(text, longest, into.rows[:most, :depth], into.quality[:most])
+    """Put down from a row on what followed matches of the text's end in the text, `size` tokens of what is held, and in
+    the corpus: (where the rows end, the longest match)."""
+    text = held[:size]
+    used = begin + earlier_in(text, longest, rows[begin : begin + most, :depth], quality[begin : begin + most])
     best = 0
-    for row in range(used):
-        best = max(best, into.quality[row])
-    for row in range(used):
-        length = into.quality[row]
-        into.kinds[row] = TEXT if length == best else TEXT_SHORTER
-        into.quality[row] = min(length, BEST - 1)
-        into.weights[row] = np.exp(SHORTER * (length - best)) * FADING**row
-    length, first, last = longest_match(tokens, order, text[-longest:], 1)
+    for row in range(begin, used):
+        best = max(best, quality[row])
+    for row in range(begin, used):
+        length = quality[row]
+        kinds[row] = TEXT if length == best else TEXT_SHORTER
+        quality[row] = min(length, BEST - 1)
+        weights[row] = np.exp(SHORTER * (length - best)) * FADING ** (row - begin)
+    length, first, last = longest_match(tokens, order, starts, text[-longest:], 1)
     best = max(best, length)
     for kind in (CORPUS, CORPUS_SHORTER):
         if length == 0:
             break
         end = used + min(last - first, most)
-        gather(tokens, order, first, last - first, length, into.rows[used:end, :depth])
-        into.kinds[used:end], into.quality[used:end], into.weights[used:end] = kind, min(length, BEST - 1), 1.0
+        gather(tokens, order, first, last - first, length, rows[used:end, :depth])
+        kinds[used:end], quality[used:end], weights[used:end] = kind, min(length, BEST - 1), 1.0
         used = end
         if kind == CORPUS:
             shorter = text[max(len(text) - length + 1, 0) :]
-            length, first, last = longest_match(tokens, order, shorter, last - first + 1)
+            length, first, last = longest_match(tokens, order, starts, shorter, last - first + 1)
     return used, best

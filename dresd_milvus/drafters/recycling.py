@@ -13,8 +13,8 @@ from torch import Tensor
 from dresd_milvus.compiled import compiled
 from dresd_milvus.drafters.base import Context, Step
 from dresd_milvus.evidence import Table
-from dresd_milvus.expansion import Recycled
-from dresd_milvus.host import BLOCK, Floats, floats, reaches
+from dresd_milvus.growth import Recycled
+from dresd_milvus.host import BLOCK, Floats, numbers, reaches
 from dresd_milvus.tree import Int32, Int64
 
 SUCCESSORS = 8
@@ -41,19 +41,17 @@ class Recycling:
         return 0  # what it knows is looked up by token as a tree grows
 
     def observe(self, step: Step) -> None:
-        vocabulary = step.scored.logits.shape[1]
+        scored, tokens = step.scored, step.tree.tokens
+        vocabulary = scored.vocabulary
         if vocabulary < SUCCESSORS:
             return
         if vocabulary > len(self.recycled.successors):
             self.recycled = Recycled.nothing(vocabulary, SUCCESSORS)
         successors, likely = self.recycled
-        # Of the walked path the nodes that are part of the text: where it was cut, fewer than were walked.
-        path = step.path[: len(step.new)]
-        if step.scored.held is not None:
-            _remember(step.scored.held, path, step.tree.tokens, successors, likely)
+        if scored.held is not None:
+            _remember(*scored.held, step.path, tokens, successors, likely)
         else:
-            tokens = step.tree.tokens[path]
-            successors[tokens], likely[tokens] = most_likely(step.scored.logits[path])
+            successors[tokens[step.path]], likely[tokens[step.path]] = most_likely(scored.logits[step.path])
 
 
 def most_likely(logits: Tensor) -> tuple[Int32, NDArray[np.float32]]:
@@ -67,10 +65,19 @@ def most_likely(logits: Tensor) -> tuple[Int32, NDArray[np.float32]]:
 
 
 @compiled
-def _remember(held: NDArray[Any], path: Int64, tokens: Int32, successors: Int32, likely: NDArray[np.float32]) -> None:
-    """Put down the most likely successors of the tokens of a path, by the logits [N, V] of all nodes."""
+def _remember(
+    address: int,
+    width: int,
+    kind: NDArray[Any],
+    path: Int64,
+    tokens: Int32,
+    successors: Int32,
+    likely: NDArray[np.float32],
+) -> None:
+    """Put down the most likely successors of the tokens of a path. address, width, kind: of logits [N, V], see
+    `Held`."""
     for node in path:
-        row, best, highest = floats(held[node]), successors[tokens[node]], likely[tokens[node]]
+        row, best, highest = numbers(address, width, kind, node), successors[tokens[node]], likely[tokens[node]]
         _highest(row, best, highest)
         highest[:] = np.exp(highest - highest[0]) / _mass(row, highest[0])
 

@@ -18,9 +18,9 @@ class RunningText:
         self._size = 0
 
     @property
-    def tokens(self) -> Int32:
-        """All of it, [T]; to be read before it grows."""
-        return self._tokens[: self._size]
+    def held(self) -> tuple[Int32, int]:
+        """(room, of which so many tokens are all of it), to be read before it grows."""
+        return self._tokens, self._size
 
     def begin(self, prompt: Sequence[int]) -> None:
         self._size = 0
@@ -42,7 +42,7 @@ class RunningText:
         tokens up to there are as at the text's end, at most `longest`. At most `most` occurrences, the latest.
         """
         following, lengths = np.empty((most, depth), np.int32), np.empty(most, np.int32)
-        count = earlier_in(self.tokens, longest, following, lengths)
+        count = earlier_in(self._tokens[: self._size], longest, following, lengths)
         return following[:count], lengths[:count]
 
 

@@ -15,7 +15,8 @@ import numpy as np
 from dresd_milvus.drafters.base import Context, Step
 from dresd_milvus.drafters.running_text import RunningText
 from dresd_milvus.evidence import Kind, Table
-from dresd_milvus.expansion import Expansion, Recycled
+from dresd_milvus.expansion import Expansion
+from dresd_milvus.growth import SHARES, Recycled
 from dresd_milvus.suffixes import SuffixStore
 from dresd_milvus.tree import DraftTree, Int32
 
@@ -54,7 +55,7 @@ class Suffix:
             self.table.clear()
             self.table.add(Kind.TEXT, rows, context.max_depth, length)
             most = min(context.max_nodes, NODES_PER_TOKEN * length)
-            weights = self.expansion.grow(root, self.table.evidence, NOTHING, None, most, context.max_depth)
+            weights = self.expansion.grow(root, self.table, NOTHING, SHARES, most, context.max_depth)
             if weights.sum() > score:
                 best, score = self.expansion.tree(most, self.name), float(weights.sum())
         return best

@@ -19,8 +19,8 @@ def test_no_size_is_clearly_better_than_the_one_taken(reach: list[float]) -> Non
     thrift, falling = Thrift(COSTS), np.sort(reach)[::-1]
     took = {size: COSTS.of(min(size, len(reach))) for size in COSTS.ms}
     paces = {size: (1 + sum(falling[:size])) / took[size] for size in COSTS.ms}
-    nodes, pace = thrift.weigh(falling)
-    assert pace == pytest.approx(paces[nodes])
+    nodes, pace, promised = thrift.weigh(falling)
+    assert pace == pytest.approx(paces[nodes]) and promised == pytest.approx(sum(falling[:nodes]))
     assert (max(paces.values()) - pace) * took[nodes] < CLEARLY + 1e-9
 
 
@@ -94,19 +94,24 @@ def test_a_draft_that_comes_true_after_a_pause_ends_the_pauses() -> None:
     assert thrift.drafts(), "a new text is another matter"
 
 
+def trusted(thrift: Thrift) -> float:
+    """By how much a draft's chances are multiplied that promises about as much as eight nodes of 0.1."""
+    return (thrift.weigh(np.array([0.8]))[1] * COSTS.of(1) - 1) / 0.8
+
+
 def test_promises_that_are_not_kept_are_trusted_less_and_for_a_time() -> None:
     thrift, reach = Thrift(COSTS), np.full(8, 0.1)
     assert thrift.weigh(reach)[1] > 0.1, "a plain step gives a tenth of a token a millisecond"
     for _ in range(200):
         thrift.weigh(reach)
         thrift.drafted(8, 0.8, 0, own=0.1)
-    assert thrift._trust == pytest.approx(1 / MOST_TRUSTED)
+    assert trusted(thrift) == pytest.approx(1 / MOST_TRUSTED)
     for _ in range(200):
         thrift.drafted(0, 0.0, 0, own=0.1)
-    assert thrift._trust > 0.9, "what is not drafted is not held against it for ever"
+    assert trusted(thrift) > 0.9, "what is not drafted is not held against it for ever"
     for _ in range(200):
         thrift.drafted(8, 0.8, 2, own=0.1)
-    assert thrift._trust > 2
+    assert trusted(thrift) > 2
 
 
 def test_a_short_draft_costs_what_it_has() -> None:

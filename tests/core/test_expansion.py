@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dresd_milvus.evidence import GRADES, KINDS, Evidence, Kind, Table
-from dresd_milvus.expansion import FLOOR, Expansion, Recycled
+from dresd_milvus.evidence import GRADES, KINDS, Kind, Table
+from dresd_milvus.expansion import Expansion
+from dresd_milvus.growth import FLOOR, SHARES, Recycled
 from dresd_milvus.mixing import Mixer
 from tests.core.trees import climb
 
@@ -23,12 +24,12 @@ ROWS = st.lists(
 )
 
 
-def table(rows: list[tuple[list[int], Kind, int, float]]) -> Evidence:
+def table(rows: list[tuple[list[int], Kind, int, float]]) -> Table:
     found = Table()
     for tokens, kind, quality, weight in rows:
         found.add(kind, np.array([tokens], np.int32), 6, quality)
-        found.evidence.weights[-1] = weight
-    return found.evidence
+        found.whole.weights[found.size - 1] = weight
+    return found
 
 
 def recycled(seed: int) -> Recycled:
@@ -70,7 +71,7 @@ def test_of_one_kind_without_a_mixer_shares_are_chances(
     """Then the tree is that of its heaviest paths, as DraftTree.from_paths makes it, but for the floor and ties."""
     rows = [(tokens, Kind.TEXT, quality, 1.0) for tokens, _, quality, _ in rows]
     evidence, expansion = table(rows), Expansion()
-    reach = expansion.grow(0, evidence, Recycled.nothing(), None, nodes, 5)
+    reach = expansion.grow(0, evidence, Recycled.nothing(), SHARES, nodes, 5)
     expected: dict[tuple[int, ...], float] = {(): 1.0}
     for size in range(1, 6):
         for path in {tuple(tokens[:size]) for tokens, *_ in rows if len(tokens) >= size}:
@@ -86,10 +87,10 @@ def test_what_came_is_believed_more_and_what_did_not_less() -> None:
     evidence = table([([1, 2], Kind.CORPUS, 3, 1.0), *[([3, 4], Kind.DENSE, 5, 1.0)] * 9])
     chances = []
     for _ in range(200):
-        expansion.grow(0, evidence, Recycled.nothing(), mixer, 8, 2)
-        tree, reach = expansion.tree(8, "x"), expansion._room.nodes["reach"]
+        reach = expansion.grow(0, evidence, Recycled.nothing(), mixer, 8, 2)
+        tree = expansion.tree(8, "x")
         chances.append(
-            {int(t): float(r) for t, r, p in zip(tree.tokens[1:], reach[1:], tree.parents[1:], strict=False) if p == 0}
+            {int(t): float(r) for t, r, p in zip(tree.tokens[1:], reach, tree.parents[1:], strict=True) if p == 0}
         )
         expansion.learn(mixer, np.array([1, 2, 7]))
     assert chances[-1][1] > 0.9 > chances[0][1]

@@ -36,8 +36,9 @@ def told(late: Late, tokens: list[int]) -> list[tuple[list[int], int]]:
 
 
 def read(table: Table) -> list[tuple[list[int], int]]:
-    assert (table.evidence.kinds == Kind.LATE).all()
-    rows = zip(table.evidence.rows[:, :DEPTH].tolist(), table.evidence.quality.tolist(), strict=True)
+    told = slice(table.size)
+    assert (table.whole.kinds[told] == Kind.LATE).all()
+    rows = zip(table.whole.rows[told, :DEPTH].tolist(), table.whole.quality[told].tolist(), strict=True)
     return [([token for token in row if token >= 0], quality) for row, quality in rows]
 
 

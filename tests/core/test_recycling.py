@@ -27,13 +27,6 @@ def test_the_most_likely_successors_of_the_walked_nodes_are_kept(seed: int, voca
     assert (recycling.recycled.successors[[2, 4]] == -1).all(), "wrong branches are not the text's"
 
 
-def test_nodes_beyond_the_end_of_the_text_are_not_remembered() -> None:
-    tree = DraftTree(np.array([1, 2, 3], np.int32), np.array([-1, 0, 1], np.int32))
-    recycling, logits = Recycling(), torch.randn(3, 20)
-    recycling.observe(Step([0, 1, 2], np.array([2]), tree, np.array([0, 1, 2]), Scored(logits, logits)))
-    assert recycling.recycled.successors[1, 0] >= 0 and recycling.recycled.successors[2, 0] == -1
-
-
 def test_a_target_without_logits_leaves_nothing() -> None:
     recycling, logits = Recycling(), torch.zeros(1, 0)
     recycling.observe(Step([0, 1], np.array([1]), DraftTree.root_only(0), np.array([0]), Scored(logits, logits)))

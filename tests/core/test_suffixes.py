@@ -12,9 +12,9 @@ from dresd_milvus.drafters.rest import Rest
 from dresd_milvus.drafters.running_text import RunningText
 from dresd_milvus.drafters.suffix import Suffix
 from dresd_milvus.errors import MismatchError, StoreError
-from dresd_milvus.suffixes import SuffixStore
+from dresd_milvus.suffixes import INDEXED, SuffixStore
 
-TOKENS = st.sampled_from([0, 1, 2, 255, 256, 65_535, 65_536, 2**31 - 2])
+TOKENS = st.sampled_from([0, 1, 2, 255, 256, 65_535, 65_536, INDEXED - 1, INDEXED, INDEXED + 1, 2**31 - 2])
 """Few, so that texts match, and from all over: ids of more than 16 bits are where others fail."""
 TEXTS = st.lists(st.lists(TOKENS, min_size=1, max_size=12), min_size=1, max_size=8)
 
