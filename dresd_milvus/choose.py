@@ -28,6 +28,12 @@ from dresd_milvus.tree import DraftTree, Int32, Int64, PickAt, Walk, child
 STRIDE, FAINTEST = np.log(16.0), -64.0
 """By how much the bound of what is looked at closely is lowered, and log-probabilities that add up to nothing."""
 
+DOUBT = 1e-4
+"""By what share of itself a quickly made mass may be wrong: where that could change the nucleus, it is made well."""
+
+PART = 4096
+"""Numbers that are added up in float32."""
+
 UNKNOWN = 0.0
 """A mass that was not added up yet; all are at least 1."""
 
@@ -177,15 +183,16 @@ def _draw_named(
 def _nucleus(row: Floats, temperature: float, top_p: float, total: float) -> tuple[NDArray[np.int64], Floats]:
     """(the fewest most likely tokens whose probabilities reach top_p, of equal ones the first; how far their
     log-probabilities lie below the highest). row: logits [V]; total: see `_mass`, UNKNOWN for this row's."""
-    highest = np.float64(row[likeliest(row)])
+    top = row[likeliest(row)]
+    highest, exact = np.float64(top), total != UNKNOWN
     if top_p >= 1:
         return np.arange(len(row)), (row - highest) / temperature
-    if total == UNKNOWN:
-        total = _mass(row, highest, temperature)
+    if not exact:
+        total = _about_mass(row, top, temperature)
     # Few tokens hold most of the probability: only those are looked at closely.
     bound = -STRIDE
     few, below, mass = _above(row, highest, bound, temperature)
-    while mass < top_p * total and bound > FAINTEST:
+    while mass < top_p * total * (1 + DOUBT) and bound > FAINTEST:
         bound -= STRIDE
         few, below, mass = _above(row, highest, bound, temperature)
     order = np.argsort(-below, kind="mergesort")
@@ -193,6 +200,8 @@ def _nucleus(row: Floats, temperature: float, top_p: float, total: float) -> tup
     while kept < len(few) and (kept == 0 or reached < top_p * total):
         reached += np.exp(below[order[kept]])
         kept += 1
+        if not exact and abs(reached - top_p * total) < DOUBT * total:
+            total, exact = _mass(row, highest, temperature), True
     return few[order[:kept]], below[order[:kept]]
 
 
@@ -225,6 +234,33 @@ def _mass(row: Floats, highest: float, temperature: float) -> float:
         for _ in range(10):
             power *= power
         total += power
+    return total
+
+
+@compiled
+def _about_mass(row: Floats, top: np.floating[Any], temperature: float) -> float:
+    """The same within DOUBT, in a third of the time: in float32, as the 64th power of a shorter series. top: the
+    highest of the logits, of their own type."""
+    total, scale = 0.0, np.float32(min(1 / temperature, 1e30) / 64)
+    for begin in range(0, len(row), PART):
+        total += _about_part(row[begin : begin + PART], top, scale)
+    return total
+
+
+@compiled(any_order=True)
+def _about_part(row: Floats, top: np.floating[Any], scale: np.float32) -> np.float32:
+    """The mass of so few logits that float32 can add it up."""
+    total, one = np.float32(0), np.float32(1)
+    for token in range(len(row)):
+        x = max(np.float32(row[token] - top) * scale, np.float32(FAINTEST / 64))
+        tail = x * np.float32(1 / 3) * (one + x * np.float32(1 / 4) * (one + x * np.float32(1 / 5)))
+        of_64 = one + x * (one + x * np.float32(1 / 2) * (one + tail))
+        of_32 = of_64 * of_64  # a loop over these would keep the others from being made many at a time
+        of_16 = of_32 * of_32
+        of_8 = of_16 * of_16
+        of_4 = of_8 * of_8
+        of_2 = of_4 * of_4
+        total += of_2 * of_2
     return total
 
 

@@ -3,7 +3,7 @@ worth waking the model's threads for."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,22 +27,13 @@ BLOCK = 64
 """Numbers of a row that are passed over together."""
 
 
-class Held(NamedTuple):
-    """Rows of numbers in the host's memory, told to compiled code in the fewest words: where a tensor ends up as an
-    array otherwise is several calls into torch and numpy, each of which finds its code driven out of the caches.
+Held = tuple[int, int, NDArray[Any]]
+"""Rows of numbers in the host's memory, told to compiled code in the fewest words: to make a tensor an array is several
+calls into torch and numpy, each of which finds its code driven out of the caches.
 
-    address: of the first number. width: numbers in a row. kind: an empty array of their dtype, bfloat16 as its bits.
-    Good for as long as the tensor is kept that they are of.
-    """
-
-    address: int
-    width: int
-    kind: NDArray[Any]
-
-    @classmethod
-    def of(cls, values: Tensor) -> Held:
-        """Of values [..., V] that are `readable`."""
-        return cls(values.data_ptr(), values.shape[-1], KINDS[values.dtype])
+The address of the first number; how many are in a row; an empty array of their dtype, bfloat16 as its bits. Good for as
+long as the tensor is kept that they are of.
+"""
 
 
 class Scored:
@@ -54,10 +45,9 @@ class Scored:
 
     def __init__(self, logits: Tensor, hidden: Tensor) -> None:
         self.states, self._logits = hidden, logits
-        self.held = None
+        self.held: Held | None = None
         if logits.is_cpu:
-            self._read = readable(logits)  # kept, for `held` is good for as long as this is
-            self.held = Held.of(self._read)
+            self._read, self.held = readable(logits)
 
     @property
     def logits(self) -> Tensor:
@@ -73,20 +63,21 @@ class Scored:
         return self._logits.shape[-1]
 
 
-def readable(values: Tensor) -> Tensor:
-    """Values [..., V] of any device and floating dtype as compiled code on the host can read them: float16, which it
-    cannot, in float32."""
-    if not values.is_cpu:
-        values = values.cpu()
-    if values.dtype not in KINDS:
-        values = values.float()
-    return values if values.is_contiguous() else values.contiguous()
+def readable(values: Tensor) -> tuple[Tensor, Held]:
+    """Values [..., V] of the host and of any floating dtype as compiled code can read them: (what to keep meanwhile,
+    where they are). float16, which it cannot read, becomes float32."""
+    kind = KINDS.get(values.dtype)
+    if kind is None:
+        values, kind = values.float(), KINDS[torch.float32]
+    if not values.is_contiguous():
+        values = values.contiguous()
+    return values, (values.data_ptr(), values.shape[-1], kind)
 
 
 def on_host(values: Tensor) -> Floats:
     """A copy of values [V] of any device and floating dtype: float64 of float64, float32 of all others."""
-    read = readable(values)
-    return _copied(*Held.of(read))
+    _kept, held = readable(values.cpu())
+    return _copied(*held)
 
 
 @compiled

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from dresd_milvus.compiled import compiled
 from dresd_milvus.errors import InputError, StoreError
-from dresd_milvus.host import Held, numbers, readable
+from dresd_milvus.host import numbers, readable
 
 TINY = 1e-12
 """What a length is at least when it is divided by, as in torch's normalize."""
@@ -61,8 +61,9 @@ class Projection:
         """One of states [..., H], the at-th -> its key as a query [1, d], on the host; the same in fewer steps."""
         if not states.is_cpu:
             states, at = states.flatten(0, -2)[at], 0
-        read, (weight, bias) = readable(states), self._arrays
-        return _query(weight, bias, *Held.of(read), at)
+        _kept, held = readable(states)
+        weight, bias = self._arrays
+        return _query(weight, bias, *held, at)
 
     def _on(self, device: torch.device) -> tuple[Tensor, Tensor]:
         if device not in self._copies:

@@ -46,7 +46,7 @@ class Matches:
         self.text.begin(prompt)
 
     def observe(self, step: Step) -> None:
-        self.text.extend(step.new)
+        self.text.extend(step.new.tolist())
 
     def tell(self, context: Context, table: Table) -> int:
         into = table.reserve(3 * self.most, context.max_depth)

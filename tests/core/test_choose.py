@@ -196,3 +196,25 @@ def test_a_tiny_temperature_picks_the_most_likely_token() -> None:
 def test_a_seed_beyond_the_generators_is_refused() -> None:
     with pytest.raises(InputError, match="from 0 to 2"):
         Sampler(seed=2**64)
+
+
+@given(
+    st.integers(0, 2**32), st.sampled_from([1, 5, 64, 300, 5000]), st.floats(1e-3, 10), st.sampled_from([0.1, 3, 30])
+)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_quickly_made_mass_is_as_right_as_it_says(dtype, seed, size, temperature, scale):
+    row = random_logits(seed, size, scale).numpy().astype(dtype)
+    exact = choose._mass(row, np.float64(row.max()), temperature)
+    assert exact == pytest.approx(np.exp((row.astype(np.float64) - row.max()) / temperature).sum(), rel=1e-11)
+    assert abs(choose._about_mass(row, row.max(), temperature) / exact - 1) < choose.DOUBT / 3
+
+
+@given(st.integers(0, 2**32), st.sampled_from([5, 300]), st.integers(0, 9), st.sampled_from([-1e-7, -1e-9, 1e-9, 1e-7]))
+def test_where_a_quick_mass_leaves_doubt_of_the_nucleus_the_exact_one_decides(seed, size, last, beside):
+    """Nuclei that end a hair before or after a token."""
+    row = random_logits(seed, size, 2.0).numpy()
+    exact = choose._mass(row, row.max(), 0.7)
+    falling = np.sort(np.exp((row - row.max()) / 0.7))[::-1].cumsum() / exact
+    top_p = float(np.clip(falling[min(last, size - 2)] + beside, 0.01, 0.999))
+    quick, well = (choose._nucleus(row, 0.7, top_p, total)[0] for total in (choose.UNKNOWN, exact))
+    assert quick.tolist() == well.tolist()
