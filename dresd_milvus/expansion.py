@@ -49,7 +49,7 @@ class Expansion:
 
     def tree(self, nodes: int, source: str) -> DraftTree:
         """The first so many draft nodes as a tree."""
-        return DraftTree(*_taken(self._nodes, min(nodes + 1, self.size)), source)
+        return DraftTree.grown(*_taken(self._nodes, min(nodes + 1, self.size)), source)
 
     def forget(self) -> None:
         """There is no last tree."""

@@ -10,13 +10,16 @@ from numpy.typing import NDArray
 from dresd_milvus.compiled import compiled
 from dresd_milvus.drafters.base import Context, Step
 from dresd_milvus.drafters.running_text import RunningText, earlier_in
-from dresd_milvus.drafters.suffix import LONGEST, MOST
+from dresd_milvus.drafters.suffix import LONGEST
 from dresd_milvus.evidence import BEST, Kind, Table
 from dresd_milvus.suffixes import Ints, SuffixStore, gather, longest_match
 from dresd_milvus.tree import Int32
 
 TEXT, TEXT_SHORTER = int(Kind.TEXT), int(Kind.TEXT_SHORTER)
 CORPUS, CORPUS_SHORTER = int(Kind.CORPUS), int(Kind.CORPUS_SHORTER)
+
+MOST = 64
+"""Occurrences looked at of each match; with twice as many no more is accepted (lab log)."""
 
 NOWHERE = np.empty(0, np.int32)
 """The corpus where there is none."""

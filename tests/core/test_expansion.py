@@ -11,6 +11,7 @@ from dresd_milvus.evidence import GRADES, KINDS, Kind, Table
 from dresd_milvus.expansion import Expansion
 from dresd_milvus.growth import FLOOR, SHARES, Recycled
 from dresd_milvus.mixing import Mixer
+from dresd_milvus.tree import DraftTree
 from tests.core.trees import climb
 
 ROWS = st.lists(
@@ -51,7 +52,8 @@ def test_nodes_come_by_reach_and_any_number_of_them_is_a_tree(
     known = Recycled.nothing() if seed is None else recycled(seed)
     reach = expansion.grow(0, table(rows), known, mixer, nodes, depth)
     assert len(reach) <= nodes and (np.diff(reach) <= 1e-12).all() and (reach >= FLOOR).all() and (reach <= 1).all()
-    whole = expansion.tree(nodes, "x")  # DraftTree checks that parents come first and siblings differ
+    whole = expansion.tree(nodes, "x")
+    DraftTree(whole.tokens, whole.parents)  # which checks that parents come first and siblings differ
     assert len(whole) == len(reach) and whole.depths().max() <= depth
     for few in range(len(reach)):
         part = expansion.tree(few, "x")
