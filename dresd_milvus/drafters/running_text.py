@@ -25,7 +25,7 @@ class RunningText:
     def _room(self, size: int) -> None:
         """Room for so many tokens; there are none."""
         self._tokens = np.empty(size, np.int32)
-        self._places = self._tokens.data  # a few tokens are put down so in a fifth of the time
+        self._places = self._tokens.data  # a few tokens are put down so in half the time
 
     def begin(self, prompt: Sequence[int]) -> None:
         self._size = len(prompt)
