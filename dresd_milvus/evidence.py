@@ -8,8 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dresd_milvus.compiled import compiled
 from dresd_milvus.tree import Int32
+
+Floats = NDArray[np.float64]
 
 
 class Kind(IntEnum):
@@ -77,10 +78,13 @@ class Table:
     def clear(self) -> None:
         self.size = 0
 
-    def add(self, kind: Kind, rows: Int32, depth: int, quality: int) -> None:
-        """Rows [R, L] of one kind and quality that weigh alike, to this depth."""
-        into = self.reserve(len(rows), depth)
-        self.size = _fill(*into, self.size, rows, depth, int(kind), min(quality, BEST - 1))
+    def add(self, kind: Kind, rows: Int32, depth: int, quality: int | Int32, weights: float | Floats = 1.0) -> None:
+        """Rows [R, L] of one kind, to this depth; quality and weights: one for all of them or of each, [R]."""
+        into, new = self.reserve(len(rows), depth), slice(self.size, self.size + len(rows))
+        rows = rows[:, :depth]
+        into.rows[new, : rows.shape[1]], into.rows[new, rows.shape[1] : depth] = rows, -1
+        into.kinds[new], into.quality[new], into.weights[new] = kind, np.minimum(quality, BEST - 1), weights
+        self.size = new.stop
 
     def reserve(self, rows: int, depth: int) -> Evidence:
         """All of the table, with room for so many more rows of at least this depth behind those that were put down;
@@ -94,27 +98,6 @@ class Table:
             self.whole.quality[:begin] = old.quality[:begin]
             self.whole.weights[:begin] = old.weights[:begin]
         return self.whole
-
-
-@compiled
-def _fill(
-    into: Int32,
-    kinds: NDArray[np.int8],
-    qualities: Int32,
-    weights: NDArray[np.float64],
-    begin: int,
-    rows: Int32,
-    depth: int,
-    kind: int,
-    quality: int,
-) -> int:
-    """Put rows [R, L] down from `begin` on; where they end."""
-    for row in range(len(rows)):
-        place = begin + row
-        kinds[place], qualities[place], weights[place] = kind, quality, 1.0
-        for at in range(depth):
-            into[place, at] = rows[row, at] if at < rows.shape[1] else -1
-    return begin + len(rows)
 
 
 def _grades() -> NDArray[np.int8]:

@@ -9,7 +9,7 @@ from dresd_milvus.compiled import compiled
 from dresd_milvus.evidence import KINDS, Table
 from dresd_milvus.growth import CANDIDATE, CANDIDATES, NODE, Recycled, grown
 from dresd_milvus.mixing import Mixer, follow
-from dresd_milvus.tree import DraftTree, Int32, Int64
+from dresd_milvus.tree import DraftTree, Int64
 
 
 class Expansion:
@@ -44,12 +44,14 @@ class Expansion:
         if (needed := (max_nodes + 2) * table.size) > len(self._alive):
             self._alive = np.empty(2 * needed, np.int32)
         room = self._nodes, self._candidates, self._cells, self._alive
-        self.size, reach = grown(root, max_nodes, max_depth, table.size, *table.whole, *recycled, *mixer, *room)
+        known = *table.whole, *recycled, *mixer
+        self._tokens, self._parents, reach = grown(root, max_nodes, max_depth, table.size, *(*known, *room))
+        self.size = len(self._tokens)
         return reach
 
     def tree(self, nodes: int, source: str) -> DraftTree:
         """The first so many draft nodes as a tree."""
-        return DraftTree.grown(*_taken(self._nodes, min(nodes + 1, self.size)), source)
+        return DraftTree.grown(self._tokens[: nodes + 1], self._parents[: nodes + 1], source)
 
     def forget(self) -> None:
         """There is no last tree."""
@@ -60,15 +62,6 @@ class Expansion:
         if self.size:
             _learn(new, self.size, *mixer, self._nodes, self._candidates, self._cells)
         self.size = 0
-
-
-@compiled
-def _taken(nodes: NDArray[np.void], size: int) -> tuple[Int32, Int32]:
-    """Tokens and parents of the first so many nodes."""
-    tokens, parents = np.empty(size, np.int32), np.empty(size, np.int32)
-    for at in range(size):
-        tokens[at], parents[at] = nodes[at].token, nodes[at].parent
-    return tokens, parents
 
 
 @compiled

@@ -91,18 +91,18 @@ def grown(  # type: ignore[no-untyped-def]
     root, max_nodes, max_depth, many, rows, kinds, quality, weights, successors, likely, known, mixing, curve,
     nodes, candidates, cells, alive,
 ):  # fmt: skip
-    """-> (how many nodes, the root among them; the reaches of the others). Arrays by themselves, `many` rows of
-    evidence first, for the types of named tuples take longer to look up than a tree takes to grow."""
+    """-> (tokens, parents of the nodes; the reaches of all but the root). Arrays by themselves, `many` rows of evidence
+    first, for the types of named tuples take longer to look up than a tree takes to grow."""
     slots, weight = np.empty((SLOTS, 2), np.int32), np.empty((CANDIDATES, KINDS))
     grade, voices = np.empty((CANDIDATES, KINDS), np.int32), np.empty(KINDS, VOICES)
     room = _Room(nodes, candidates, cells, alive, slots, weight, grade, voices)
     evidence, recycled = Evidence(rows, kinds, quality, weights), Recycled(successors, likely)
     mixer = Mixer(known, mixing, curve)
     size = _best_first(root, max_nodes, max_depth, many, evidence, recycled, mixer, room)
-    reach = np.empty(size - 1)
-    for at in range(1, size):
-        reach[at - 1] = nodes[at].reach
-    return size, reach
+    tokens, parents, reach = np.empty(size, np.int32), np.empty(size, np.int32), np.empty(size)
+    for at in range(size):
+        tokens[at], parents[at], reach[at] = nodes[at].token, nodes[at].parent, nodes[at].reach
+    return tokens, parents, reach[1:]
 
 
 @compiled

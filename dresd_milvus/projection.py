@@ -62,8 +62,7 @@ class Projection:
         if not states.is_cpu:
             states, at = states.flatten(0, -2)[at], 0
         _kept, held = readable(states)
-        weight, bias = self._arrays
-        return _query(weight, bias, *held, at)
+        return key_of(*(*self.arrays, *held), at)
 
     def _on(self, device: torch.device) -> tuple[Tensor, Tensor]:
         if device not in self._copies:
@@ -71,7 +70,8 @@ class Projection:
         return self._copies[device]
 
     @cached_property
-    def _arrays(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def arrays(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Weight and bias on the host."""
         return self.weight.contiguous().numpy(), self.bias.numpy()
 
     @cached_property
@@ -125,7 +125,7 @@ class Projection:
 
 
 @compiled(any_order=True)
-def _query(
+def key_of(
     weight: NDArray[np.float32], bias: NDArray[np.float32], address: int, width: int, kind: NDArray[Any], at: int
 ) -> NDArray[np.float32]:
     """weight [d, H], bias [d], the at-th of the states [N, H] that are `Held` there -> [1, d] of length 1."""

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from dresd_milvus.compiled import compiled
 from dresd_milvus.errors import StoreError
+from dresd_milvus.host import BLOCK, reaches
 from dresd_milvus.store import PAD, Hits, Manifest, Rows
 
 COPY_ROWS = 65_536
@@ -71,6 +72,7 @@ class Replica:
     ) -> None:
         self.manifest, self.keys = manifest, keys
         self.continuations, self.starts = continuations, starts
+        self.arrays = (*keys, continuations, starts)
 
     def __len__(self) -> int:
         return len(self.continuations)
@@ -78,11 +80,11 @@ class Replica:
     @property
     def nbytes(self) -> int:
         """Bytes it occupies when all of it is in memory."""
-        return sum(part.nbytes for part in (*self.keys, self.continuations, self.starts))
+        return sum(part.nbytes for part in self.arrays)
 
     def search(self, queries: NDArray[np.float32], next_tokens: NDArray[np.int64] | None, k: int) -> Hits:
         tokens = ANY if next_tokens is None else next_tokens
-        return Hits(*_search(*self.keys, self.continuations, self.starts, queries, tokens, k))
+        return Hits(*nearest(*self.arrays, queries, tokens, k))
 
     @classmethod
     def build(
@@ -123,7 +125,7 @@ class Replica:
 
 
 @compiled
-def _search(
+def nearest(
     high: NDArray[np.int8],
     low: NDArray[np.uint8],
     scale: NDArray[np.float32],
@@ -165,32 +167,60 @@ def _search_group(
     K-th best without its own is none of the K best.
     """
     dim, most, rows = len(query), len(scores), end - start
-    largest, total = np.float32(0), np.float32(0)
+    above, least = _bounds(high, scale, start, end, query, most)
+    order = np.empty(most, np.int64)
+    for begin in range(0, rows, BLOCK):
+        if not reaches(above[begin : begin + BLOCK], least):
+            continue
+        for row in range(begin, min(begin + BLOCK, rows)):
+            if above[row] >= least:
+                score = np.float32(0)
+                for at in range(dim):
+                    score += query[at] * (np.float32(256) * high[start + row, at] + low[start + row, at])
+                _insert(scale[start + row] * score, row, scores, order)
+    for place in range(min(rows, most)):
+        into[place] = continuations[start + order[place]]
+
+
+@compiled(any_order=True)
+def _bounds(
+    high: NDArray[np.int8], scale: NDArray[np.float32], start: int, end: int, query: NDArray[np.float32], most: int
+) -> tuple[NDArray[np.float32], float]:
+    """By their high bytes, of the rows of [start, end): (what each scores at most, float32 [R]; what the K-th best of
+    them scores at least, -inf for fewer). Most of a search's time goes here."""
+    fixed, step, around, error = _fixed(query)
+    above, below = np.empty(end - start, np.float32), np.empty(BLOCK, np.float32)
+    lower, order = np.full(most, -np.inf, np.float32), np.empty(most, np.int64)
+    for begin in range(start, end, BLOCK):
+        block, of_ones = high[begin : min(begin + BLOCK, end)], scale[begin:end]
+        highest = above[begin - start : end - start]
+        for row in range(len(block)):  # of slices, for there no index can be negative, which is not looked at then
+            product = np.int32(0)
+            for at in range(len(fixed)):  # numba would take 64 bits, which takes three times as long
+                product = np.int32(product + np.int32(block[row, at]) * np.int32(fixed[at]))
+            about = step * np.float32(product) + around
+            below[row], highest[row] = of_ones[row] * (about - error), of_ones[row] * (about + error)
+        if reaches(below[: len(block)], lower[-1]):
+            for row in range(len(block)):
+                _insert(below[row], row, lower, order)
+    return above, lower[-1]
+
+
+@compiled
+def _fixed(query: NDArray[np.float32]) -> tuple[NDArray[np.int16], np.float32, np.float32, np.float32]:
+    """A query [d] in whole numbers, of which products with high bytes sum to less than 2^31; and what makes scores of
+    these sums, of rows of scale 1: a factor, the mean of what low bytes add, and how far off that may be."""
+    dim, largest, total, mean = len(query), np.float32(0), np.float32(0), np.float32(0)
     for at in range(dim):
         largest = max(largest, abs(query[at]))
         total += abs(query[at])
-    levels = min(FINEST, (2**31 - 1) // (128 * dim))  # so many that a sum of products fits 32 bits
-    step = max(largest, np.float32(1e-30)) / levels
-    fixed, around = np.empty(dim, np.int16), np.float32(0)
+        mean += query[at]
+    step = max(largest, np.float32(1e-30)) / min(FINEST, (2**31 - 1) // (128 * dim))
+    fixed = np.empty(dim, np.int16)
     for at in range(dim):
         fixed[at] = round(query[at] / step)
-        around += 128 * query[at]
-    error = 128 * total + step / 2 * (FINEST + 1) * dim  # of a row of scale 1: of its low bytes, of the query
-    about, lower, order = np.empty(rows, np.float32), np.full(most, -np.inf, np.float32), np.empty(most, np.int64)
-    for row in range(rows):
-        product = np.int32(0)
-        for at in range(dim):
-            product += np.int32(high[start + row, at]) * np.int32(fixed[at])
-        about[row] = scale[start + row] * (256 * step * product + around)
-        _insert(about[row] - scale[start + row] * error, row, lower, order)
-    for row in range(rows):
-        if about[row] + scale[start + row] * error >= lower[-1]:
-            score = np.float32(0)
-            for at in range(dim):
-                score += query[at] * (np.int32(high[start + row, at]) * 256 + np.int32(low[start + row, at]))
-            _insert(scale[start + row] * score, row, scores, order)
-    for place in range(min(rows, most)):
-        into[place] = continuations[start + order[place]]
+    error = 128 * total + step / 2 * (FINEST + 1) * dim  # of the low bytes, of the query
+    return fixed, np.float32(256 * step), np.float32(128 * mean), np.float32(error)
 
 
 @compiled

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from dresd_milvus.replica import Keys, Replica
 from dresd_milvus.store import PAD, Hits, Manifest, Rows
 
 
@@ -43,6 +44,14 @@ class MemoryStore:
             for rank, (score, tokens) in enumerate(rows[:k]):
                 scores[index, rank], found[index, rank] = score, tokens
         return Hits(scores, found)
+
+
+def example_replica(rows: Rows, manifest: Manifest) -> Replica:
+    """The same rows as a replica in memory."""
+    first = rows.next_tokens[:, 0]
+    order = np.lexsort((rows.pk, first))
+    starts = np.concatenate(([0], np.cumsum(np.bincount(first)))) if len(rows) else np.zeros(1, np.int64)
+    return Replica(manifest, Keys.of(rows.vectors[order]), rows.next_tokens[order], starts)
 
 
 def example_manifest(dim: int = 8, continuation: int = 5, **other: object) -> Manifest:

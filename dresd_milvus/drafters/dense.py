@@ -8,9 +8,11 @@ from numpy.typing import NDArray
 from dresd_milvus.compiled import compiled
 from dresd_milvus.drafters.base import Context, PathDrafter
 from dresd_milvus.evidence import Kind, Table
-from dresd_milvus.projection import Projection
+from dresd_milvus.host import readable
+from dresd_milvus.projection import Projection, key_of
+from dresd_milvus.replica import Replica, nearest
 from dresd_milvus.store import ContinuationStore, Hits
-from dresd_milvus.tree import Int32, Paths
+from dresd_milvus.tree import Paths
 
 DENSE = int(Kind.DENSE)
 
@@ -46,9 +48,16 @@ class Dense(PathDrafter):
 
     def tell(self, context: Context, table: Table) -> int:
         """The same as evidence: similarity in tenths above 0.4."""
-        if context.states is not None:
-            hits, into = self.search(context), table.reserve(self.neighbours, context.max_depth)
-            table.size = _put(*into, table.size, *hits, context.tokens[-1], context.max_depth, self.sharpness)
+        if context.states is None:
+            return 0
+        root, into = context.tokens[-1], table.reserve(self.neighbours, context.max_depth)
+        how = self.sharpness, table.size, context.max_depth
+        if isinstance(self.store, Replica) and context.states.is_cpu:
+            _kept, held = readable(context.states)
+            near = *held, context.node, *self.projection.arrays, *self.store.arrays
+            table.size = _tell(self.neighbours, root, *how, *(*near, *into))
+        else:
+            table.size = _put(*self.search(context), root, *how, *into)
         return 0
 
     def votes(self, scores: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -63,20 +72,23 @@ class Dense(PathDrafter):
 
 
 @compiled
-def _put(
-    rows: Int32,
-    kinds: NDArray[np.int8],
-    quality: Int32,
-    weights: NDArray[np.float64],
-    row: int,
-    scores: NDArray[np.float32],
-    continuations: Int32,
-    root: int,
-    depth: int,
-    sharpness: float,
-) -> int:
-    """Put down from a row on the hits of one search, scores [1, K] and continuations [1, K, N], that begin with the
-    root; where they end."""
+def _tell(  # type: ignore[no-untyped-def]
+    neighbours, root, sharpness, row, depth, address, width, kind, node, weight, bias, high, low, scale, continuations,
+    starts, rows, kinds, quality, weights,
+):  # fmt: skip
+    """`Dense.tell` of a replica: key, search and table in one call, for three find their code driven out of the
+    processor's caches three times."""
+    query, tokens = key_of(weight, bias, address, width, kind, node), np.full(1, root, np.int64)
+    scores, found = nearest(high, low, scale, continuations, starts, query, tokens, neighbours)
+    return _put(scores, found, root, sharpness, row, depth, rows, kinds, quality, weights)
+
+
+@compiled
+def _put(  # type: ignore[no-untyped-def]
+    scores, continuations, root, sharpness, row, depth, rows, kinds, quality, weights
+):  # fmt: skip
+    """Put down from a row on the hits of one search, scores float32 [1, K] and continuations int32 [1, K, N], that
+    begin with the root; where they end."""
     best = np.float32(-np.inf)
     for hit in range(scores.shape[1]):
         if continuations[0, hit, 0] == root:

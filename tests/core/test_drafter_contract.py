@@ -30,7 +30,7 @@ from dresd_milvus.store import PAD, Hits, Rows
 from dresd_milvus.suffixes import SuffixStore
 from dresd_milvus.target import HFTarget
 from tests.conftest import build_tiny
-from tests.oracle import MemoryStore, example_manifest, example_projection, example_rows
+from tests.oracle import MemoryStore, example_manifest, example_projection, example_replica, example_rows
 
 VOCABULARY = 6
 
@@ -46,6 +46,11 @@ def dense(kind: type[MemoryStore] = MemoryStore, rows: int = 200) -> Dense:
     store = kind(example_manifest())
     store.write(example_rows(rows, vocabulary=VOCABULARY))
     return Dense(store, example_projection(), neighbours=20)
+
+
+def dense_replica(rows: int = 200) -> Dense:
+    manifest = example_manifest(rows=rows)
+    return Dense(example_replica(example_rows(rows, vocabulary=VOCABULARY), manifest), example_projection(), 20)
 
 
 @cache
@@ -67,6 +72,8 @@ MAKERS: dict[str, Callable[[], Drafter]] = {
     "suffix-text-alone": lambda: Suffix(None),
     "small_lm": lambda: SmallLM(small()),
     "hybrid": lambda: Hybrid([dense(), Matches(suffixes()), Recycling()]),
+    "hybrid-replica": lambda: Hybrid([dense_replica(), Matches(suffixes()), Recycling()]),
+    "hybrid-empty-replica": lambda: Hybrid([dense_replica(0)]),
     "hybrid-ahead": lambda: Hybrid([Ahead(dense()), Matches(suffixes()), Recycling()]),
     "hybrid-thrifty": lambda: Hybrid(
         [dense(), Matches(suffixes()), Recycling()], thrift=Thrift(StepCosts({0: 1.0, 4: 1.1, 16: 2.0}))
@@ -75,6 +82,7 @@ MAKERS: dict[str, Callable[[], Drafter]] = {
     "vanilla": Vanilla,
     "prompt_lookup": PromptLookup,
     "dense": dense,
+    "dense-replica": dense_replica,
     "dense-unfiltered": lambda: dense(ForgetfulStore),
     "dense-empty": lambda: dense(rows=0),
 }
