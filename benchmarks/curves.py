@@ -7,9 +7,10 @@ Steps are the target's (`--model`). A step reads all its weights once, so that w
 and step / floor says how far it is from that. There are two floors: of memory (a stream that no cache holds), and of
 reading as many bytes as the step does again and again, which is less where they fit the caches: a small model's do.
 
-Drafts are the sample model's over the standard library, `dense` alone and the whole `hybrid` (see many_rows), every one
-with --budget nodes. Beyond the rows that the library gives, keys are jittered copies: there, only the time means
-anything. --rows 0 leaves drafts out. With --out FILE the tables lie beside it, as FILE with .md for its ending.
+Drafts are the sample model's over the standard library, `dense` alone and the whole `hybrid`, every one with --budget
+nodes, in --prompts answers (see many_rows). Beyond the rows that the library gives, keys are jittered copies: there,
+only the time means anything. --rows 0 leaves drafts out. With --out FILE the tables lie beside it, as FILE with .md for
+its ending.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ import torch
 from common import alternate, arguments, report
 from many_rows import draft_curves
 
+from dresd_milvus.decode import FixedBudget
 from dresd_milvus.loading import load_model
 from dresd_milvus.target import HFTarget
 from dresd_milvus.tree import DraftTree
-from evaluation.intrinsic import Shape
 
 NODES = (0, 1, 2, 4, 8, 16, 32, 64, 128)
 """Draft nodes of the steps that are timed; 0 is plain decoding."""
@@ -51,13 +52,13 @@ class Bandwidth(NamedTuple):
 def main() -> None:
     options = arguments(
         __doc__ or "", model="sample", dtype="auto", device="auto", length=256, nodes=NODES[-1], repeats=25,
-        rows=1_000_000, drafts=300, passes=2, megabytes=64, budget=16, depth=10,
+        rows=1_000_000, prompts=12, tokens=96, budget=16, depth=10,
     )  # fmt: skip
     model = load_model(options.model, options.dtype, options.device)
     results: dict[str, Any] = {"steps": step_curve(model.target, options)}
     if options.rows > 0:
-        shape = Shape(options.budget, options.depth)
-        results["drafts"] = draft_curves(options.rows, options.drafts, options.passes, options.megabytes, shape)
+        budget = FixedBudget(options.budget, options.depth)
+        results["drafts"] = draft_curves(options.rows, options.prompts, options.tokens, budget)
     report(results, model, options)
     tables = "\n".join([step_table(results["steps"]), *map(draft_table, list(results.values())[1:])])
     print("\n" + tables)
@@ -185,12 +186,12 @@ def step_table(steps: dict[str, Any]) -> str:
 def draft_table(drafts: dict[str, Any]) -> str:
     """Draft times and memory as Markdown."""
     text = f"Drafts of {drafts['nodes']} nodes. {drafts['note']}\n\n"
-    text += "| rows | real | dense, ms p50 / p95 | hybrid, ms p50 / p95 | replica, bytes a row "
-    text += "| suffixes, bytes a token | MB together |\n|" + "---|" * 7 + "\n"
+    text += "| rows | real | dense, ms p50 / p95 | hybrid, ms p50 / p95 | its forward pass, ms "
+    text += "| replica, bytes a row | suffixes, bytes a token | MB together |\n|" + "---|" * 8 + "\n"
     for row in drafts["rows"]:
         cells = [f"{row[system]['p50']:.2f} / {row[system]['p95']:.2f}" for system in ("dense", "hybrid")]
-        text += f"| {row['rows']:,} | {row['real']:.0%} | {' | '.join(cells)} | {row['bytes_per_row']:.1f} "
-        text += f"| {row['bytes_per_token']:.1f} | {row['megabytes']:.1f} |\n"
+        text += f"| {row['rows']:,} | {row['real']:.0%} | {' | '.join(cells)} | {row['hybrid']['forward']:.1f} "
+        text += f"| {row['bytes_per_row']:.1f} | {row['bytes_per_token']:.1f} | {row['megabytes']:.1f} |\n"
     return text
 
 

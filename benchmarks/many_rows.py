@@ -4,10 +4,10 @@ Rows are the sample model's own states over the standard library, and their toke
 gives some hundred thousand. Beyond them the rows are taken again and again with a little noise on their keys, and so
 are their texts: how long a search takes is as in a store of that size, what it finds is not.
 
-Drafters are asked under teacher forcing (evaluation.intrinsic) in functions that were held back: with the state, the
-text before it and what the target said of it, so that `hybrid` has all its sources. Drafters of all sizes take turns,
-text by text, and before each draft --megabytes are read, for a step leaves its weights in the processor's caches and
-little else. Torch has its usual threads. A composite usually drafts only where that pays; here it always does.
+Drafts are those of decoding: the sample model answers prompts of functions that were held back, greedily, so that every
+draft comes behind a forward pass, which leaves its weights in the processor's caches and little else. Drafters of all
+sizes take turns, prompt by prompt. A composite usually drafts, and asks its sources, only where that pays; here it
+always does.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import numpy as np
-import torch
+from common import prompts
 from numpy.typing import NDArray
 from retrieval import embedded
 
-from dresd_milvus.corpus import Template, encode_prompt, stdlib
-from dresd_milvus.drafters.base import Context, Drafter
+from dresd_milvus.choose import Greedy
+from dresd_milvus.decode import FixedBudget, StepRecord, generate
+from dresd_milvus.drafters.base import Drafter
 from dresd_milvus.loading import LoadedModel
 from dresd_milvus.projection import Projection
 from dresd_milvus.replica import Replica
@@ -33,8 +33,6 @@ from dresd_milvus.retrieval import Retrieval
 from dresd_milvus.store import POSITION_BITS, Manifest, Rows
 from dresd_milvus.suffixes import SuffixStore
 from dresd_milvus.systems import Sources, make_drafter
-from dresd_milvus.tree import DraftTree
-from evaluation.intrinsic import Shape, encode_texts, force, target_states
 
 SIZES = (10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000)
 
@@ -42,9 +40,6 @@ SYSTEMS = ("dense", "hybrid")
 
 NOISE = 0.1
 """Length of the noise on a copied key, whose own length is 1: a cosine of 0.995."""
-
-PER_TEXT = 8
-"""Drafts in a text, about: functions have a hundred tokens or two, and drafts lie further apart than they are deep."""
 
 BATCH = 65_536
 """Rows that are made at once."""
@@ -55,60 +50,55 @@ PER_TOKEN, PER_TOKEN_BUILDING = 8, 25
 NOTE = "{:,} rows are real; beyond them keys are jittered copies and texts repeat, for timing only."
 
 
-class Timed:
-    """A drafter with a watch. ms: milliseconds of every draft; weights: what is read before each, as a step would."""
-
-    def __init__(self, drafter: Drafter, name: str, weights: torch.Tensor) -> None:
-        self.drafter, self.name, self.weights = drafter, name, weights
-        self.begin, self.observe = drafter.begin, drafter.observe
-        self.ms: list[float] = []
-
-    def draft(self, context: Context) -> DraftTree:
-        self.weights.sum()
-        begun = perf_counter()
-        tree = self.drafter.draft(context)
-        self.ms.append(1e3 * (perf_counter() - begun))
-        return tree
-
-
-def draft_curves(most: int, drafts: int, passes: int, megabytes: int, shape: Shape) -> dict[str, Any]:
-    """Times of about `drafts` drafts in each of so many passes, and memory, at the sizes up to `most` rows."""
+def draft_curves(most: int, count: int, tokens: int, budget: FixedBudget) -> dict[str, Any]:
+    """Times of the drafts in answers of so many tokens to so many prompts, and memory, at the sizes up to `most`
+    rows."""
     model, projection, parts, _ = embedded(most, 0)
-    real, weights = joined(parts), torch.ones(megabytes * 10**6 // 4)
+    real = joined(parts)
     del parts
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         room = min(available(), shutil.disk_usage(folder).free)
         per_row = 2 * projection.dim + 4 + 4 * real.next_tokens.shape[1]  # two planes of keys, a scale, tokens
         fit = fitting(ladder(most), room // 2, per_row)
         stores = {rows: sources(real, projection, rows, Path(folder) / str(rows)) for rows in fit}
-        timed = {
-            (rows, system): Timed(make_drafter(system, store), f"{system}, {rows} rows", weights)
-            for rows, store in stores.items() for system in SYSTEMS
-        }  # fmt: skip
-        ask(model, list(timed.values()), drafts, passes, shape)
+        drafters = {(rows, system): make_drafter(system, stores[rows]) for rows in fit for system in SYSTEMS}
+        steps = decoded(model, drafters, prompts(model, count), tokens, budget)
         return {
             "note": NOTE.format(len(real)),
             "real_rows": len(real),
-            "nodes": shape.nodes,
+            "nodes": budget.nodes,
             "rows": [
                 {
                     **memory(store, rows),
                     "real": min(len(real) / rows, 1.0),
-                    **{system: percentiles(timed[rows, system].ms) for system in SYSTEMS},
+                    **{system: drafting(steps[rows, system]) for system in SYSTEMS},
                 }
                 for rows, store in stores.items()
             ],
         }
 
 
-def ask(model: LoadedModel, drafters: Sequence[Timed], drafts: int, passes: int, shape: Shape) -> None:
-    """Have all of them draft in functions that no store holds; a pass before, which finds all cold, is forgotten."""
-    pairs = ((encode_prompt(model.tokenizer, Template(), p.prompt), p.response) for p in stdlib.pairs(held_back=True))
-    texts = encode_texts(model, pairs, max(drafts // PER_TEXT, 1))
-    for turn in range(passes + 1):
-        force(texts, target_states(model), drafters, [shape], drafts, head=model.target.score)
-        for drafter in drafters if turn == 0 else ():
-            drafter.ms.clear()
+Case = tuple[int, str]
+"""Rows and system."""
+
+
+def decoded(
+    model: LoadedModel, drafters: dict[Case, Drafter], asked: Sequence[Sequence[int]], tokens: int, budget: FixedBudget
+) -> dict[Case, list[StepRecord]]:
+    """The steps of all answers by case; those to the first prompt, which finds all cold, are forgotten."""
+    found: dict[Case, list[StepRecord]] = {case: [] for case in drafters}
+    for turn, ids in enumerate([asked[0], *asked]):
+        for case in list(drafters) if turn % 2 else list(drafters)[::-1]:
+            steps = generate(model.target, drafters[case], Greedy(), ids, tokens, budget).steps
+            found[case] += steps if turn else []
+    return found
+
+
+def drafting(steps: Sequence[StepRecord]) -> dict[str, Any]:
+    """Milliseconds of a draft, and of the forward pass behind it."""
+    ms = 1e3 * np.array([step.draft for step in steps])
+    forward = 1e3 * float(np.median([step.verify for step in steps]))
+    return {"p50": float(np.median(ms)), "p95": float(np.percentile(ms, 95)), "drafts": len(ms), "forward": forward}
 
 
 def joined(parts: Sequence[Rows]) -> Rows:
@@ -192,7 +182,3 @@ def memory(store: Sources, rows: int) -> dict[str, Any]:
         "bytes_per_token": store.suffixes.nbytes / len(store.suffixes),
         "megabytes": (replica + store.suffixes.nbytes) / 1e6,
     }
-
-
-def percentiles(ms: Sequence[float]) -> dict[str, Any]:
-    return {"p50": float(np.median(ms)), "p95": float(np.percentile(ms, 95)), "drafts": len(ms)}

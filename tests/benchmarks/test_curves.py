@@ -7,6 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from dresd_milvus.choose import Greedy
+from dresd_milvus.decode import FixedBudget, generate
+from dresd_milvus.drafters.base import Vanilla
+from dresd_milvus.drafters.prompt_lookup import PromptLookup
 from dresd_milvus.store import POSITION_BITS, Rows
 from dresd_milvus.target import HFTarget
 
@@ -98,3 +102,22 @@ def test_sizes_that_need_too_much_are_named(many_rows: ModuleType, capsys: pytes
     assert many_rows.fitting([10, 1000], 100_000, 336) == [10]
     assert capsys.readouterr().out.startswith("1,000 rows are left out")
     assert many_rows.available() > 0
+
+
+def test_drafts_are_timed_in_answers_but_for_the_first(many_rows: ModuleType, tiny: HFTarget) -> None:
+    class Model:
+        target = tiny
+
+    drafters = {(10, "dense"): Vanilla(), (10, "hybrid"): PromptLookup()}
+    found = many_rows.decoded(Model(), drafters, [[1, 2], [3, 1, 3]], 6, FixedBudget(4, 4))
+    plain = [len(generate(tiny, Vanilla(), Greedy(), ids, 6, FixedBudget()).steps) for ids in ([1, 2], [3, 1, 3])]
+    assert list(found) == list(drafters) and len(found[10, "dense"]) == sum(plain)
+    made = many_rows.drafting(found[10, "hybrid"])
+    assert 0 < made["p50"] <= made["p95"] and made["forward"] > 0 and made["drafts"] == len(found[10, "hybrid"])
+
+
+def test_a_table_of_drafts(curves: ModuleType) -> None:
+    dense, hybrid = {"p50": 0.5, "p95": 0.75}, {"p50": 0.25, "p95": 0.5, "forward": 8.0}
+    row = {"rows": 1000, "real": 0.5, "bytes_per_row": 212, "bytes_per_token": 8, "megabytes": 0.22}
+    drafts = {"nodes": 16, "note": "Of a test.", "rows": [{**row, "dense": dense, "hybrid": hybrid}]}
+    assert "| 1,000 | 50% | 0.50 / 0.75 | 0.25 / 0.50 | 8.0 | 212.0 | 8.0 | 0.2 |" in curves.draft_table(drafts)
