@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.stats import bootstrap
 
+from dresd_milvus.choose import make_chooser
 from dresd_milvus.corpus import encode_prompt
+from dresd_milvus.decode import Generation, generate
+from dresd_milvus.drafters.base import Drafter
 from dresd_milvus.loading import LoadedModel
+from dresd_milvus.systems import budget_of
 from evaluation.prompts import load_suite
 from evaluation.provenance import provenance
 
@@ -53,6 +57,14 @@ def prompts(model: LoadedModel, count: int) -> list[list[int]]:
     from dresd_milvus.corpus import Template
 
     return [encode_prompt(model.tokenizer, Template(), prompt.text) for prompt in load_suite("stdlib", count).prompts]
+
+
+def answer(
+    model: LoadedModel, drafter: Drafter, system: str, ids: Sequence[int], seed: int, temperature: float, tokens: int
+) -> Generation:
+    """A prompt's answer of at most so many tokens, with this drafter and the budget of a system, top-p 0.95."""
+    choose = make_chooser(temperature, 0.95, seed)
+    return generate(model.target, drafter, choose, ids, tokens, budget_of(system, None, 32))
 
 
 def arguments(description: str, **defaults: Any) -> argparse.Namespace:

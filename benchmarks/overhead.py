@@ -15,16 +15,14 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-from common import arguments, prompts, report
+from common import answer, arguments, prompts, report
 from peers import corpus
 from stores import build
 
-from dresd_milvus.choose import make_chooser
 from dresd_milvus.costs import StepCosts, step_costs
-from dresd_milvus.decode import Generation, generate
-from dresd_milvus.drafters.base import Drafter
+from dresd_milvus.decode import Generation
 from dresd_milvus.loading import LoadedModel, load_model
-from dresd_milvus.systems import Sources, budget_of, make_drafter
+from dresd_milvus.systems import Sources, make_drafter
 
 PARTS = ("forward", "draft", "inputs", "pick", "learn", "overhead")
 RESAMPLES = 2000
@@ -67,17 +65,10 @@ def measure(
     for turn, ids in enumerate([asked[0], *asked]):
         for name in list(drafters) if turn % 2 else list(drafters)[::-1]:
             calls.clear()
-            done = write(model, drafters[name], name, ids, turn, temperature, options.tokens)
+            done = answer(model, drafters[name], name, ids, turn, temperature, options.tokens)
             if turn:  # the first time finds everything cold
                 found[name].append(parts(done, calls[-len(done.steps) :]))
     return {name: summary(texts) for name, texts in found.items()}
-
-
-def write(
-    model: LoadedModel, drafter: Drafter, name: str, ids: Sequence[int], seed: int, temperature: float, tokens: int
-) -> Generation:
-    choose = make_chooser(temperature, 0.95, seed)
-    return generate(model.target, drafter, choose, ids, tokens, budget_of(name, None, 32))
 
 
 def parts(done: Generation, forward: Sequence[float]) -> np.ndarray:

@@ -21,18 +21,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import arguments, prompts, report
+from common import answer, arguments, prompts, report
 from published import Oversampled, RestPackage, SuffixDecoding, dresd_loop, faiss_search, scann_search
 from stores import answers, build, encode
 
-from dresd_milvus.choose import make_chooser
 from dresd_milvus.corpus import Encoded, stdlib
 from dresd_milvus.costs import step_costs
-from dresd_milvus.decode import generate
 from dresd_milvus.drafters.base import Drafter
 from dresd_milvus.drafters.dense import Dense
 from dresd_milvus.loading import LoadedModel, load_model
-from dresd_milvus.systems import Sources, budget_of, load_draft_model, make_drafter
+from dresd_milvus.systems import Sources, load_draft_model, make_drafter
 
 OURS = ("prompt_lookup", "rest", "dense", "suffix", "hybrid-dense", "hybrid")
 Side = Callable[[Sequence[int], int], int]
@@ -96,8 +94,7 @@ def make_sides(
 
     def ours(drafter: Drafter, name: str, budget: str) -> Side:
         def write(ids: Sequence[int], number: int) -> int:
-            choose = make_chooser(options.temperature, 0.95, number)
-            done = generate(target, drafter, choose, ids, options.tokens, budget_of(budget, None, 32))
+            done = answer(model, drafter, budget, ids, number, options.temperature, options.tokens)
             steps.setdefault(name, []).append((len(done.tokens), len(done.steps)))
             return len(done.tokens)
 

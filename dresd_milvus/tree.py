@@ -5,7 +5,7 @@ Node 0 is the root, the last committed token. A budget of n means n draft nodes;
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -140,6 +140,10 @@ class DraftTree:
             if below == 0:
                 return Walk(np.array(path), np.array(picks))
             path.append(below)
+
+    def along(self, tokens: Sequence[int]) -> Walk:
+        """The walk of a text that goes on with these tokens after the root, and then with one that no node carries."""
+        return self.walk(lambda node, depth: tokens[depth] if depth < len(tokens) else -1)
 
 
 FAULTS = (

@@ -172,7 +172,7 @@ class Given(Chooser):
 
     def walk(self, tree: DraftTree, scored: Scored, position: int) -> Walk:
         following = self.ids[position:]
-        return tree.walk(lambda node, depth: following[depth] if depth < len(following) else -1)
+        return tree.along(following)
 
 
 class _NoTokenizer:

@@ -138,3 +138,12 @@ def test_walk_equals_a_naive_search_among_the_children(tree, data):
 def test_a_bad_tree_is_refused(tokens, parents):
     with pytest.raises(ValueError, match="draft tree"):
         DraftTree(np.array(tokens, np.int32), np.array(parents, np.int32))
+
+
+@given(trees(tokens=3), st.lists(st.integers(0, 2), max_size=6))
+def test_along_a_text_is_as_far_as_the_tree_has_it(tree, tokens):
+    path, picks = tree.along(tokens)
+    assert picks.tolist() == [*tokens, -1][: len(path)]
+    assert tree.tokens[path[1:]].tolist() == picks[:-1].tolist()
+    below = tree.tokens[tree.parents == path[-1]]
+    assert picks[-1] not in below
