@@ -50,8 +50,7 @@ class Thrift:
 
     def __init__(self, costs: StepCosts) -> None:
         self._sizes = np.array(sorted(costs.ms))
-        self._at = {size: at for at, size in enumerate(self._sizes.tolist())}
-        self._ms = np.maximum.accumulate([costs.ms[size] for size in self._at])
+        self._ms = np.maximum.accumulate([costs.ms[size] for size in self._sizes.tolist()])
         self._step = self.plain  # milliseconds, of late
         self._proofs = np.full((2, len(PROMISES) + 1), HOPES)  # by promise, tokens that were hoped for and that came
         self._promise = 0
@@ -121,12 +120,11 @@ class Thrift:
     def stepped(self, nodes: int, waited: float, milliseconds: float) -> None:
         """A step verified so many draft nodes; the target took so long, and all of the step.
 
-        A machine that is slower than it was is so at all sizes: they all follow a little, and this size more.
+        A machine that is slower than it was is so at all sizes: they all follow a little, and those that were timed
+        on either side of this more, the nearer the more.
         """
         self._step += SLOWLY * (milliseconds - self._step)
-        at = self._at.get(nodes)
-        if at is not None:
-            _correct(self._ms, at, waited)
+        _correct(nodes, self._sizes, self._ms, waited)
 
     def drafted(self, nodes: int, expected: float, accepted: int, own: float) -> None:
         """What a draft was: its nodes, the tokens that were hoped for and those that came, and the milliseconds that
@@ -211,18 +209,27 @@ def _weigh(
 
 
 @compiled
-def _cost(nodes: int, sizes: NDArray[np.int64], ms: NDArray[np.float64]) -> float:
-    """Milliseconds of a step with so many draft nodes: between the sizes that were timed linear."""
+def _between(nodes: int, sizes: NDArray[np.int64]) -> tuple[int, float]:
+    """Which of the sizes that were timed, but the first, is the first not below so many nodes, the last for more; and
+    how far these are on the way to it from the one before."""
     at = 1
     while at < len(sizes) - 1 and nodes > sizes[at]:
         at += 1
-    share = min((nodes - sizes[at - 1]) / (sizes[at] - sizes[at - 1]), 1.0)
+    return at, min((nodes - sizes[at - 1]) / (sizes[at] - sizes[at - 1]), 1.0)
+
+
+@compiled
+def _cost(nodes: int, sizes: NDArray[np.int64], ms: NDArray[np.float64]) -> float:
+    """Milliseconds of a step with so many draft nodes: between the sizes that were timed linear."""
+    at, share = _between(nodes, sizes)
     return ms[at - 1] + share * (ms[at] - ms[at - 1])
 
 
 @compiled
-def _correct(ms: NDArray[np.float64], at: int, waited: float) -> None:
-    """Have the milliseconds of all sizes follow what one of them took, and this one more."""
-    slower = min(max(waited / ms[at], 0.5), 2.0) - 1
-    for size in range(len(ms)):
-        ms[size] *= 1 + slower * SLOWLY * (0.75 if size == at else 0.25)
+def _correct(nodes: int, sizes: NDArray[np.int64], ms: NDArray[np.float64], waited: float) -> None:
+    """See `Thrift.stepped`."""
+    slower = SLOWLY * (min(max(waited / _cost(nodes, sizes, ms), 0.5), 2.0) - 1)
+    at, share = _between(nodes, sizes)
+    ms *= 1 + 0.25 * slower
+    ms[at - 1] *= 1 + 0.5 * slower * (1 - share)
+    ms[at] *= 1 + 0.5 * slower * share

@@ -114,6 +114,17 @@ def test_promises_that_are_not_kept_are_trusted_less_and_for_a_time() -> None:
     assert trusted(thrift) > 2
 
 
+def test_drafts_of_a_size_that_was_not_timed_are_found_to_cost_more() -> None:
+    """Held to be free, they would be given up after a hundred."""
+    thrift, drafts = Thrift(StepCosts({0: 10.0, 8: 10.0, 16: 11.0})), 0
+    while thrift.drafts() and drafts < 100:
+        drafts += 1
+        thrift.drafted(5, 0.15, 0, own=0.1)
+        thrift.stepped(5, waited=13.0, milliseconds=13.5)
+        thrift.stepped(0, waited=10.0, milliseconds=10.5)
+    assert drafts < 25 and thrift.plain == pytest.approx(10, rel=0.1)
+
+
 def test_a_short_draft_costs_what_it_has() -> None:
     pace = Thrift(COSTS).weigh(np.array([0.5]))[1]
     assert pace == pytest.approx(1.5 / 10.125)
