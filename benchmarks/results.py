@@ -33,11 +33,11 @@ All tables of this page are that command's output.
 one rank and on two, its texts are compared with plain decoding's token by token, and on this model each pays as shown.
 Differences between systems that draft from the same store are theirs.
 
-**What they cannot say.** How much faster a large model becomes. The sample model has 10 M parameters: a step takes
-some 5 ms, so that a draft of 0.5 ms is a tenth of it, where a 7 B model's step hides it altogether. Its greedy text
-falls into loops, which flatters what copies from the running text (prompt_lookup, suffix); sampled text is the honest
-half. It was trained on the functions that it is asked for. With two ranks on two cores each rank has one core, and
-every layer waits for gloo twice: these rows show that output is the same, not that two ranks are fast.
+**What they cannot say.** How much faster a large model becomes. The sample model has 10 M parameters: a step takes 5
+to 10 ms, so that a draft of 0.5 ms is a tenth or a twentieth, where a 7 B model's step hides it altogether. Its
+greedy text falls into loops, which flatters what copies from the running text (prompt_lookup, suffix); sampled text
+is the honest half. It was trained on the functions that it is asked for. With two ranks on two cores each rank has
+one core, and every layer waits for gloo twice: these rows show that output is the same, not that two ranks are fast.
 
 - **OOD**: {documents} functions of the standard library as people wrote them, {ood_rows:,} rows.
 - **ID**: the same prompts, answered by the model itself (t = 0.7, top-p 0.95), {id_rows:,} rows.

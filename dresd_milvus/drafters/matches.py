@@ -49,7 +49,7 @@ class Matches:
         self.text.begin(prompt)
 
     def observe(self, step: Step) -> None:
-        self.text.extend(step.new.tolist())
+        self.text.extend(step.tokens[-len(step.new) :])
 
     def tell(self, context: Context, table: Table) -> int:
         into = table.reserve(3 * self.most, context.max_depth)

@@ -45,7 +45,7 @@ class Suffix:
         self.text.begin(prompt)
 
     def observe(self, step: Step) -> None:
-        self.text.extend(step.new.tolist())
+        self.text.extend(step.tokens[-len(step.new) :])
 
     def draft(self, context: Context) -> DraftTree:
         root, best, score = context.tokens[-1], DraftTree.root_only(context.tokens[-1], self.name), 0.0
