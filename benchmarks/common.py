@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from scipy.stats import bootstrap
@@ -19,6 +19,8 @@ from dresd_milvus.loading import LoadedModel
 from dresd_milvus.systems import budget_of
 from evaluation.prompts import load_suite
 from evaluation.provenance import provenance
+
+Case = TypeVar("Case")
 
 
 def alternate(sides: dict[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
@@ -65,6 +67,14 @@ def answer(
     """A prompt's answer of at most so many tokens, with this drafter and the budget of a system, top-p 0.95."""
     choose = make_chooser(temperature, 0.95, seed)
     return generate(model.target, drafter, choose, ids, tokens, budget_of(system, None, 32))
+
+
+def turns(cases: Sequence[Case], asked: Sequence[list[int]]) -> Iterator[tuple[int, list[int], Case]]:
+    """(turn, prompt, case): all cases prompt by prompt, every other time in reverse. Turn 0 is the first prompt, which
+    comes again: it finds everything cold."""
+    for turn, ids in enumerate([asked[0], *asked]):
+        for case in cases if turn % 2 else cases[::-1]:
+            yield turn, ids, case
 
 
 def arguments(description: str, **defaults: Any) -> argparse.Namespace:

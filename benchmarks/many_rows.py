@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import prompts
+from common import prompts, turns
 from numpy.typing import NDArray
 from retrieval import embedded
 
@@ -83,14 +83,13 @@ Case = tuple[int, str]
 
 
 def decoded(
-    model: LoadedModel, drafters: dict[Case, Drafter], asked: Sequence[Sequence[int]], tokens: int, budget: FixedBudget
+    model: LoadedModel, drafters: dict[Case, Drafter], asked: Sequence[list[int]], tokens: int, budget: FixedBudget
 ) -> dict[Case, list[StepRecord]]:
     """The steps of all answers by case; those to the first prompt, which finds all cold, are forgotten."""
     found: dict[Case, list[StepRecord]] = {case: [] for case in drafters}
-    for turn, ids in enumerate([asked[0], *asked]):
-        for case in list(drafters) if turn % 2 else list(drafters)[::-1]:
-            steps = generate(model.target, drafters[case], Greedy(), ids, tokens, budget).steps
-            found[case] += steps if turn else []
+    for turn, ids, case in turns(list(drafters), asked):
+        steps = generate(model.target, drafters[case], Greedy(), ids, tokens, budget).steps
+        found[case] += steps if turn else []
     return found
 
 

@@ -15,7 +15,7 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-from common import answer, arguments, prompts, report
+from common import answer, arguments, prompts, report, turns
 from peers import corpus
 from stores import build
 
@@ -61,13 +61,11 @@ def measure(
     """By system, the median milliseconds of every part of a step. calls: see `timed`."""
     drafters = {name: make_drafter(name, sources, costs=costs) for name in options.systems.split(",")}
     found: dict[str, list[np.ndarray]] = {name: [] for name in drafters}
-    asked = prompts(model, options.prompts)
-    for turn, ids in enumerate([asked[0], *asked]):
-        for name in list(drafters) if turn % 2 else list(drafters)[::-1]:
-            calls.clear()
-            done = answer(model, drafters[name], name, ids, turn, temperature, options.tokens)
-            if turn:  # the first time finds everything cold
-                found[name].append(parts(done, calls[-len(done.steps) :]))
+    for turn, ids, name in turns(list(drafters), prompts(model, options.prompts)):
+        calls.clear()
+        done = answer(model, drafters[name], name, ids, turn, temperature, options.tokens)
+        if turn:
+            found[name].append(parts(done, calls[-len(done.steps) :]))
     return {name: summary(texts) for name, texts in found.items()}
 
 

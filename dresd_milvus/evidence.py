@@ -57,7 +57,7 @@ class Evidence(NamedTuple):
     rows: Int32
     kinds: NDArray[np.int8]
     quality: Int32
-    weights: NDArray[np.float64]
+    weights: Floats
 
     @classmethod
     def room(cls, rows: int, depth: int) -> Evidence:

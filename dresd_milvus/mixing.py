@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dresd_milvus.compiled import compiled
-from dresd_milvus.evidence import KINDS, LEVELS
+from dresd_milvus.evidence import KINDS, LEVELS, Floats
 
 SHARE_EDGES = np.array([0.0, 0.03, 0.1, 0.25, 0.45, 0.65, 0.85, 0.999])
 COUNT_EDGES = np.array([1, 2, 5, 15])
@@ -43,8 +43,6 @@ MEMORY = 255
 """Cases on which a cell's frequency rests at most: what is older is forgotten."""
 
 CURVE_RATE = 0.005
-
-Floats = NDArray[np.float64]
 
 
 CELL = np.dtype([("right", np.float64), ("seen", np.float64), ("odds", np.float64)])

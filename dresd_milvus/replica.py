@@ -72,10 +72,14 @@ class Replica:
     ) -> None:
         self.manifest, self.keys = manifest, keys
         self.continuations, self.starts = continuations, starts
-        self.arrays = (*keys, continuations, starts)
 
     def __len__(self) -> int:
         return len(self.continuations)
+
+    @property
+    def arrays(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
+        """Keys, continuations and starts."""
+        return (*self.keys, self.continuations, self.starts)
 
     @property
     def nbytes(self) -> int:
@@ -196,7 +200,7 @@ def _bounds(
         highest = above[begin - start : end - start]
         for row in range(len(block)):  # of slices, for there no index can be negative, which is not looked at then
             product = np.int32(0)
-            for at in range(len(fixed)):  # numba would take 64 bits, which takes three times as long
+            for at in range(len(fixed)):  # numba would take 64 bits, for twice as long
                 product = np.int32(product + np.int32(block[row, at]) * np.int32(fixed[at]))
             about = step * np.float32(product) + around
             below[row], highest[row] = of_ones[row] * (about - error), of_ones[row] * (about + error)

@@ -74,7 +74,7 @@ class Recorded:
 
     def walk(self, tree: DraftTree, scored: Scored, position: int) -> Walk:
         picked = self.greedy.walk(tree, scored, position).picks.tolist()
-        known = tree.along(self.text[position:])
+        known = tree.walk(lambda node, depth: self.text[position + depth])
         both = list(zip(picked, known.picks.tolist(), strict=False))
         self.picked, self.differed = self.picked + len(both), self.differed + sum(a != b for a, b in both)
         return known
