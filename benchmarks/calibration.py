@@ -90,7 +90,7 @@ def drafter_of(name: str, sources: Sources, mixer: Mixer) -> Hybrid:
     parts = drafter.sources
     if name == AHEAD:
         parts = tuple(Ahead(part, Immediately()) if isinstance(part, Dense) else part for part in parts)
-    return Hybrid(parts, name, mixer)
+    return Hybrid(parts, drafter.recycling, name, mixer)
 
 
 def mat(model, texts: list[Recorded], drafter: Hybrid, budget: FixedBudget) -> float:  # type: ignore[no-untyped-def]

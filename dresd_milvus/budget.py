@@ -117,24 +117,25 @@ class Thrift:
         price = min(self._prices[source] or milliseconds, 2 * milliseconds)
         self._prices[source] = price + SLOWLY * (min(milliseconds, 4 * price) - price)
 
-    def stepped(self, nodes: int, waited: float, milliseconds: float) -> None:
-        """A step verified so many draft nodes; the target took so long, and all of the step.
+    def paused(self, waited: float, milliseconds: float) -> None:
+        """A step did not draft; the target took so long, and all of the step.
 
         A machine that is slower than it was is so at all sizes: they all follow a little, and those that were timed
         on either side of this more, the nearer the more.
         """
         self._step += SLOWLY * (milliseconds - self._step)
-        _correct(nodes, self._sizes, self._ms, waited)
+        _correct(0, self._sizes, self._ms, waited)
 
-    def drafted(self, nodes: int, expected: float, accepted: int, own: float) -> None:
-        """What a draft was: its nodes, the tokens that were hoped for and those that came, and the milliseconds that
-        making it and learning from it took.
+    def drafted(self, nodes: int, expected: float, accepted: int, waited: float, milliseconds: float) -> None:
+        """What a draft was: its nodes, the tokens that were hoped for and those that came; and the same of the step.
 
-        What it cost is reckoned by these and the costs of nodes, not by the step's time, which varies by more. Drafting
-        is given up once what it has earned and lost adds up to its stake: by the sum, not by a mean, for one good draft
-        pays for several bad ones (cumulative sums: Page 1954, "Continuous inspection schemes").
+        What it cost is reckoned by what making it and learning from it took and by the costs of nodes, not by the
+        target's time, which varies by more. Drafting is given up once what it has earned and lost adds up to its stake:
+        by the sum, not by a mean, for one good draft pays for several bad ones (cumulative sums: Page 1954, "Continuous
+        inspection schemes").
         """
-        draft = nodes, expected, accepted, own
+        self._step += SLOWLY * (milliseconds - self._step)
+        draft = nodes, expected, accepted, waited, milliseconds
         self._left = _drafted(*draft, self._promise, self._proofs, self._stakes, self._sizes, self._ms)
 
 
@@ -143,7 +144,8 @@ def _drafted(
     nodes: int,
     expected: float,
     accepted: int,
-    own: float,
+    waited: float,
+    milliseconds: float,
     promise: int,
     proofs: NDArray[np.float64],
     stakes: NDArray[np.float64],
@@ -159,7 +161,8 @@ def _drafted(
     proofs[0, promise], proofs[1, promise] = hoped, had
     plain, (balance, pause) = ms[0], stakes
     extra = max(_cost(nodes, sizes, ms) - plain, 0.0)
-    net = accepted - (min(own, plain) + extra) / plain  # one late step says nothing of drafts
+    net = accepted - (min(milliseconds - waited, plain) + extra) / plain  # one late step says nothing of drafts
+    _correct(nodes, sizes, ms, waited)
     stakes[0] = min(balance + net, SAVED)
     if stakes[0] >= STAKE:
         stakes[1] = SHORTEST_PAUSE
@@ -227,7 +230,7 @@ def _cost(nodes: int, sizes: NDArray[np.int64], ms: NDArray[np.float64]) -> floa
 
 @compiled
 def _correct(nodes: int, sizes: NDArray[np.int64], ms: NDArray[np.float64], waited: float) -> None:
-    """See `Thrift.stepped`."""
+    """See `Thrift.paused`."""
     slower = SLOWLY * (min(max(waited / _cost(nodes, sizes, ms), 0.5), 2.0) - 1)
     at, share = _between(nodes, sizes)
     ms *= 1 + 0.25 * slower

@@ -158,7 +158,7 @@ def _walk(
         path[depth], picks[depth] = node, pick
         node, depth = child(tokens, parents, node, pick), depth + 1
         if node == 0:
-            return path[:depth], picks[:depth]
+            return path[:depth].copy(), picks[:depth].copy()  # whole arrays are sooner made Python's than parts
 
 
 @compiled
@@ -191,10 +191,10 @@ def _nucleus(row: Floats, temperature: float, top_p: float, total: float) -> tup
         total = _about_mass(row, top, temperature)
     # Few tokens hold most of the probability: only those are looked at closely.
     bound = -STRIDE
-    few, below, mass = _above(row, highest, bound, temperature)
+    few, below, mass = _above(row, top, bound, temperature)
     while mass < top_p * total * (1 + DOUBT) and bound > FAINTEST:
         bound -= STRIDE
-        few, below, mass = _above(row, highest, bound, temperature)
+        few, below, mass = _above(row, top, bound, temperature)
     order = np.argsort(-below, kind="mergesort")
     reached, kept = 0.0, 0
     while kept < len(few) and (kept == 0 or reached < top_p * total):
@@ -206,9 +206,12 @@ def _nucleus(row: Floats, temperature: float, top_p: float, total: float) -> tup
 
 
 @compiled
-def _above(row: Floats, highest: float, bound: float, temperature: float) -> tuple[NDArray[np.int64], Floats, float]:
-    """(tokens whose log-probabilities lie at most so far below the highest, how far they do, their mass)."""
-    least, few, many = highest + bound * temperature, np.empty(len(row), np.int64), 0
+def _above(
+    row: Floats, top: np.floating[Any], bound: float, temperature: float
+) -> tuple[NDArray[np.int64], Floats, float]:
+    """(tokens whose log-probabilities lie at most so far below the highest, how far they do, their mass). top: the
+    highest of the logits, of their own type, in which they are compared."""
+    least, few, many = top + row.dtype.type(bound * temperature), np.empty(len(row), np.int64), 0
     for begin in range(0, len(row), BLOCK):
         block = row[begin : begin + BLOCK]
         if reaches(block, least):
@@ -216,7 +219,7 @@ def _above(row: Floats, highest: float, bound: float, temperature: float) -> tup
                 few[many] = begin + at
                 many += block[at] >= least
     few = few[:many]
-    below = (row[few] - highest) / temperature
+    below = (row[few] - np.float64(top)) / temperature
     return few, below, np.exp(below).sum()
 
 

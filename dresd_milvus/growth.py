@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from dresd_milvus.compiled import compiled
 from dresd_milvus.evidence import DEEPEST, GRADES, KINDS, Evidence, Kind
 from dresd_milvus.mixing import BESTS, CELL, LARGEST, Mixer, cell, mixed, truth
+from dresd_milvus.recycling import Recycled
 from dresd_milvus.tree import Int32
 
 CANDIDATES = 48
@@ -28,18 +29,6 @@ FLOOR = 1e-3
 """A candidate that is less likely to be reached is not drafted."""
 
 RECYCLED = int(Kind.RECYCLED)
-
-
-class Recycled(NamedTuple):
-    """The target's own last word on every token: successors int32 [V, K], most likely first, -1 for none, and how
-    likely it held them, float32 [V, K]."""
-
-    successors: Int32
-    likely: NDArray[np.float32]
-
-    @classmethod
-    def nothing(cls, vocabulary: int = 0, width: int = 8) -> Recycled:
-        return cls(np.full((vocabulary, width), -1, np.int32), np.zeros((vocabulary, width), np.float32))
 
 
 SHARES = Mixer(np.empty((0, 0), CELL), np.empty((0, 0)), np.empty((0, 0)))

@@ -16,7 +16,6 @@ from dresd_milvus.drafters.dense import NEIGHBOURS, Dense
 from dresd_milvus.drafters.hybrid import Hybrid, Source
 from dresd_milvus.drafters.matches import Matches
 from dresd_milvus.drafters.prompt_lookup import PromptLookup
-from dresd_milvus.drafters.recycling import Recycling
 from dresd_milvus.drafters.rest import Rest
 from dresd_milvus.drafters.small_lm import SmallLM
 from dresd_milvus.drafters.suffix import Suffix
@@ -24,6 +23,7 @@ from dresd_milvus.errors import InputError, MismatchError
 from dresd_milvus.guard import Guarded
 from dresd_milvus.loading import SAMPLE, SAMPLE_FOLDER, LoadedModel, load_model
 from dresd_milvus.options import SEARCH_SECONDS, Search
+from dresd_milvus.recycling import Recycling
 from dresd_milvus.retrieval import Progress, Retrieval, open_retrieval
 from dresd_milvus.suffixes import SuffixStore
 from dresd_milvus.target import HFTarget
@@ -175,7 +175,8 @@ def make_drafter(
     """
     parts = _parts(system)
     if is_composite(system):
-        return Hybrid(_composed(parts, sources, neighbours), system, None, costs and Thrift(costs))
+        recycling, thrift = Recycling() if "recycling" in parts else None, Thrift(costs) if costs else None
+        return Hybrid(_composed(parts, sources, neighbours), recycling, system, thrift=thrift)
     if system == "vanilla":
         return Vanilla()
     if system == "prompt_lookup":
@@ -248,8 +249,6 @@ def _composed(parts: Sequence[str], sources: Sources, neighbours: int | None) ->
         made.append(Ahead(dense) if background else dense)
     if "suffix" in parts:
         made.append(Matches(sources.suffixes))
-    if "recycling" in parts:
-        made.append(Recycling())
     return made
 
 

@@ -12,11 +12,11 @@ import numpy as np
 
 from dresd_milvus.budget import Thrift
 from dresd_milvus.drafters.base import Context, Step
-from dresd_milvus.drafters.recycling import Recycling
 from dresd_milvus.evidence import Table
 from dresd_milvus.expansion import Expansion
-from dresd_milvus.growth import Recycled
+from dresd_milvus.host import NOWHERE
 from dresd_milvus.mixing import Mixer
+from dresd_milvus.recycling import NOTHING, Recycling
 from dresd_milvus.tree import DraftTree
 
 PRIOR = Path(__file__).with_name("calibration.npz")
@@ -24,8 +24,6 @@ PRIOR = Path(__file__).with_name("calibration.npz")
 
 PRIOR_CASES = 30
 """The prior weighs as much as so many cases of a session's own."""
-
-NOTHING = Recycled.nothing()
 
 AT_LEAST = 16
 """Nodes that are grown to see what they would be worth."""
@@ -52,15 +50,20 @@ class Source(Protocol):
 class Hybrid:
     """Merges what its sources tell into the tree of highest expected accepted length, by chances that it learns.
 
-    What it learns it keeps from text to text. mixer: what it knows at first, None for the prior. thrift: takes of the
-    budget, and of the sources, only what pays; None spends the budget at every step.
+    What it learns it keeps from text to text. recycling: what the target held likely, looked up by token as a tree
+    grows. mixer: what it knows at first, None for the prior. thrift: takes of the budget, and of the sources, only what
+    pays; None spends the budget at every step.
     """
 
     def __init__(
-        self, sources: Sequence[Source], name: str = "hybrid", mixer: Mixer | None = None, thrift: Thrift | None = None
+        self,
+        sources: Sequence[Source],
+        recycling: Recycling | None = None,
+        name: str = "hybrid",
+        mixer: Mixer | None = None,
+        thrift: Thrift | None = None,
     ) -> None:
-        self.sources, self.name, self.thrift = tuple(sources), name, thrift
-        self.recycling = next((source for source in sources if isinstance(source, Recycling)), None)
+        self.sources, self.recycling, self.name, self.thrift = tuple(sources), recycling, name, thrift
         self.mixer = mixer or Mixer.load(PRIOR, PRIOR_CASES)
         self.table, self.expansion = Table(), Expansion()
         self._begun = self._drafted = self._expected = 0.0
@@ -113,14 +116,20 @@ class Hybrid:
 
     def observe(self, step: Step) -> None:
         begun, drafted = perf_counter(), self.expansion.size > 0
-        self.expansion.learn(self.mixer, step.new)
+        if drafted:  # while drafting pauses, logits are not worth reading
+            self._learn(step)
         for source in self.sources:
-            if drafted or source is not self.recycling:  # while drafting pauses, logits are not worth reading
-                source.observe(step)
+            source.observe(step)
         if self.thrift:
-            now = perf_counter()
+            waited, whole = 1e3 * (begun - self._drafted), 1e3 * (perf_counter() - self._begun)
             if drafted:
-                own = 1e3 * (self._drafted - self._begun + now - begun)
-                self.thrift.drafted(len(step.tree), self._expected, len(step.new) - 1, own)
-            waited, whole = 1e3 * (begun - self._drafted), 1e3 * (now - self._begun)
-            self.thrift.stepped(len(step.tree), waited, whole)
+                self.thrift.drafted(len(step.tree), self._expected, len(step.new) - 1, waited, whole)
+            else:
+                self.thrift.paused(waited, whole)
+
+    def _learn(self, step: Step) -> None:
+        recycled, held = NOTHING, NOWHERE
+        if self.recycling:
+            held = self.recycling.rows(step.scored, step.tree.tokens, step.path)
+            recycled = self.recycling.recycled
+        self.expansion.learn(self.mixer, step.new, recycled, held)

@@ -16,7 +16,8 @@ from dresd_milvus.drafters.base import Context, Step
 from dresd_milvus.drafters.running_text import RunningText
 from dresd_milvus.evidence import Kind, Table
 from dresd_milvus.expansion import Expansion
-from dresd_milvus.growth import SHARES, Recycled
+from dresd_milvus.growth import SHARES
+from dresd_milvus.recycling import NOTHING
 from dresd_milvus.suffixes import SuffixStore
 from dresd_milvus.tree import DraftTree, Int32
 
@@ -28,8 +29,6 @@ MOST = 128
 
 NODES_PER_TOKEN = 4
 """Draft nodes at most for each token that matches: the published max_spec_factor."""
-
-NOTHING = Recycled.nothing()
 
 
 class Suffix:

@@ -13,6 +13,11 @@ from dresd_milvus.systems import MOST_NODES, NODES, budget_of, parse_nodes
 COSTS = StepCosts({0: 10.0, 4: 10.5, 8: 11.0, 16: 13.0, 64: 30.0})
 
 
+def drafted(thrift: Thrift, nodes: int, expected: float, accepted: int, own: float) -> None:
+    """A draft that took so long and was verified in just the time that it was said to take."""
+    thrift.drafted(nodes, expected, accepted, COSTS.of(nodes), COSTS.of(nodes) + own)
+
+
 @given(reach=st.lists(st.floats(0.001, 1), max_size=80))
 def test_no_size_is_clearly_better_than_the_one_taken(reach: list[float]) -> None:
     """In the time of any other, it would give as many tokens but for a few tenths."""
@@ -29,8 +34,7 @@ def test_hard_passages_are_drafted_for_their_own_worth() -> None:
     thrift, rich, poor = Thrift(COSTS), np.full(16, 1.0), np.full(16, 0.05)
     for _ in range(100):
         thrift.weigh(rich)
-        thrift.drafted(16, 16.0, 16, own=0.1)
-        thrift.stepped(16, 13.0, 13.1)
+        thrift.drafted(16, 16.0, 16, 13.0, 13.1)
     assert thrift.weigh(poor)[0] > 0, "0.8 tokens for 3 ms, where a step without a draft takes 10 for one"
 
 
@@ -48,10 +52,9 @@ def drafting_share(accepted: int, steps: int = 300) -> float:
     for _ in range(steps):
         if thrift.drafts():
             drafts += 1
-            thrift.drafted(4, 0.5, accepted, own=0.5)
-            thrift.stepped(4, 10.5, 11.0)
+            thrift.drafted(4, 0.5, accepted, 10.5, 11.0)
         else:
-            thrift.stepped(0, 10.0, 10.0)
+            thrift.paused(10.0, 10.0)
     return drafts / steps
 
 
@@ -68,14 +71,14 @@ def test_a_text_after_one_that_was_given_up_is_tried_for_less() -> None:
         for _ in range(128):
             if thrift.drafts():
                 drafts[-1] += 1
-                thrift.drafted(4, 0.5, 0, own=0.5)
+                drafted(thrift, 4, 0.5, 0, own=0.5)
     assert 0 < drafts[2] <= drafts[1] < drafts[0]
 
 
 def test_one_draft_that_took_long_is_forgiven() -> None:
     """The first finds everything cold."""
     thrift = Thrift(COSTS)
-    thrift.drafted(4, 0.5, 1, own=3000.0)
+    drafted(thrift, 4, 0.5, 1, own=3000.0)
     assert thrift.drafts()
 
 
@@ -83,13 +86,13 @@ def test_a_draft_that_comes_true_after_a_pause_ends_the_pauses() -> None:
     thrift = Thrift(COSTS)
     for _ in range(100):
         if thrift.drafts():
-            thrift.drafted(4, 0.5, 0, own=0.5)
+            drafted(thrift, 4, 0.5, 0, own=0.5)
     while not thrift.drafts():
         pass
-    thrift.drafted(4, 0.5, 3, own=0.5)
+    drafted(thrift, 4, 0.5, 3, own=0.5)
     for _ in range(20):
         assert thrift.drafts()
-        thrift.drafted(4, 0.5, 1, own=0.5)
+        drafted(thrift, 4, 0.5, 1, own=0.5)
     thrift.begin()
     assert thrift.drafts(), "a new text is another matter"
 
@@ -104,13 +107,13 @@ def test_promises_that_are_not_kept_are_trusted_less_and_for_a_time() -> None:
     assert thrift.weigh(reach)[1] > 0.1, "a plain step gives a tenth of a token a millisecond"
     for _ in range(200):
         thrift.weigh(reach)
-        thrift.drafted(8, 0.8, 0, own=0.1)
+        drafted(thrift, 8, 0.8, 0, own=0.1)
     assert trusted(thrift) == pytest.approx(1 / MOST_TRUSTED)
     for _ in range(200):
-        thrift.drafted(0, 0.0, 0, own=0.1)
+        drafted(thrift, 0, 0.0, 0, own=0.1)
     assert trusted(thrift) > 0.9, "what is not drafted is not held against it for ever"
     for _ in range(200):
-        thrift.drafted(8, 0.8, 2, own=0.1)
+        drafted(thrift, 8, 0.8, 2, own=0.1)
     assert trusted(thrift) > 2
 
 
@@ -119,9 +122,8 @@ def test_drafts_of_a_size_that_was_not_timed_are_found_to_cost_more() -> None:
     thrift, drafts = Thrift(StepCosts({0: 10.0, 8: 10.0, 16: 11.0})), 0
     while thrift.drafts() and drafts < 100:
         drafts += 1
-        thrift.drafted(5, 0.15, 0, own=0.1)
-        thrift.stepped(5, waited=13.0, milliseconds=13.5)
-        thrift.stepped(0, waited=10.0, milliseconds=10.5)
+        thrift.drafted(5, 0.15, 0, waited=13.0, milliseconds=13.1)
+        thrift.paused(waited=10.0, milliseconds=10.5)
     assert drafts < 25 and thrift.plain == pytest.approx(10, rel=0.1)
 
 
@@ -158,8 +160,8 @@ def test_a_source_is_asked_where_it_pays(gain: float, asked: float) -> None:
 def test_sizes_are_corrected_by_what_steps_take() -> None:
     thrift = Thrift(COSTS)
     for _ in range(300):
-        thrift.stepped(16, 26.0, 27.0)
-        thrift.stepped(0, 10.0, 11.0)
+        thrift.drafted(16, 1.0, 1, 26.0, 27.0)
+        thrift.paused(10.0, 11.0)
     for _ in range(100):
         thrift.weigh(np.full(16, 0.05))
     assert thrift.usual < 16

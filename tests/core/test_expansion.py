@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from dresd_milvus.evidence import GRADES, KINDS, Kind, Table
 from dresd_milvus.expansion import Expansion
-from dresd_milvus.growth import FLOOR, SHARES, Recycled
+from dresd_milvus.growth import FLOOR, SHARES
 from dresd_milvus.mixing import Mixer
+from dresd_milvus.recycling import NOTHING, Recycled
 from dresd_milvus.tree import DraftTree
 from tests.core.trees import climb
 
@@ -49,7 +50,7 @@ def test_nodes_come_by_reach_and_any_number_of_them_is_a_tree(
     rows: list[tuple[list[int], Kind, int, float]], seed: int | None, nodes: int, depth: int
 ) -> None:
     expansion, mixer = Expansion(nodes=4), Mixer.untaught()
-    known = Recycled.nothing() if seed is None else recycled(seed)
+    known = NOTHING if seed is None else recycled(seed)
     reach = expansion.grow(0, table(rows), known, mixer, nodes, depth)
     assert len(reach) <= nodes and (np.diff(reach) <= 1e-12).all() and (reach >= FLOOR).all() and (reach <= 1).all()
     whole = expansion.tree(nodes, "x")
@@ -73,7 +74,7 @@ def test_of_one_kind_without_a_mixer_shares_are_chances(
     """Then the tree is that of its heaviest paths, as DraftTree.from_paths makes it, but for the floor and ties."""
     rows = [(tokens, Kind.TEXT, quality, 1.0) for tokens, _, quality, _ in rows]
     evidence, expansion = table(rows), Expansion()
-    reach = expansion.grow(0, evidence, Recycled.nothing(), SHARES, nodes, 5)
+    reach = expansion.grow(0, evidence, NOTHING, SHARES, nodes, 5)
     expected: dict[tuple[int, ...], float] = {(): 1.0}
     for size in range(1, 6):
         for path in {tuple(tokens[:size]) for tokens, *_ in rows if len(tokens) >= size}:
@@ -89,7 +90,7 @@ def test_what_came_is_believed_more_and_what_did_not_less() -> None:
     evidence = table([([1, 2], Kind.CORPUS, 3, 1.0), *[([3, 4], Kind.DENSE, 5, 1.0)] * 9])
     chances = []
     for _ in range(200):
-        reach = expansion.grow(0, evidence, Recycled.nothing(), mixer, 8, 2)
+        reach = expansion.grow(0, evidence, NOTHING, mixer, 8, 2)
         tree = expansion.tree(8, "x")
         chances.append(
             {int(t): float(r) for t, r, p in zip(tree.tokens[1:], reach, tree.parents[1:], strict=True) if p == 0}
@@ -106,14 +107,14 @@ def test_chances_come_to_be_true() -> None:
     mixer, expansion, random = Mixer.untaught(), Expansion(), np.random.default_rng(0)
     evidence = table([([token], Kind.TEXT, 2, 1.0) for token in (1, 1, 1, 2)])
     for _ in range(3000):
-        expansion.grow(0, evidence, Recycled.nothing(), mixer, 2, 1)
+        expansion.grow(0, evidence, NOTHING, mixer, 2, 1)
         expansion.learn(mixer, np.array([1 if random.random() < 0.7 else 9]))
-    assert expansion.grow(0, evidence, Recycled.nothing(), mixer, 2, 1)[0] == pytest.approx(0.7, abs=0.08)
+    assert expansion.grow(0, evidence, NOTHING, mixer, 2, 1)[0] == pytest.approx(0.7, abs=0.08)
 
 
 def test_nothing_said_is_no_tree() -> None:
     expansion = Expansion()
-    assert len(expansion.grow(3, table([]), Recycled.nothing(), Mixer.untaught(), 8, 4)) == 0
+    assert len(expansion.grow(3, table([]), NOTHING, Mixer.untaught(), 8, 4)) == 0
     assert expansion.tree(8, "x").tokens.tolist() == [3]
     expansion.learn(Mixer.untaught(), np.array([1, 2]))
     expansion.learn(Mixer.untaught(), np.array([1, 2]))  # of nothing there is nothing to learn
@@ -121,7 +122,7 @@ def test_nothing_said_is_no_tree() -> None:
 
 def test_more_tokens_than_are_weighed_do_no_harm() -> None:
     many = table([([token], Kind.DENSE, 3, 1.0) for token in range(1, 1001)])  # more than a table has room for at first
-    reach = Expansion().grow(0, many, Recycled.nothing(), Mixer.untaught(), 100, 4)
+    reach = Expansion().grow(0, many, NOTHING, Mixer.untaught(), 100, 4)
     assert 0 < len(reach) <= 100
 
 

@@ -1,33 +1,59 @@
 """What is remembered of the target's logits."""
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dresd_milvus.drafters.base import Step
-from dresd_milvus.drafters.recycling import SUCCESSORS, Recycling, most_likely
+from dresd_milvus.drafters.base import Context, Step
+from dresd_milvus.drafters.hybrid import Hybrid
 from dresd_milvus.host import Scored
+from dresd_milvus.recycling import SUCCESSORS, Recycling
 from dresd_milvus.tree import DraftTree
 
+BUDGET = {"states": None, "max_nodes": 20, "max_depth": 4}
 
+
+def scores(logits: torch.Tensor, on_device: bool) -> Scored:
+    """What a target said, logits [N, V], as if they were on a device where that is asked for."""
+    scored = Scored(logits, logits)
+    scored.held = None if on_device else scored.held
+    return scored
+
+
+@pytest.mark.parametrize("on_device", [False, True])
 @given(seed=st.integers(0, 2**32 - 1), vocabulary=st.sampled_from([SUCCESSORS, 9, 300]))
-def test_the_most_likely_successors_of_the_walked_nodes_are_kept(seed: int, vocabulary: int) -> None:
-    logits = torch.from_numpy(np.random.default_rng(seed).normal(0, 3, (4, vocabulary))).float()
-    tree = DraftTree(np.array([1, 2, 3, 4], np.int32), np.array([-1, 0, 0, 2], np.int32))
+def test_the_most_likely_successors_of_the_walked_nodes_are_kept(on_device: bool, seed: int, vocabulary: int) -> None:
+    random, recycling = np.random.default_rng(seed), Recycling()
+    text, drafter = [0], Hybrid([], recycling)
+    for drafted in (False, True):  # the first step has nothing to draft from, the second what the first has left
+        tree = drafter.draft(Context(text, **BUDGET))
+        assert (len(tree) > 0) == drafted
+        logits = torch.from_numpy(random.normal(0, 3, (len(tree.tokens), vocabulary))).float()
+        path = np.array([0, *np.flatnonzero((tree.parents == 0) & (tree.tokens > 0))[-1:]])
+        new = np.append(tree.tokens[path[1:]], 0).astype(np.int64)
+        text = [*text, *new.tolist()]
+        drafter.observe(Step(text, new, tree, path, scores(logits, on_device)))
+        top, recycled = logits.softmax(-1).topk(SUCCESSORS), recycling.recycled
+        for node in path:
+            assert recycled.successors[tree.tokens[node]].tolist() == top.indices[node].tolist()
+            assert np.allclose(recycled.likely[tree.tokens[node]], top.values[node].numpy(), rtol=0.05)
+        assert (recycled.successors >= 0).all(1).sum() == len(path), "wrong branches are not the text's"
+    assert len(path) == 2
+
+
+@pytest.mark.parametrize("on_device", [False, True])
+def test_a_token_that_is_never_said_has_no_successors(on_device: bool) -> None:
+    """An input that is no output of the model; its neighbours in memory are left alone."""
     recycling = Recycling()
-    recycling.observe(Step([0, 1, 3, 5], np.array([3, 5]), tree, np.array([0, 2]), Scored(logits, logits)))
-    top = logits.softmax(-1).topk(SUCCESSORS)
-    for token, node in ((1, 0), (3, 2)):
-        assert recycling.recycled.successors[token].tolist() == top.indices[node].tolist()
-        assert np.allclose(recycling.recycled.likely[token], top.values[node].numpy(), rtol=0.05)
-    successors, likely = most_likely(logits)
-    assert np.array_equal(successors, top.indices), "and what a device finds is the same"
-    assert np.allclose(likely, top.values)
-    assert (recycling.recycled.successors[[2, 4]] == -1).all(), "wrong branches are not the text's"
+    drafter, logits = Hybrid([], recycling), torch.arange(10.0)[None]
+    tree = drafter.draft(Context([12], **BUDGET))
+    drafter.observe(Step([12, 9], np.array([9]), tree, np.array([0]), scores(logits, on_device)))
+    assert recycling.recycled.successors.shape == (10, SUCCESSORS) and (recycling.recycled.successors == -1).all()
 
 
 def test_a_target_without_logits_leaves_nothing() -> None:
     recycling, logits = Recycling(), torch.zeros(1, 0)
-    recycling.observe(Step([0, 1], np.array([1]), DraftTree.root_only(0), np.array([0]), Scored(logits, logits)))
+    recycling.rows(Scored(logits, logits), DraftTree.root_only(0).tokens, np.array([0]))
     assert len(recycling.recycled.successors) == 0

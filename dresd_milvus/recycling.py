@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,14 +10,26 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dresd_milvus.compiled import compiled
-from dresd_milvus.drafters.base import Context, Step
-from dresd_milvus.evidence import Table
-from dresd_milvus.growth import Recycled
-from dresd_milvus.host import BLOCK, Floats, numbers, reaches
+from dresd_milvus.host import BLOCK, NOWHERE, Floats, Held, Scored, reaches
 from dresd_milvus.tree import Int32, Int64
 
 SUCCESSORS = 8
 """Tokens remembered of each distribution, as published."""
+
+
+class Recycled(NamedTuple):
+    """The target's own last word on every token: successors int32 [V, K], most likely first, -1 for none, and how
+    likely it held them, float32 [V, K]."""
+
+    successors: Int32
+    likely: NDArray[np.float32]
+
+    @classmethod
+    def nothing(cls, vocabulary: int = 0, width: int = SUCCESSORS) -> Recycled:
+        return cls(np.full((vocabulary, width), -1, np.int32), np.zeros((vocabulary, width), np.float32))
+
+
+NOTHING = Recycled.nothing()
 
 
 class Recycling:
@@ -28,30 +39,23 @@ class Recycling:
     is of another text.
     """
 
-    name = "recycling"
-    dear = False
-
     def __init__(self) -> None:
-        self.recycled = Recycled.nothing(width=SUCCESSORS)
+        self.recycled = Recycled.nothing()
 
-    def begin(self, prompt: Sequence[int]) -> None:
-        pass
-
-    def tell(self, context: Context, table: Table) -> int:
-        return 0  # what it knows is looked up by token as a tree grows
-
-    def observe(self, step: Step) -> None:
-        scored, tokens = step.scored, step.tree.tokens
+    def rows(self, scored: Scored, tokens: Int32, path: Int64) -> Held:
+        """The logits that whoever goes along a path [n] through tokens [N] is to `remember`: none from a device, of
+        which this has seen to."""
         vocabulary = scored.vocabulary
         if vocabulary < SUCCESSORS:
-            return
+            return NOWHERE
         if vocabulary > len(self.recycled.successors):
-            self.recycled = Recycled.nothing(vocabulary, SUCCESSORS)
-        successors, likely = self.recycled
+            self.recycled = Recycled.nothing(vocabulary)
         if scored.held is not None:
-            _remember(*scored.held, step.path, tokens, successors, likely)
-        else:
-            successors[tokens[step.path]], likely[tokens[step.path]] = most_likely(scored.logits[step.path])
+            return scored.held
+        path = path[tokens[path] < vocabulary]
+        successors, likely = self.recycled
+        successors[tokens[path]], likely[tokens[path]] = most_likely(scored.logits[path])
+        return NOWHERE
 
 
 def most_likely(logits: Tensor) -> tuple[Int32, NDArray[np.float32]]:
@@ -65,21 +69,14 @@ def most_likely(logits: Tensor) -> tuple[Int32, NDArray[np.float32]]:
 
 
 @compiled
-def _remember(
-    address: int,
-    width: int,
-    kind: NDArray[Any],
-    path: Int64,
-    tokens: Int32,
-    successors: Int32,
-    likely: NDArray[np.float32],
-) -> None:
-    """Put down the most likely successors of the tokens of a path. address, width, kind: of logits [N, V], see
-    `Held`."""
-    for node in path:
-        row, best, highest = numbers(address, width, kind, node), successors[tokens[node]], likely[tokens[node]]
-        _highest(row, best, highest)
-        highest[:] = np.exp(highest - highest[0]) / _mass(row, highest[0])
+def remember(row: Floats, token: int, successors: Int32, likely: NDArray[np.float32]) -> None:
+    """Put down the most likely successors of a token, by logits [V], in `Recycled`; not of one that it has no room for:
+    an input that is no output."""
+    if token >= len(successors):
+        return
+    best, highest = successors[token], likely[token]
+    _highest(row, best, highest)
+    highest[:] = np.exp(highest - highest[0]) / _mass(row, highest[0])
 
 
 @compiled
