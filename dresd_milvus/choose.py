@@ -22,7 +22,7 @@ from torch import Tensor
 
 from dresd_milvus.compiled import compiled
 from dresd_milvus.errors import InputError
-from dresd_milvus.host import BLOCK, Floats, Scored, likeliest, numbers, on_host, reaches
+from dresd_milvus.host import BLOCK, Floats, Scored, floats, like, likeliest, number, numbers, on_host, reaches
 from dresd_milvus.tree import DraftTree, Int32, Int64, PickAt, Walk, child
 
 STRIDE, FAINTEST = np.log(16.0), -64.0
@@ -30,6 +30,9 @@ STRIDE, FAINTEST = np.log(16.0), -64.0
 
 DOUBT = 1e-4
 """By what share of itself a quickly made mass may be wrong: where that could change the nucleus, it is made well."""
+
+FEW = 112
+"""Tokens that room is made for at first: behind a forward pass, more than a kilobyte takes microseconds to get."""
 
 PART = 4096
 """Numbers that are added up in float32."""
@@ -162,7 +165,7 @@ def _walk(
 
 
 @compiled
-def _draw(row: Floats, temperature: float, top_p: float, seed: int, position: int) -> int:
+def _draw(row: NDArray[Any], temperature: float, top_p: float, seed: int, position: int) -> int:
     """The token of the nucleus whose score, log-probability plus noise, is highest. row: logits [V]."""
     kept, below = _nucleus(row, temperature, top_p, UNKNOWN)
     return kept[np.argmax(below + _noise(seed, position, kept))]
@@ -180,13 +183,13 @@ def _draw_named(
 
 
 @compiled
-def _nucleus(row: Floats, temperature: float, top_p: float, total: float) -> tuple[NDArray[np.int64], Floats]:
+def _nucleus(row: NDArray[Any], temperature: float, top_p: float, total: float) -> tuple[NDArray[np.int64], Floats]:
     """(the fewest most likely tokens whose probabilities reach top_p, of equal ones the first; how far their
     log-probabilities lie below the highest). row: logits [V]; total: see `_mass`, UNKNOWN for this row's."""
-    top = row[likeliest(row)]
+    top = number(row, likeliest(row))
     highest, exact = np.float64(top), total != UNKNOWN
     if top_p >= 1:
-        return np.arange(len(row)), (row - highest) / temperature
+        return np.arange(len(row)), (floats(row) - highest) / temperature
     if not exact:
         total = _about_mass(row, top, temperature)
     # Few tokens hold most of the probability: only those are looked at closely.
@@ -207,31 +210,46 @@ def _nucleus(row: Floats, temperature: float, top_p: float, total: float) -> tup
 
 @compiled
 def _above(
-    row: Floats, top: np.floating[Any], bound: float, temperature: float
+    row: NDArray[Any], top: np.floating[Any], bound: float, temperature: float
 ) -> tuple[NDArray[np.int64], Floats, float]:
     """(tokens whose log-probabilities lie at most so far below the highest, how far they do, their mass). top: the
     highest of the logits, of their own type, in which they are compared."""
-    least, few, many = top + row.dtype.type(bound * temperature), np.empty(len(row), np.int64), 0
+    least, few = top + like(bound * temperature, row), np.empty(FEW, np.int64)
+    many = _gather(row, least, few)
+    if many < 0:
+        few = np.empty(len(row), np.int64)
+        many = _gather(row, least, few)
+    few, below, mass = few[:many], np.empty(many), 0.0
+    for place in range(many):
+        below[place] = (np.float64(number(row, few[place])) - np.float64(top)) / temperature
+        mass += np.exp(below[place])
+    return few, below, mass
+
+
+@compiled
+def _gather(row: NDArray[Any], least: np.floating[Any], few: Int64) -> int:
+    """Put down which of logits [V] are as high, in their order; how many, or -1 where there might not be room."""
+    many = 0
     for begin in range(0, len(row), BLOCK):
         block = row[begin : begin + BLOCK]
         if reaches(block, least):
+            if many + len(block) > len(few):
+                return -1
             for at in range(len(block)):
                 few[many] = begin + at
-                many += block[at] >= least
-    few = few[:many]
-    below = (row[few] - np.float64(top)) / temperature
-    return few, below, np.exp(below).sum()
+                many += number(block, at) >= least
+    return many
 
 
 @compiled(any_order=True)
-def _mass(row: Floats, highest: float, temperature: float) -> float:
+def _mass(row: NDArray[Any], highest: float, temperature: float) -> float:
     """The sum of e^((logit - the highest) / temperature) over logits [V], within 1e-12.
 
     e^x as the 1024th power of the series of e^(x / 1024): without branches, so that many are made at a time.
     """
     total, scale = 0.0, min(1 / temperature, 1e300)  # the lowest temperatures have no inverse
     for token in range(len(row)):
-        x = max((np.float64(row[token]) - highest) * scale, FAINTEST) * (1 / 1024)
+        x = max((np.float64(number(row, token)) - highest) * scale, FAINTEST) * (1 / 1024)
         tail = 1 + x * (1 / 5) * (1 + x * (1 / 6) * (1 + x * (1 / 7) * (1 + x * (1 / 8))))
         power = 1 + x * (1 + x * (1 / 2) * (1 + x * (1 / 3) * (1 + x * (1 / 4) * tail)))
         for _ in range(10):
@@ -241,7 +259,7 @@ def _mass(row: Floats, highest: float, temperature: float) -> float:
 
 
 @compiled
-def _about_mass(row: Floats, top: np.floating[Any], temperature: float) -> float:
+def _about_mass(row: NDArray[Any], top: np.floating[Any], temperature: float) -> float:
     """The same within DOUBT, in a third of the time: in float32, as the 64th power of a shorter series. top: the
     highest of the logits, of their own type."""
     total, scale = 0.0, np.float32(min(1 / temperature, 1e30) / 64)
@@ -251,11 +269,11 @@ def _about_mass(row: Floats, top: np.floating[Any], temperature: float) -> float
 
 
 @compiled(any_order=True)
-def _about_part(row: Floats, top: np.floating[Any], scale: np.float32) -> np.float32:
+def _about_part(row: NDArray[Any], top: np.floating[Any], scale: np.float32) -> np.float32:
     """The mass of so few logits that float32 can add it up."""
     total, one = np.float32(0), np.float32(1)
     for token in range(len(row)):
-        x = max(np.float32(row[token] - top) * scale, np.float32(FAINTEST / 64))
+        x = max(np.float32(number(row, token) - top) * scale, np.float32(FAINTEST / 64))
         tail = x * np.float32(1 / 3) * (one + x * np.float32(1 / 4) * (one + x * np.float32(1 / 5)))
         of_64 = one + x * (one + x * np.float32(1 / 2) * (one + tail))
         of_32 = of_64 * of_64  # a loop over these would keep the others from being made many at a time

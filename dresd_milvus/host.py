@@ -85,13 +85,13 @@ def on_host(values: Tensor) -> Floats:
 
 @compiled
 def _copied(address: int, width: int, kind: NDArray[Any]) -> Floats:
-    return numbers(address, width, kind, 0).copy()
+    return floats(numbers(address, width, kind, 0))
 
 
 @compiled
-def numbers(address: int, width: int, kind: NDArray[Any], row: int) -> Floats:
-    """One of the rows [V] that are `Held`, to be read only."""
-    return floats(carray(_pointer(address + row * width * kind.itemsize, kind), (width,)))
+def numbers(address: int, width: int, kind: NDArray[Any], row: int) -> NDArray[Any]:
+    """One of the rows [V] that are `Held`, where it is, to be read only: bfloat16 as its bits, see `number`."""
+    return carray(_pointer(address + row * width * kind.itemsize, kind), (width,))
 
 
 @intrinsic
@@ -104,44 +104,69 @@ def _pointer(typing, address, kind):  # type: ignore[no-untyped-def]
     return types.CPointer(kind.dtype)(types.intp, kind), generate
 
 
-def floats(row: NDArray[Any]) -> Floats:
-    """A row [V] as numbers: in compiled code, of which this is only the name."""
+@intrinsic
+def of_bits(typing, bits):  # type: ignore[no-untyped-def]
+    """The float32 of these bits, an int32."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        return builder.bitcast(arguments[0], context.get_value_type(types.float32))
+
+    return types.float32(types.int32), generate
+
+
+def number(row: NDArray[Any], at: int) -> Any:
+    """One of a row's numbers, which may be bfloat16: in compiled code, of which this is only the name.
+
+    A row is never made float32 as a whole: behind a forward pass, writing takes longer than all that is done with it.
+    """
     raise NotImplementedError
 
 
-@overload(floats, strict=False)
-def _floats_of(row: Any) -> Any:
-    if isinstance(row.dtype, types.Integer):
-        return lambda row: _widened(row)
-    return lambda row: row
+@overload(number, strict=False)
+def _number_of(row: Any, at: Any) -> Any:
+    if isinstance(row.dtype, types.Integer):  # bfloat16 is the upper half of a float32
+        return lambda row, at: of_bits(np.int32(np.int32(row[at]) << np.int32(16)))
+    return lambda row, at: row[at]
+
+
+def like(value: float, row: NDArray[Any]) -> Any:
+    """A number of the type that a row's are compared in: in compiled code, of which this is only the name."""
+    raise NotImplementedError
+
+
+@overload(like, strict=False)
+def _like(value: Any, row: Any) -> Any:
+    if row.dtype == types.float64:
+        return lambda value, row: np.float64(value)
+    return lambda value, row: np.float32(value)
 
 
 @compiled
-def _widened(bits: NDArray[np.int16]) -> NDArray[np.float32]:
-    """bfloat16 is the upper half of a float32."""
-    wide = np.empty(len(bits), np.int32)
-    for at in range(len(bits)):
-        wide[at] = np.int32(bits[at]) << 16
-    return wide.view(np.float32)
+def floats(row: NDArray[Any]) -> Floats:
+    """A copy of a row [V], bfloat16 as float32."""
+    made = np.full(len(row), like(0.0, row))
+    for at in range(len(row)):
+        made[at] = number(row, at)
+    return made
 
 
 @compiled
-def reaches(block: Floats, least: float) -> bool:
+def reaches(block: NDArray[Any], least: Any) -> bool:
     """Whether any of a few numbers is as high: counted, not searched for, so that many are compared at a time."""
     many = 0
     for at in range(len(block)):
-        many += block[at] >= least
+        many += number(block, at) >= least
     return many > 0
 
 
 @compiled
-def likeliest(row: Floats) -> int:
-    """The first of the highest numbers."""
+def likeliest(row: NDArray[Any]) -> int:
+    """The first of the highest numbers [V]."""
     best = 0
     for begin in range(0, len(row), BLOCK):
         block = row[begin : begin + BLOCK]
-        if reaches(block, row[best]):
+        if reaches(block, number(row, best)):
             for at in range(len(block)):
-                if block[at] > row[best]:
+                if number(block, at) > number(row, best):
                     best = begin + at
     return best

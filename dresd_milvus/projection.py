@@ -21,7 +21,7 @@ from torch import Tensor
 
 from dresd_milvus.compiled import compiled
 from dresd_milvus.errors import InputError, StoreError
-from dresd_milvus.host import numbers, readable
+from dresd_milvus.host import floats, numbers, readable
 
 TINY = 1e-12
 """What a length is at least when it is divided by, as in torch's normalize."""
@@ -129,7 +129,7 @@ def key_of(
     weight: NDArray[np.float32], bias: NDArray[np.float32], address: int, width: int, kind: NDArray[Any], at: int
 ) -> NDArray[np.float32]:
     """weight [d, H], bias [d], the at-th of the states [N, H] that are `Held` there -> [1, d] of length 1."""
-    state, key = numbers(address, width, kind, at), np.empty((1, len(bias)), np.float32)
+    state, key = floats(numbers(address, width, kind, at)), np.empty((1, len(bias)), np.float32)
     square = np.float32(0)
     for row in range(len(bias)):
         entry = bias[row]

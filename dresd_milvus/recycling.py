@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dresd_milvus.compiled import compiled
-from dresd_milvus.host import BLOCK, NOWHERE, Floats, Held, Scored, reaches
+from dresd_milvus.host import BLOCK, NOWHERE, Held, Scored, number, of_bits, reaches
 from dresd_milvus.tree import Int32, Int64
 
 SUCCESSORS = 8
@@ -69,7 +69,7 @@ def most_likely(logits: Tensor) -> tuple[Int32, NDArray[np.float32]]:
 
 
 @compiled
-def remember(row: Floats, token: int, successors: Int32, likely: NDArray[np.float32]) -> None:
+def remember(row: NDArray[Any], token: int, successors: Int32, likely: NDArray[np.float32]) -> None:
     """Put down the most likely successors of a token, by logits [V], in `Recycled`; not of one that it has no room for:
     an input that is no output."""
     if token >= len(successors):
@@ -80,7 +80,7 @@ def remember(row: Floats, token: int, successors: Int32, likely: NDArray[np.floa
 
 
 @compiled
-def _highest(row: Floats, best: Int32, highest: NDArray[np.float32]) -> None:
+def _highest(row: NDArray[Any], best: Int32, highest: NDArray[np.float32]) -> None:
     """Put down which numbers are the highest, and these, falling."""
     last = len(best) - 1
     best[:], highest[:] = -1, -np.inf
@@ -89,21 +89,22 @@ def _highest(row: Floats, best: Int32, highest: NDArray[np.float32]) -> None:
         if not reaches(block, highest[last]):
             continue
         for at in range(len(block)):
-            if block[at] > highest[last]:
+            value = number(block, at)
+            if value > highest[last]:
                 place = last
-                while place > 0 and block[at] > highest[place - 1]:
+                while place > 0 and value > highest[place - 1]:
                     highest[place], best[place] = highest[place - 1], best[place - 1]
                     place -= 1
-                highest[place], best[place] = block[at], begin + at
+                highest[place], best[place] = value, begin + at
 
 
 @compiled(any_order=True)
-def _mass(row: Floats, highest: float) -> float:
+def _mass(row: NDArray[Any], highest: float) -> float:
     """The sum of e^(number - the highest), within 3 %."""
-    bits = np.empty(len(row), np.int32)
+    total = np.float32(0)
     for at in range(len(row)):
-        bits[at] = _power_bits(row[at] - highest)
-    return bits.view(np.float32).sum()
+        total += of_bits(_power_bits(number(row, at) - highest))
+    return total
 
 
 @compiled
