@@ -22,7 +22,7 @@ from torch import Tensor
 
 from dresd_milvus.compiled import compiled
 from dresd_milvus.errors import InputError
-from dresd_milvus.host import BLOCK, Floats, Scored, floats, like, likeliest, number, numbers, on_host, reaches
+from dresd_milvus.host import Floats, Scored, floats, gather, like, likeliest, number, numbers, on_host
 from dresd_milvus.tree import DraftTree, Int32, Int64, PickAt, Walk, child
 
 STRIDE, FAINTEST = np.log(16.0), -64.0
@@ -215,30 +215,15 @@ def _above(
     """(tokens whose log-probabilities lie at most so far below the highest, how far they do, their mass). top: the
     highest of the logits, of their own type, in which they are compared."""
     least, few = top + like(bound * temperature, row), np.empty(FEW, np.int64)
-    many = _gather(row, least, few)
+    many = gather(row, least, few)
     if many < 0:
         few = np.empty(len(row), np.int64)
-        many = _gather(row, least, few)
+        many = gather(row, least, few)
     few, below, mass = few[:many], np.empty(many), 0.0
     for place in range(many):
         below[place] = (np.float64(number(row, few[place])) - np.float64(top)) / temperature
         mass += np.exp(below[place])
     return few, below, mass
-
-
-@compiled
-def _gather(row: NDArray[Any], least: np.floating[Any], few: Int64) -> int:
-    """Put down which of logits [V] are as high, in their order; how many, or -1 where there might not be room."""
-    many = 0
-    for begin in range(0, len(row), BLOCK):
-        block = row[begin : begin + BLOCK]
-        if reaches(block, least):
-            if many + len(block) > len(few):
-                return -1
-            for at in range(len(block)):
-                few[many] = begin + at
-                many += number(block, at) >= least
-    return many
 
 
 @compiled(any_order=True)

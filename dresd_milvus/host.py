@@ -170,3 +170,18 @@ def likeliest(row: NDArray[Any]) -> int:
                 if number(block, at) > number(row, best):
                     best = begin + at
     return best
+
+
+@compiled
+def gather(row: NDArray[Any], least: Any, few: NDArray[np.int64]) -> int:
+    """Put down which of logits [V] are as high, in their order; how many, or -1 where there might not be room."""
+    many = 0
+    for begin in range(0, len(row), BLOCK):
+        block = row[begin : begin + BLOCK]
+        if reaches(block, least):
+            if many + len(block) > len(few):
+                return -1
+            for at in range(len(block)):
+                few[many] = begin + at
+                many += number(block, at) >= least
+    return many
