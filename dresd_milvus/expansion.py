@@ -8,9 +8,8 @@ from numpy.typing import NDArray
 from dresd_milvus.compiled import compiled
 from dresd_milvus.evidence import KINDS, Table
 from dresd_milvus.growth import CANDIDATE, CANDIDATES, NODE, grown
-from dresd_milvus.host import NOWHERE, Held, numbers
 from dresd_milvus.mixing import Mixer, follow
-from dresd_milvus.recycling import NOTHING, Recycled, remember
+from dresd_milvus.recycling import Recycled
 from dresd_milvus.tree import DraftTree, Int64
 
 
@@ -59,28 +58,20 @@ class Expansion:
         """There is no last tree."""
         self.size = 0
 
-    def learn(self, mixer: Mixer, new: Int64, recycled: Recycled = NOTHING, held: Held = NOWHERE) -> None:
-        """Have the mixer learn what came, tokens [n], after the root of the last tree, and remember, of the nodes on
-        the way, what the target held likely: logits of all that were verified, see `Recycling.rows`. Then that tree is
-        forgotten."""
+    def learn(self, mixer: Mixer, new: Int64) -> None:
+        """Have the mixer learn what came, tokens [n], after the root of the last tree; then that tree is forgotten."""
         if self.size:
-            grown = self._nodes, self._candidates, self._cells
-            _learn(new, self.size, *(*mixer, *grown, *recycled, *held))
+            _learn(new, self.size, *mixer, self._nodes, self._candidates, self._cells)
         self.size = 0
 
 
 @compiled
-def _learn(  # type: ignore[no-untyped-def]
-    new, size, known, weights, curve, nodes, candidates, cells, successors, likely, address, width, kind
-):  # fmt: skip
+def _learn(new, size, known, weights, curve, nodes, candidates, cells):  # type: ignore[no-untyped-def]
     """Tell the mixer (known, weights, curve) of every candidate after the nodes that the text went through whether it
-    came, and remember their rows of logits. Arrays by themselves, for the types of named tuples take longer to look up
-    than this takes."""
+    came. Arrays by themselves, for the types of a named tuple take longer to look up than this takes."""
     mixer, at = Mixer(known, weights, curve), 0
     for token in new:
         node = nodes[at]
-        if width > 0:
-            remember(numbers(address, width, kind, at), node.token, successors, likely)
         for index in range(node.first, node.last):
             candidate = candidates[index]
             follow(mixer, node.weights, node.curve, candidate.odds, cells[index], candidate.token == token)

@@ -35,9 +35,6 @@ The address of the first number; how many are in a row; an empty array of their 
 long as the tensor is kept that they are of.
 """
 
-NOWHERE: Held = 0, 0, KINDS[torch.float32]
-"""No rows."""
-
 
 class Scored:
     """The target's view of every node of a tree: logits [N, V] and the hidden states [N, H] they came from.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dresd_milvus.compiled import compiled
-from dresd_milvus.host import BLOCK, NOWHERE, Held, Scored, number, of_bits, reaches
+from dresd_milvus.host import BLOCK, Scored, number, numbers, of_bits, reaches
 from dresd_milvus.tree import Int32, Int64
 
 SUCCESSORS = 8
@@ -42,20 +42,20 @@ class Recycling:
     def __init__(self) -> None:
         self.recycled = Recycled.nothing()
 
-    def rows(self, scored: Scored, tokens: Int32, path: Int64) -> Held:
-        """The logits that whoever goes along a path [n] through tokens [N] is to `remember`: none from a device, of
-        which this has seen to."""
+    def remember(self, scored: Scored, tokens: Int32, path: Int64) -> None:
+        """What the target said, logits [N, V], of tokens [N], at the nodes [n] of a path; not of a token that it never
+        says, which has no room."""
         vocabulary = scored.vocabulary
         if vocabulary < SUCCESSORS:
-            return NOWHERE
+            return
         if vocabulary > len(self.recycled.successors):
             self.recycled = Recycled.nothing(vocabulary)
-        if scored.held is not None:
-            return scored.held
-        path = path[tokens[path] < vocabulary]
         successors, likely = self.recycled
-        successors[tokens[path]], likely[tokens[path]] = most_likely(scored.logits[path])
-        return NOWHERE
+        if scored.held is not None:
+            _remember(*scored.held, path, tokens, successors, likely)
+        else:
+            path = path[tokens[path] < len(successors)]
+            successors[tokens[path]], likely[tokens[path]] = most_likely(scored.logits[path])
 
 
 def most_likely(logits: Tensor) -> tuple[Int32, NDArray[np.float32]]:
@@ -69,14 +69,23 @@ def most_likely(logits: Tensor) -> tuple[Int32, NDArray[np.float32]]:
 
 
 @compiled
-def remember(row: NDArray[Any], token: int, successors: Int32, likely: NDArray[np.float32]) -> None:
-    """Put down the most likely successors of a token, by logits [V], in `Recycled`; not of one that it has no room for:
-    an input that is no output."""
-    if token >= len(successors):
-        return
-    best, highest = successors[token], likely[token]
-    _highest(row, best, highest)
-    highest[:] = np.exp(highest - highest[0]) / _mass(row, highest[0])
+def _remember(
+    address: int,
+    width: int,
+    kind: NDArray[Any],
+    path: Int64,
+    tokens: Int32,
+    successors: Int32,
+    likely: NDArray[np.float32],
+) -> None:
+    """Put down the most likely successors of the tokens of a path. address, width, kind: of logits [N, V], see
+    `Held`."""
+    for node in path:
+        row, token = numbers(address, width, kind, node), tokens[node]
+        if token < len(successors):
+            best, highest = successors[token], likely[token]
+            _highest(row, best, highest)
+            highest[:] = np.exp(highest - highest[0]) / _mass(row, highest[0])
 
 
 @compiled

@@ -147,7 +147,7 @@ class HFTarget:
 
     def _forward(self, inputs: Inputs, logits_to_keep: int = 0) -> Scored:
         """One pass over N tokens behind the committed text -> logits [N or kept, V], hidden [N or kept, H]."""
-        logits = self.model(
+        logits = self.model.forward(  # as calling it does, but for looking whether the whole model has hooks
             input_ids=inputs.ids,
             position_ids=inputs.positions,
             attention_mask=inputs.mask,

@@ -14,7 +14,6 @@ from dresd_milvus.budget import Thrift
 from dresd_milvus.drafters.base import Context, Step
 from dresd_milvus.evidence import Table
 from dresd_milvus.expansion import Expansion
-from dresd_milvus.host import NOWHERE
 from dresd_milvus.mixing import Mixer
 from dresd_milvus.recycling import NOTHING, Recycling
 from dresd_milvus.tree import DraftTree
@@ -116,8 +115,9 @@ class Hybrid:
 
     def observe(self, step: Step) -> None:
         begun, drafted = perf_counter(), self.expansion.size > 0
-        if drafted:  # while drafting pauses, logits are not worth reading
-            self._learn(step)
+        self.expansion.learn(self.mixer, step.new)
+        if self.recycling and drafted:  # while drafting pauses, logits are not worth reading
+            self.recycling.remember(step.scored, step.tree.tokens, step.path)
         for source in self.sources:
             source.observe(step)
         if self.thrift:
@@ -126,10 +126,3 @@ class Hybrid:
                 self.thrift.drafted(len(step.tree), self._expected, len(step.new) - 1, waited, whole)
             else:
                 self.thrift.paused(waited, whole)
-
-    def _learn(self, step: Step) -> None:
-        recycled, held = NOTHING, NOWHERE
-        if self.recycling:
-            held = self.recycling.rows(step.scored, step.tree.tokens, step.path)
-            recycled = self.recycling.recycled
-        self.expansion.learn(self.mixer, step.new, recycled, held)

@@ -53,7 +53,20 @@ def test_a_token_that_is_never_said_has_no_successors(on_device: bool) -> None:
     assert recycling.recycled.successors.shape == (10, SUCCESSORS) and (recycling.recycled.successors == -1).all()
 
 
+@pytest.mark.parametrize("on_device", [False, True])
+def test_a_step_may_be_of_another_tree_than_the_drafted(on_device: bool) -> None:
+    """Measuring without generating tells drafters of the text in chains of its tokens."""
+    recycling, logits = Recycling(), (torch.arange(20) % 4 == torch.arange(4)[:, None]).float()
+    chain = DraftTree(np.array([3, 5, 7, 9], np.int32), np.arange(-1, 3, dtype=np.int32))
+    drafter = Hybrid([], recycling)
+    drafter.draft(Context([3], **BUDGET))
+    drafter.observe(Step([3, 5, 7, 9, 1], np.array([5, 7, 9, 1]), chain, np.arange(4), scores(logits, on_device)))
+    assert np.flatnonzero((recycling.recycled.successors >= 0).all(1)).tolist() == [3, 5, 7, 9]
+    for node, token in enumerate([3, 5, 7, 9]):
+        assert (recycling.recycled.successors[token][:5] % 4 == node).all()
+
+
 def test_a_target_without_logits_leaves_nothing() -> None:
     recycling, logits = Recycling(), torch.zeros(1, 0)
-    recycling.rows(Scored(logits, logits), DraftTree.root_only(0).tokens, np.array([0]))
+    recycling.remember(Scored(logits, logits), DraftTree.root_only(0).tokens, np.array([0]))
     assert len(recycling.recycled.successors) == 0
