@@ -104,12 +104,11 @@ class Stop:
 
     def take(self, tokens: list[int]) -> int:
         """How many of a step's tokens belong to the text; sets reason when it ends there."""
-        taken = min(len(tokens), self.limit)
-        if not self.eos_ids.isdisjoint(tokens):
-            ends = 1 + next(at for at, token in enumerate(tokens) if token in self.eos_ids)
-            if ends <= taken:
+        for index, token in enumerate(tokens[: self.limit]):
+            if token in self.eos_ids:
                 self.reason = "eos"
-                return ends
+                return index + 1
+        taken = min(len(tokens), self.limit)
         self.limit -= taken
         if self.limit == 0:
             self.reason = self.limit_reason

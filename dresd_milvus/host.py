@@ -114,7 +114,7 @@ def of_bits(typing, bits):  # type: ignore[no-untyped-def]
 def number(row: NDArray[Any], at: int) -> Any:
     """One of a row's numbers, which may be bfloat16: in compiled code, of which this is only the name.
 
-    A row is never made float32 as a whole: behind a forward pass, writing takes longer than all that is done with it.
+    No row is made float32 as a whole: behind a forward pass, writing it takes about as long as what is done with it.
     """
     raise NotImplementedError
 
