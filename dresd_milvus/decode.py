@@ -136,7 +136,7 @@ def generate(
             f"the prompt has {len(prompt)} tokens and the model's context holds {target.context}; shorten the prompt"
         )
     tokens, result = list(prompt), Generation()
-    stop = Stop(target.eos_ids, max_new_tokens, target.context - len(prompt))
+    stop = Stop(target.eos_ids, max_new_tokens, target.room(len(prompt)))
     steps = list[tuple[DraftTree, int, float, float, float, float, float]]()
     start = perf_counter()
     states, node = target.prefill(tokens[:-1]), 0

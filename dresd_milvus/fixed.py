@@ -16,7 +16,7 @@ from torch import Tensor
 from dresd_milvus.cache import TreeCache
 from dresd_milvus.errors import InputError
 from dresd_milvus.host import Scored
-from dresd_milvus.inputs import Inputs, TreeInputs
+from dresd_milvus.inputs import Inputs, Windows, tree_inputs
 from dresd_milvus.tree import DraftTree
 
 Made = TypeVar("Made")
@@ -34,11 +34,11 @@ WARM_UPS = 2
 class _Pass(NamedTuple):
     """One shape's inputs, which stay where they are, and what makes of them logits [S, V] and hidden [S, H].
 
-    numbers: int64 [3, 1, S], ids, positions, and where keys and values go in the cache. mask: [1, 1, S, L].
+    numbers: int64 [3, 1, S], ids, positions, and where keys and values go in the cache. masks: each [1, 1, S, L].
     """
 
     numbers: Tensor
-    mask: Tensor
+    masks: dict[str, Tensor]
     run: Callable[[], Scored]
 
 
@@ -53,55 +53,58 @@ class FixedPasses:
         self,
         forward: Callable[[Inputs], Scored],
         cache: TreeCache,
+        windows: Windows,
         device: torch.device,
         dtype: torch.dtype,
         capture: bool,
     ) -> None:
-        self._forward, self._cache, self._capture = forward, cache, capture
-        self._inputs = TreeInputs(device, dtype, staged=device.type != "cpu")
-        self._places = torch.arange(SIZES[-1], device=device)
-        self._passes: dict[tuple[int, int], _Pass] = {}
-        self._held: Tensor | None = None
+        self._forward, self._cache, self._windows, self._capture = forward, cache, windows, capture
         self._device, self._dtype = device, dtype
+        self._passes: dict[tuple[int, int], _Pass] = {}
+        self._capacity = 0
 
     def fit(self, tree: DraftTree) -> bool:
         """Whether there is a size for this tree, and a cache, which comes with the first pass."""
-        return len(tree.tokens) <= SIZES[-1] and self._cache.held is not None
+        return len(tree.tokens) <= SIZES[-1] and self._cache.capacity > 0
 
     def __call__(self, tree: DraftTree, start: int) -> Scored:
         """Logits [N, V] and hidden [N, H] of a tree behind `start` committed tokens."""
         count = len(tree.tokens)
         size = next(size for size in SIZES if size >= count)
         made = self._pass(size, max(SHORTEST, 1 << (start + size - 1).bit_length()))
-        ids, positions, mask = self._inputs.of(tree, start)
-        made.numbers.zero_()
-        made.numbers[0, :, :count], made.numbers[1, :, :count] = ids, positions
-        torch.add(self._places[:size], start, out=made.numbers[2, 0])
-        made.mask.fill_(torch.finfo(self._dtype).min)
-        made.mask[..., :start] = 0
-        made.mask[:, :, count:] = 0  # nodes that are not there see anything rather than nothing, which may be no number
-        made.mask[:, :, :count, start : start + count] = 0 if mask is None else mask[..., start:]
+        numbers, masks = made.numbers, made.masks
+        ids, positions, seen = tree_inputs(tree, start, self._windows, self._device, self._dtype)
+        assert seen is not None
+        numbers.zero_()
+        numbers[0, :, :count], numbers[1, :, :count] = ids, positions
+        numbers[2, 0] = torch.arange(start, start + size, device=self._device)
+        for kind, mask in masks.items():
+            mask.fill_(torch.finfo(mask.dtype).min)
+            mask[:, :, count:] = 0  # nodes that are not there see anything rather than nothing, which may be no number
+            mask[:, :, :count, : start + count] = seen[kind]
         scored = made.run()
         return Scored(scored.logits[:count], scored.hidden[:count].clone())
 
     def _pass(self, size: int, length: int) -> _Pass:
         """The pass of this shape; all are made anew when the cache has moved."""
-        if self._cache.reserve(length) is not self._held:
+        self._cache.reserve(length)
+        if self._cache.capacity != self._capacity:
             self._passes.clear()
-            self._held = self._cache.held
+            self._capacity = self._cache.capacity
         if (size, length) not in self._passes:
-            numbers = torch.zeros(3, 1, size, dtype=torch.int64, device=self._device)
+            where = self._device
+            numbers = torch.zeros(3, 1, size, dtype=torch.int64, device=where)
             # Where the passes before and while one is captured write: behind all that is committed.
-            numbers[2, 0] = self._places[:size] + (length - size)
-            mask = torch.zeros(1, 1, size, length, dtype=self._dtype, device=self._device)
-            inputs = Inputs(numbers[0], numbers[1], mask)
+            numbers[2, 0] = torch.arange(length - size, length, device=where)
+            masks = {kind: torch.zeros(1, 1, size, length, dtype=self._dtype, device=where) for kind in self._windows}
+            inputs = Inputs(numbers[0], numbers[1], masks)
 
             def forward() -> Scored:
                 with self._cache.fixed(numbers[2, 0], length):
                     return self._forward(inputs)
 
-            run = captured(forward, self._device) if self._capture else forward
-            self._passes[size, length] = _Pass(numbers, mask, run)
+            run = captured(forward, where) if self._capture else forward
+            self._passes[size, length] = _Pass(numbers, masks, run)
         return self._passes[size, length]
 
 

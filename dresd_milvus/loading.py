@@ -15,8 +15,9 @@ from typing import Any
 import torch
 
 from dresd_milvus.errors import InputError
+from dresd_milvus.families import TESTED, compare_with_itself, refuse_unsupported
 from dresd_milvus.ranks import model_group
-from dresd_milvus.target import HFTarget, refuse_unsupported
+from dresd_milvus.target import HFTarget
 
 SAMPLE = "sample"
 SAMPLE_FOLDER = Path(__file__).parent / "sample"
@@ -59,7 +60,7 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto", tp: int = 1
     tokenizer = load_tokenizer(name)
     source = str(SAMPLE_FOLDER) if name == SAMPLE else name
     try:
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=pick_dtype(dtype, where), attn_implementation="sdpa")
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=pick_dtype(dtype, where))
         if tp == 1:  # split, each rank's part goes to its device; the whole may not fit there
             model = model.to(where)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
@@ -71,6 +72,8 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto", tp: int = 1
     if tp > 1:
         model = split_model(model, tp, where)
     target = HFTarget(model, ends, fixed=graphs)
+    if target.family not in TESTED:
+        compare_with_itself(target)
     return LoadedModel(name, target, tokenizer, fingerprint, tokenizer_hash(tokenizer))
 
 

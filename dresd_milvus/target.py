@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from dresd_milvus.cache import TreeCache
-from dresd_milvus.errors import InputError
+from dresd_milvus.families import attention_windows, refuse_unsupported, rope_border
 from dresd_milvus.fixed import FixedPasses
 from dresd_milvus.host import Scored
-from dresd_milvus.inputs import Inputs, TreeInputs
+from dresd_milvus.inputs import Inputs, tree_inputs
 from dresd_milvus.tree import DraftTree, Int64
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -33,6 +33,11 @@ class Target(Protocol):
 
     def verify(self, tree: DraftTree) -> Scored:
         """Score all nodes in one pass; each node sees the committed text and its own ancestors."""
+        ...
+
+    def room(self, prompt: int) -> int:
+        """How many tokens may follow a prompt of so many: up to the end of the context, or of the part of it in which
+        a text can go on as it began."""
         ...
 
     def keep(self, path: Int64) -> None:
@@ -67,6 +72,7 @@ class HFTarget:
         self.model = model.eval()
         self.eos_ids = eos_ids
         config = model.config.get_text_config()
+        self.family: str = config.model_type
         self.vocab_size: int = config.vocab_size
         self.hidden_size: int = config.hidden_size
         self.context: int = config.max_position_embeddings
@@ -75,8 +81,10 @@ class HFTarget:
         self._apart = self.device.type == "cuda"
         self._layers: int = config.num_hidden_layers
         self._cache = TreeCache(self._layers)
-        self._inputs = TreeInputs(self.device, self.dtype, staged=self._apart)
-        self.fixed = FixedPasses(self._forward, self._cache, self.device, self.dtype, self._apart) if fixed else None
+        self._windows = attention_windows(config)
+        self._border = rope_border(config)
+        shapes = (self._windows, self.device, self.dtype, self._apart)
+        self.fixed = FixedPasses(self._forward, self._cache, *shapes) if fixed else None
         self._head_input: Tensor | None = None
         model.get_output_embeddings().register_forward_pre_hook(self._catch)
 
@@ -88,12 +96,14 @@ class HFTarget:
         self._cache.length = 0
         if not tokens:
             return None
-        ids = torch.as_tensor(tokens, dtype=torch.long, device=self.device)[None]
-        positions = torch.arange(len(tokens), device=self.device)[None]
-        scored = self._forward(Inputs(ids, positions, None), logits_to_keep=1)
+        # The next token lies beyond the border of longrope: with a token more, this pass takes the same factors.
+        beyond = [tokens[-1]] if len(tokens) == self._border else []
+        ids = torch.as_tensor([*tokens, *beyond], dtype=torch.long, device=self.device)[None]
+        positions = torch.arange(ids.shape[1], device=self.device)[None]
+        scored = self._forward(Inputs(ids, positions, None), logits_to_keep=1 + len(beyond))
         self._cache.length = len(tokens)
         self._wait()
-        return scored.hidden[-1]
+        return scored.hidden[0]
 
     @without_gradients
     def verify(self, tree: DraftTree) -> Scored:
@@ -101,12 +111,18 @@ class HFTarget:
         if self.fixed is not None and self.fixed.fit(tree):
             scored = self.fixed(tree, start)
         else:
-            scored = self._forward(self._inputs.of(tree, start))
+            inputs = tree_inputs(tree, start, self._windows, self.device, self.dtype)
+            scored = self._forward(inputs if len(tree) else inputs._replace(masks=None))
         self._wait()
         return scored
 
     def keep(self, path: Int64) -> None:
         self._cache.keep(path)
+
+    def room(self, prompt: int) -> int:
+        if self._border is not None and prompt <= self._border:
+            return self._border + 1 - prompt  # the last token of a text does not go through the model
+        return self.context - prompt
 
     def rewind(self, length: int) -> None:
         """Forget all but the first `length` committed tokens."""
@@ -147,10 +163,13 @@ class HFTarget:
 
     def _forward(self, inputs: Inputs, logits_to_keep: int = 0) -> Scored:
         """One pass over N tokens behind the committed text -> logits [N or kept, V], hidden [N or kept, H]."""
+        masks: Any = inputs.masks
+        if masks is not None and len(masks) == 1:
+            (masks,) = masks.values()  # where all layers are of one kind, few families know its name
         logits = self.model.forward(  # as calling it does, but for looking whether the whole model has hooks
             input_ids=inputs.ids,
             position_ids=inputs.positions,
-            attention_mask=inputs.mask,
+            attention_mask=masks,
             past_key_values=self._cache,
             use_cache=True,
             logits_to_keep=logits_to_keep,
@@ -162,18 +181,3 @@ class HFTarget:
         """Until the device is done, so that times are of what they say; the picks would wait for it next anyway."""
         if self._apart:
             torch.cuda.synchronize(self.device)
-
-
-def refuse_unsupported(config: Any) -> None:
-    """Raise InputError for models whose layers do not attend to the whole text: a tree mask would be wrong there."""
-    config = config.get_text_config()
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    window = getattr(config, "sliding_window", None)
-    if kinds == {"full_attention"} and getattr(config, "layer_types", None) is None and window:
-        kinds = {"sliding_attention"}
-    if kinds != {"full_attention"}:
-        others = ", ".join(sorted(kinds - {"full_attention"}))
-        raise InputError(
-            f"{config.model_type} has layers of the kind {others}, which tree verification does not support yet; "
-            "use a model with full attention in every layer"
-        )

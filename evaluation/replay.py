@@ -151,6 +151,9 @@ class RecordedTarget:
     def keep(self, path: Int64) -> None:
         self._length += len(path)
 
+    def room(self, prompt: int) -> int:
+        return self.context - prompt
+
     def _said(self, places: Tensor) -> Scored:
         """What was said at these places [N] of the text."""
         text = self._text

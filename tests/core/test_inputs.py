@@ -1,45 +1,32 @@
-"""What the model is given: every node at its depth, and seeing the text and its own ancestors only."""
+"""What the model is given: every node at its depth, and seeing its text and ancestors as far as a window goes."""
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dresd_milvus.inputs import TreeInputs
-from dresd_milvus.tree import DraftTree
-from tests.core.trees import climb
+from dresd_milvus.inputs import tree_inputs
+from tests.core.trees import climb, trees
 
 CPU = torch.device("cpu")
-steps = st.lists(st.tuples(st.integers(1, 12), st.integers(0, 40), st.integers(0, 2**16)), min_size=1, max_size=6)
 
 
-def random_tree(size: int, seed: int) -> DraftTree:
-    random = np.random.default_rng(seed)
-    parents = [-1, *(int(random.integers(0, node)) for node in range(1, size))]
-    return DraftTree(np.arange(size, dtype=np.int32) + 7, np.array(parents, np.int32))
-
-
-@pytest.mark.parametrize("staged", [False, True])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
-@given(steps=steps)
-def test_each_step_sees_its_text_and_its_ancestors_whatever_came_before(
-    staged: bool, dtype: torch.dtype, steps: list[tuple[int, int, int]]
-) -> None:
-    made = TreeInputs(CPU, dtype, staged, nodes=4, length=16)  # both are outgrown
-    for size, start, seed in steps:
-        tree = random_tree(size, seed)
-        ids, positions, mask = made.of(tree, start)
-        lines = [climb(tree, node) for node in range(size)]
-        assert ids.tolist() == [tree.tokens.tolist()]
-        assert positions.tolist() == [[start + len(line) - 1 for line in lines]]
-        if size == 1:
-            assert mask is None
-            continue
-        expected = torch.full((size, start + size), torch.finfo(dtype).min, dtype=dtype)
-        expected[:, :start] = 0
-        for node, line in enumerate(lines):
-            expected[node, [start + above for above in line]] = 0
-        assert mask is not None and mask.dtype == dtype and torch.equal(mask[0, 0], expected)
+@given(tree=trees(), start=st.integers(0, 40), window=st.integers(1, 50))
+def test_nodes_see_their_text_and_their_ancestors(dtype: torch.dtype, tree, start: int, window: int) -> None:
+    size = len(tree.tokens)
+    ids, positions, masks = tree_inputs(tree, start, {"all": None, "near": window}, CPU, dtype)
+    lines = [climb(tree, node) for node in range(size)]
+    assert ids.dtype == positions.dtype == torch.int64
+    assert ids.tolist() == [tree.tokens.tolist()]
+    assert positions.tolist() == [[start + len(line) - 1 for line in lines]]
+    expected = torch.full((2, size, start + size), torch.finfo(dtype).min, dtype=dtype)
+    for node, line in enumerate(lines):
+        rows = [*range(start), *(start + above for above in line)]  # at positions 0, 1, 2, ... of the node's text
+        expected[0, node, rows] = 0
+        expected[1, node, rows[-window:]] = 0
+    assert masks is not None and masks.keys() == {"all", "near"}
+    for mask, right in zip(masks.values(), expected, strict=True):
+        assert mask.dtype == dtype and torch.equal(mask[0, 0], right)

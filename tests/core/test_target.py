@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import LlamaConfig, MistralConfig, Qwen2Config
 
-from dresd_milvus.errors import InputError
-from dresd_milvus.target import refuse_unsupported
 from dresd_milvus.tree import DraftTree
 from tests.core.trees import climb
 
@@ -18,10 +14,10 @@ VOCAB = 64
 texts = st.lists(st.integers(0, VOCAB - 1), min_size=1, max_size=10)
 
 
-def random_tree(seed: int, size: int, root: int) -> DraftTree:
+def random_tree(seed: int, size: int, root: int, depth: int = 6) -> DraftTree:
     random = np.random.default_rng(seed)
     paths = random.integers(0, 4, (size, 6))  # few tokens, so that branches share and repeat them
-    return DraftTree.from_paths(root, paths.astype(np.int32), random.random(size), size, 6)
+    return DraftTree.from_paths(root, paths.astype(np.int32), random.random(size), size, depth)
 
 
 @torch.inference_mode()
@@ -109,27 +105,3 @@ def test_embedding_disturbs_no_text_in_the_cache(tiny):
 
 def test_the_target_reports_its_sizes(tiny):
     assert (tiny.vocab_size, tiny.hidden_size, tiny.context, tiny.dtype) == (64, 32, 256, torch.float64)
-
-
-@pytest.mark.parametrize(
-    "config",
-    [
-        MistralConfig(sliding_window=4096),
-        Qwen2Config(use_sliding_window=True, sliding_window=128, max_window_layers=0),
-        Qwen2Config(use_sliding_window=True, sliding_window=128, max_window_layers=4),
-    ],
-    ids=["mistral", "qwen2", "qwen2-upper-layers"],
-)
-def test_models_with_a_sliding_window_are_refused(config):
-    with pytest.raises(InputError, match="sliding_attention") as caught:
-        refuse_unsupported(config)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "config",
-    [LlamaConfig(), MistralConfig(sliding_window=None), Qwen2Config(), Qwen2Config(sliding_window=128)],
-    ids=["llama", "mistral", "qwen2", "qwen2-window-unused"],
-)
-def test_models_with_full_attention_are_accepted(config):
-    refuse_unsupported(config)
