@@ -10,8 +10,8 @@ from transformers import AutoModelForCausalLM
 
 VOCAB = 64
 CONTEXT = 256
-WINDOW = 6
-"""Short, so that trees and texts of a test are longer."""
+WINDOW = 3
+"""Shorter than the trees of a test are deep."""
 
 SIZES: dict[str, Any] = {
     "vocab_size": VOCAB,

@@ -15,12 +15,12 @@ from dresd_milvus.drafters.base import Vanilla
 from dresd_milvus.errors import InputError
 from dresd_milvus.families import TESTED, attention_windows, compare_with_itself, refuse_unsupported
 from dresd_milvus.target import HFTarget
-from tests.core.families import BORDER, CONTEXT, FAMILIES, VOCAB, WINDOW, build_family
+from tests.core.families import BORDER, CONTEXT, FAMILIES, VOCAB, build_family
 from tests.core.test_target import random_tree, spelled
 from tests.core.trees import climb
 from tests.core.wild_drafters import RandomTree
 
-LENGTHS = (1, 2, WINDOW, 2 * WINDOW + 1, 40)
+LENGTHS = (1, 2, 6, 13, 40)
 """Of texts: nothing in the cache, less and more than a window, beyond the border of longrope."""
 
 
