@@ -35,8 +35,11 @@ class TreeCache(Cache):
     def keep(self, path: Int64) -> None:
         """Commit the rows of these nodes [n] (ascending, 0 first) of the last pass; drop the rest."""
         if path[-1] != len(path) - 1:  # ascending, so anything but 0, 1, 2, ... has gaps to close
+            rows = self.length + torch.from_numpy(path)
             for layer in self.layers:
-                layer.move(self.length + torch.from_numpy(path), self.length)
+                if layer.keys is not None:
+                    rows = rows.to(layer.keys.device)  # once; the layers after the first find them there
+                    layer.move(rows, self.length)
         self.length += len(path)
 
     @contextmanager
@@ -110,9 +113,8 @@ class _Layer(CacheLayerMixin):
 
     def move(self, rows: Tensor, to: int) -> None:
         """Move these rows, int64 [n], to `to` and behind it."""
-        if self.keys is not None:
-            for held in (self.keys, self.values):
-                held[:, :, to : to + len(rows)] = held.index_select(2, rows.to(held.device))
+        for held in (self.keys, self.values):
+            held[:, :, to : to + len(rows)] = held.index_select(2, rows)
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         pass
