@@ -61,6 +61,9 @@ class Run:
         path = self.folder.folder / "model.json"
         with suppress(FileNotFoundError):
             before = json.loads(path.read_text())
+            if before.get("model") == model.weights:  # begun by an earlier version, which knew models by their weights
+                before["model"] = model.fingerprint
+                write_durably(path, json.dumps({"name": model.name, **before}) + "\n")
             differs = [
                 f"{name} was {before.get(name)} and is {about[name]}"
                 for name in about
@@ -74,7 +77,7 @@ class Run:
             return model
         if model.tokenizer_hash != self.plan.tokenizer:
             raise InputError(f"the tokenizer of {settings.model} has changed since the run was planned; give --replace")
-        write_durably(path, json.dumps(about) + "\n")
+        write_durably(path, json.dumps({"name": model.name, **about}) + "\n")
         return model
 
     def release(self) -> None:
@@ -244,7 +247,7 @@ class Run:
         settings = self.plan.settings
         model = json.loads((self.folder.folder / "model.json").read_text())
         return Manifest(
-            model=settings.model,
+            model=model.get("name", settings.model),
             model_fingerprint=model["model"],
             tokenizer_hash=model["tokenizer"],
             projection=self.projection.fingerprint,
