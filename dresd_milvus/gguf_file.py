@@ -7,6 +7,7 @@ model says is compared with what the file says, and a file of which anything is 
 from __future__ import annotations
 
 import importlib.util
+import json
 import math
 import mmap
 import struct
@@ -201,6 +202,23 @@ def _same(ours: Any, theirs: Any) -> bool:
     if isinstance(ours, int | float) and isinstance(theirs, int | float):
         return math.isclose(ours, theirs, rel_tol=1e-6)
     return ours == theirs
+
+
+def read_tokenizer(path: Path) -> Any:
+    """A file's tokenizer, with the tokens that it lists and no other.
+
+    transformers adds GPT-2's <|endoftext|> where there is none, an id that the embedding has no row for.
+    """
+    from tokenizers import Tokenizer
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    listed = read_header(path).fields["tokenizer.ggml.tokens"]
+    if len(tokenizer) > listed:
+        content = json.loads(tokenizer.backend_tokenizer.to_str())
+        content["added_tokens"] = [token for token in content["added_tokens"] if token["id"] < listed]
+        tokenizer._tokenizer = Tokenizer.from_str(json.dumps(content))
+    return tokenizer
 
 
 def check_read(path: Path, model: Any, missing: Iterable[str]) -> None:

@@ -17,7 +17,7 @@ from dresd_milvus.devices import pick_device, pick_dtype
 from dresd_milvus.ends import end_tokens
 from dresd_milvus.errors import InputError
 from dresd_milvus.fingerprint import checkpoint_fingerprint, tokenizer_hash, weights_fingerprint
-from dresd_milvus.gguf_file import check_config, check_read
+from dresd_milvus.gguf_file import check_config, check_read, read_tokenizer
 from dresd_milvus.ranks import model_group
 from dresd_milvus.target import HFTarget, refuse_unsupported
 
@@ -141,7 +141,7 @@ def _read_tokenizer(found: Checkpoint) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(found.where, **found.how)
+        return read_tokenizer(found.path) if found.file else AutoTokenizer.from_pretrained(found.where)
     except UNREADABLE as error:
         raise cannot_load(found.name, error) from error
 

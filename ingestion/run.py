@@ -64,11 +64,8 @@ class Run:
             if before.get("model") == model.weights:  # begun by an earlier version, which knew models by their weights
                 before["model"] = model.fingerprint
                 write_durably(path, json.dumps({"name": model.name, **before}) + "\n")
-            differs = [
-                f"{name} was {before.get(name)} and is {about[name]}"
-                for name in about
-                if before.get(name) != about[name]
-            ]
+            of = {name: (before.get(name), now) for name, now in about.items()}
+            differs = [f"{name} was {was} and is {now}" for name, (was, now) in of.items() if was != now]
             if differs:
                 raise InputError(
                     f"the run in {self.folder.folder} was begun with another model: {'; '.join(differs)}; use that one "
