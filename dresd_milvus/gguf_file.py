@@ -12,7 +12,7 @@ import math
 import mmap
 import struct
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -177,6 +177,7 @@ def _as_fields(config: Any, context: int | None) -> dict[str, Any]:
     head = first("head_dim") or config.hidden_size // heads
     rope = first("rope_parameters") or {}
     rope = rope.get("full_attention", rope)
+    rotated = rope.get("partial_rotary_factor") or first("partial_rotary_factor") or 1.0
     epsilon = first("rms_norm_eps", "norm_eps", "layer_norm_eps", "layer_norm_epsilon", "norm_epsilon")
     return {
         "context_length": config.max_position_embeddings,
@@ -192,7 +193,7 @@ def _as_fields(config: Any, context: int | None) -> dict[str, Any]:
         "attn_logit_softcapping": first("attn_logit_softcapping"),
         "final_logit_softcapping": first("final_logit_softcapping"),
         "expert_used_count": first("num_experts_per_tok"),
-        "rope.dimension_count": round(head * rope.get("partial_rotary_factor", 1.0)),
+        "rope.dimension_count": round(head * rotated),
         "rope.freq_base": rope.get("rope_theta"),
         "rope.scaling.original_context_length": context,
     }
@@ -221,17 +222,16 @@ def read_tokenizer(path: Path) -> Any:
     return tokenizer
 
 
-def check_read(path: Path, model: Any, missing: Iterable[str]) -> None:
+def check_read(path: Path, model: Any, lacking: Sequence[str]) -> None:
     """Raise InputError unless every value of a file is in the model and every value of the model is from the file.
 
-    missing: the names of the parameters that transformers found nothing for.
+    lacking: the names of the parameters that transformers found nothing for.
     """
     check_config(path, model.config)
     inside = sum(math.prod(tensor.shape) for tensor in read_header(path).tensors)
     parameters = {tensor.data_ptr(): tensor.numel() for tensor in model.state_dict().values()}  # tied ones once
-    lacking = sorted(missing)
     if lacking:
-        raise _refusal(path, f"has no tensor that would become {lacking[0]} (one of {len(lacking)} that are missing)")
+        raise _refusal(path, f"has no tensor that would become {lacking[0]} (one of {len(lacking)})")
     if inside != sum(parameters.values()):
         raise _refusal(path, f"holds {inside:,} numbers, and the model is made of {sum(parameters.values()):,}")
 

@@ -54,7 +54,7 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto", tp: int = 1
     graphs: verify by CUDA graphs (see `fixed`).
     Raises InputError when the model cannot be found, read or used, and for graphs without a GPU or over several ranks.
     """
-    from transformers import AutoModelForCausalLM, GenerationConfig
+    from transformers import GenerationConfig
     from transformers.utils import logging as hf_logging
 
     hf_logging.disable_progress_bar()
@@ -64,35 +64,40 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto", tp: int = 1
         raise InputError("--graphs replays CUDA graphs on one GPU; leave it out on a CPU and with --tp above 1")
     found = find_checkpoint(name)
     tokenizer = _read_tokenizer(found)
-    chosen = {"dtype": pick_dtype(dtype, where), "attn_implementation": "sdpa", "output_loading_info": True}
-    try:
-        model, told = AutoModelForCausalLM.from_pretrained(found.where, **chosen, **found.how)
-        if tp == 1:  # split, each rank's part goes to its device; the whole may not fit there
-            model = model.to(where)
-    except UNREADABLE as error:
-        raise cannot_load(name, error) from error
-    _check_whole(found, model, told["missing_keys"])
+    model = _read_model(found, pick_dtype(dtype, where))
     _check_ids(found, tokenizer, model.get_input_embeddings().num_embeddings)
     weights = weights_fingerprint(model)  # of the whole, before it is split
     ends = end_tokens(model, tokenizer)
     # What a model's authors recommend for sampling (penalties and the like) is no part of what it says.
     model.generation_config = GenerationConfig(eos_token_id=sorted(ends) or None, pad_token_id=tokenizer.pad_token_id)
-    if tp > 1:
-        model = split_model(model, tp, where)
+    # Split, each rank's part goes to its device; the whole may not fit there.
+    model = model.to(where) if tp == 1 else split_model(model, tp, where)
     target = HFTarget(model, ends, fixed=graphs)
     files = checkpoint_fingerprint(found.path)
     return LoadedModel(found.title, target, tokenizer, files, tokenizer_hash(tokenizer), weights)
 
 
-def _check_whole(found: Checkpoint, model: Any, missing: set[str]) -> None:
-    """Raise InputError where a parameter has no value in the files: it would be a random one."""
-    if found.file:
-        check_read(found.path, model, missing)
-        model.hf_quantizer.remove_quantization_config(model)  # it is in plain numbers now
-    elif missing:
-        raise InputError(
-            f"the weights of the model '{found.name}' are not whole: {min(missing)} is missing, one of {len(missing)}"
+def _read_model(found: Checkpoint, dtype: torch.dtype) -> Any:
+    """The whole model, on the CPU; InputError for a parameter without a value in the files, which would be random."""
+    from transformers import AutoModelForCausalLM
+
+    told = {"output_loading_info": True, "ignore_mismatched_sizes": True}  # they are looked at below, and named
+    try:
+        model, seen = AutoModelForCausalLM.from_pretrained(
+            found.where, dtype=dtype, attn_implementation="sdpa", **told, **found.how
         )
+    except UNREADABLE as error:
+        raise cannot_load(found.name, error) from error
+    lacking = sorted({*seen["missing_keys"], *(key for key, *_ in seen["mismatched_keys"])})
+    if found.file:
+        check_read(found.path, model, lacking)
+        model.hf_quantizer.remove_quantization_config(model)  # it is in plain numbers now
+    elif lacking:
+        raise InputError(
+            f"the weights of the model '{found.name}' are not those of its configuration: {lacking[0]} (one of "
+            f"{len(lacking)}) is missing or has another shape"
+        )
+    return model
 
 
 def _check_ids(found: Checkpoint, tokenizer: Any, rows: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import gguf
 import numpy as np
 import torch
 from tokenizers.pre_tokenizers import ByteLevel
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig
 
 LETTERS = sorted(ByteLevel.alphabet())
 TOKENS = [*LETTERS, "th", "the", "<|im_start|>", "<|im_end|>"]
@@ -21,9 +22,14 @@ TEMPLATE = (
 HEADS, KV_HEADS = 4, 2
 
 
-def tiny_llama(tied: bool = True, seed: int = 0) -> LlamaForCausalLM:
+def tiny_llama(tied: bool = True, seed: int = 0) -> Any:
     """A random Llama in float32 with a row for each of TOKENS."""
-    config = LlamaConfig(
+    return tiny(LlamaConfig, tied, seed)
+
+
+def tiny(kind: Callable[..., Any], tied: bool = True, seed: int = 0) -> Any:
+    """A random model of this kind of configuration."""
+    config = kind(
         hidden_size=64,
         num_hidden_layers=2,
         num_attention_heads=HEADS,
@@ -38,12 +44,15 @@ def tiny_llama(tied: bool = True, seed: int = 0) -> LlamaForCausalLM:
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return LlamaForCausalLM(config).eval()
+        model = AutoModelForCausalLM.from_config(config).eval()
+        for parameter in model.parameters():
+            parameter.data += 0.01 * torch.randn_like(parameter)  # biases and norms differ, too
+        return model
 
 
 def write_gguf(
     path: Path,
-    model: LlamaForCausalLM,
+    model: Any,
     kind: str = "F32",
     architecture: str = "llama",
     split: str = "smollm",
@@ -64,12 +73,13 @@ def write_gguf(
     writer.add_head_count_kv(KV_HEADS)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
-    writer.add_rope_dimension_count(config.head_dim)
-    writer.add_vocab_size(config.vocab_size)
+    if architecture == "llama":
+        writer.add_rope_dimension_count(config.head_dim)
+        writer.add_vocab_size(config.vocab_size)
     for name, value in (fields or {}).items():
         writer.add_key_value(name.format(a=architecture), value, _TYPES[type(value)])
     _write_tokenizer(writer, split)
-    for name, tensor in {**_tensors(model), **(extra or {})}.items():
+    for name, tensor in {**_tensors(model, architecture), **(extra or {})}.items():
         if name == without:
             continue
         stored = gguf.GGMLQuantizationType[kind] if tensor.ndim > 1 else gguf.GGMLQuantizationType.F32
@@ -99,15 +109,16 @@ def _write_tokenizer(writer: gguf.GGUFWriter, split: str) -> None:
     writer.add_chat_template(TEMPLATE)
 
 
-def _tensors(model: LlamaForCausalLM) -> dict[str, np.ndarray]:
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, model.config.num_hidden_layers)
+def _tensors(model: Any, architecture: str) -> dict[str, np.ndarray]:
+    kind = {"qwen2": gguf.MODEL_ARCH.QWEN2, "qwen3": gguf.MODEL_ARCH.QWEN3}.get(architecture, gguf.MODEL_ARCH.LLAMA)
+    names = gguf.get_tensor_name_map(kind, model.config.num_hidden_layers)
     found = {}
     for name, tensor in model.state_dict().items():
         if name == "lm_head.weight" and model.config.tie_word_embeddings:
             continue
-        values = tensor.float().numpy()
-        if "q_proj" in name or "k_proj" in name:  # the two halves of a head alternate there
+        values, (base, _, ending) = tensor.float().numpy(), name.rpartition(".")
+        if kind is gguf.MODEL_ARCH.LLAMA and ("q_proj" in name or "k_proj" in name):  # a head's halves alternate there
             heads = HEADS if "q_proj" in name else KV_HEADS
             values = values.reshape(heads, 2, -1, values.shape[1]).swapaxes(1, 2).reshape(values.shape)
-        found[f"{names.get_name(name.removesuffix('.weight'))}.weight"] = np.ascontiguousarray(values)
+        found[f"{names.get_name(base)}.{ending}"] = np.ascontiguousarray(values)
     return found

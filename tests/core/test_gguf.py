@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from transformers import Qwen2Config, Qwen3Config
 
 from dresd_milvus.choose import Greedy
 from dresd_milvus.decode import FixedBudget, generate
@@ -15,7 +19,7 @@ from dresd_milvus.drafters.prompt_lookup import PromptLookup
 from dresd_milvus.errors import InputError
 from dresd_milvus.gguf_file import check_config
 from dresd_milvus.loading import check_model, load_model, load_tokenizer
-from tests.gguf_files import END, START, tiny_llama, write_gguf
+from tests.gguf_files import END, START, tiny, tiny_llama, write_gguf
 
 
 def refusal(path: Path) -> str:
@@ -38,6 +42,30 @@ def test_a_gguf_file_is_the_model_that_was_written(tmp_path: Path, tied: bool) -
     assert loaded.name == str(path) and loaded.target.eos_ids == {START, END}
     assert loaded.tokenizer.decode(loaded.tokenizer("over the <|im_end|> 12").input_ids) == "over the <|im_end|> 12"
     assert check_model(str(path)) == 64 and len(load_tokenizer(str(path))) == 260
+
+
+@pytest.mark.parametrize(
+    ("kind", "architecture", "fields"),
+    [
+        (Qwen2Config, "qwen2", {}),
+        (partial(Qwen3Config, head_dim=128), "qwen3", {"{a}.attention.key_length": 128}),
+    ],
+)
+def test_files_of_other_architectures(
+    tmp_path: Path, kind: Callable[..., Any], architecture: str, fields: dict
+) -> None:
+    model = tiny(kind)
+    path = write_gguf(tmp_path / "tiny.gguf", model, architecture=architecture, split="qwen2", fields=fields)
+    loaded = load_model(str(path), "float32", "cpu")
+    ids = torch.arange(40)[None]
+    with torch.inference_mode():
+        assert torch.equal(loaded.target.model(ids).logits, model(ids).logits)
+
+
+def test_a_head_of_another_size_than_the_reader_takes_is_refused(tmp_path: Path) -> None:
+    model, sizes = tiny(partial(Qwen3Config, head_dim=16)), {"{a}.attention.key_length": 16}
+    path = write_gguf(tmp_path / "tiny.gguf", model, architecture="qwen3", split="qwen2", fields=sizes)
+    assert "qwen3.attention.key_length = 16, and 128 would come of it" in refusal(path)
 
 
 def test_rounded_weights_say_so_in_the_name(tmp_path: Path) -> None:
