@@ -21,6 +21,7 @@ from dresd_milvus.options import (
     DeviceOption,
     DtypeOption,
     GraphsOption,
+    ModelOption,
     NodesOption,
     SearchOption,
     SuffixesOption,
@@ -55,10 +56,11 @@ def quickstart(
     ),
 ) -> None:
     """Ingest Python's standard library with the sample model, measure on functions it held back, show one."""
+    from dresd_milvus.checkpoint import SAMPLE
     from dresd_milvus.choose import Greedy
     from dresd_milvus.console import Phases, wide_console
     from dresd_milvus.corpus import Template
-    from dresd_milvus.loading import SAMPLE, load_model
+    from dresd_milvus.loading import load_model
     from dresd_milvus.systems import Where, open_sources
     from evaluation.harness import Options
     from evaluation.prompts import load_suite
@@ -106,7 +108,7 @@ def quickstart(
 @app.command()
 def generate(
     prompt: Annotated[str, typer.Argument(help="What the model answers; it is put into the template.")],
-    model: Annotated[str, typer.Option(help="'sample', a model folder, or a hub name.")] = "sample",
+    model: ModelOption = "sample",
     uri: Annotated[str | None, typer.Option(help="The database, for dense drafts.")] = None,
     collection: Annotated[str | None, typer.Option(help="The collection, for dense drafts.")] = None,
     suffixes: SuffixesOption = None,

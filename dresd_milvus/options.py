@@ -17,6 +17,8 @@ UriOption = Annotated[str, typer.Option(help="A folder ending in .db (embedded M
 
 CollectionOption = Annotated[str, typer.Option(help="The collection, or an alias of it.")]
 
+ModelOption = Annotated[str, typer.Option(help="'sample', 'smollm2', a folder, a GGUF file, or a hub name.")]
+
 TokenOption = Annotated[str, typer.Option(envvar="MILVUS_TOKEN", help="user:password of a server.")]
 
 IndexOption = Annotated[

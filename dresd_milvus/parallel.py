@@ -13,7 +13,8 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from dresd_milvus.loading import LoadedModel, pick_device
+from dresd_milvus.devices import pick_device
+from dresd_milvus.loading import LoadedModel
 from dresd_milvus.ranks import FOLLOW_SECONDS, Ranks
 from dresd_milvus.target import HFTarget
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -94,7 +95,35 @@ def open_retrieval(
 
 
 def check_fits(manifest: Manifest, model: LoadedModel) -> None:
-    """Raise MismatchError unless the store's keys are this model's own states over this tokenizer's ids."""
+    """Raise MismatchError unless the store's keys are this model's own states over this tokenizer's ids.
+
+    A store of an earlier version, which knows its model by the loaded weights, fits too; a line on stderr says so.
+    """
+    if _stamped(manifest, model) != manifest:
+        print("the store knows its model by a fingerprint of an earlier version: dresd store restamp", file=sys.stderr)
+    _require_fit(_stamped(manifest, model), model)
+
+
+def restamp(store: MilvusStore, model: LoadedModel) -> bool:
+    """Have a store of an earlier version know its model by the checkpoint's files; False where it does already.
+
+    Raises MismatchError when it was built with another model. Its rows stay as they are.
+    """
+    manifest = store.require_sealed().manifest
+    stamped = _stamped(manifest, model)
+    _require_fit(stamped, model)
+    if stamped != manifest:
+        store.save(stamped)
+    return stamped != manifest
+
+
+def _stamped(manifest: Manifest, model: LoadedModel) -> Manifest:
+    """With the fingerprint of the checkpoint's files, where the manifest has that of the same model's weights."""
+    earlier = model.weights and manifest.model_fingerprint == model.weights
+    return replace(manifest, model_fingerprint=model.fingerprint) if earlier else manifest
+
+
+def _require_fit(manifest: Manifest, model: LoadedModel) -> None:
     manifest.require(layer="last", tokenizer_hash=model.tokenizer_hash, model_fingerprint=model.fingerprint)
 
 

@@ -12,7 +12,9 @@ import typer
 
 from dresd_milvus.options import (
     CollectionOption,
+    DtypeOption,
     IndexOption,
+    ModelOption,
     PartitionByOption,
     PartitionsOption,
     TokenOption,
@@ -122,6 +124,23 @@ def drop(
             drop_aliases(store)
         drop_store(store)
     print(f"{store.collection} is gone")
+
+
+@app.command()
+def restamp(
+    uri: UriOption,
+    collection: CollectionOption,
+    model: ModelOption,
+    dtype: DtypeOption = "auto",
+    token: TokenOption = "",
+) -> None:
+    """Have a store of an earlier version know its model by the files of its checkpoint, not by loaded weights."""
+    from dresd_milvus.loading import load_model
+    from dresd_milvus.retrieval import restamp as restamp_store
+
+    with _store(uri, collection, token) as store:
+        changed = restamp_store(store, load_model(model, dtype))
+    print(f"{store.collection} knows {model} by its files" + ("" if changed else " already"))
 
 
 @app.command()

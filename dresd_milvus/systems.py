@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dresd_milvus.budget import Thrift
+from dresd_milvus.checkpoint import SAMPLE, SAMPLE_FOLDER
 from dresd_milvus.costs import StepCosts
 from dresd_milvus.decode import FixedBudget
 from dresd_milvus.drafters.ahead import Ahead
@@ -21,7 +22,7 @@ from dresd_milvus.drafters.small_lm import SmallLM
 from dresd_milvus.drafters.suffix import Suffix
 from dresd_milvus.errors import InputError, MismatchError
 from dresd_milvus.guard import Guarded
-from dresd_milvus.loading import SAMPLE, SAMPLE_FOLDER, LoadedModel, load_model
+from dresd_milvus.loading import LoadedModel, load_model
 from dresd_milvus.options import SEARCH_SECONDS, Search
 from dresd_milvus.recycling import Recycling
 from dresd_milvus.retrieval import Progress, Retrieval, open_retrieval

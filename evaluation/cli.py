@@ -15,6 +15,7 @@ from dresd_milvus.options import (
     DtypeOption,
     GraphsOption,
     LocalRankOption,
+    ModelOption,
     NodesOption,
     SearchOption,
     SuffixesOption,
@@ -25,7 +26,6 @@ from dresd_milvus.options import (
 from evaluation.offline_cli import app as offline
 from evaluation.options import (
     LimitOption,
-    ModelOption,
     StoreNameOption,
     StoreOption,
     SuiteOption,
@@ -80,7 +80,8 @@ def run(
     """
     from dresd_milvus.choose import make_chooser
     from dresd_milvus.console import Phases
-    from dresd_milvus.loading import load_model, pick_device
+    from dresd_milvus.devices import pick_device
+    from dresd_milvus.loading import load_model
     from dresd_milvus.ranks import Ranks
     from dresd_milvus.systems import Sources, Where, drafting, open_sources, parse_nodes, parse_systems
     from evaluation.harness import Options

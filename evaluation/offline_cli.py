@@ -12,6 +12,7 @@ from dresd_milvus.options import (
     SEARCH_SECONDS,
     DeviceOption,
     DtypeOption,
+    ModelOption,
     SearchOption,
     SuffixesOption,
     TimeoutOption,
@@ -19,7 +20,6 @@ from dresd_milvus.options import (
 )
 from evaluation.options import (
     LimitOption,
-    ModelOption,
     StoreNameOption,
     StoreOption,
     SuiteOption,

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from dresd_milvus.systems import Sources
     from evaluation.prompts import Suite
 
-ModelOption = Annotated[str, typer.Option(help="'sample', a model folder, or a hub name.")]
 StoreOption = Annotated[str | None, typer.Option("--uri", help="The database, for dense and hybrid.")]
 StoreNameOption = Annotated[str | None, typer.Option("--collection", help="The collection, for dense and hybrid.")]
 SuiteOption = Annotated[

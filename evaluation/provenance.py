@@ -35,7 +35,12 @@ def provenance(model: LoadedModel, options: dict[str, Any]) -> dict[str, Any]:
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
             "torch_threads": torch.get_num_threads(),
         },
-        "model": {"name": model.name, "fingerprint": model.fingerprint, "dtype": model.dtype},
+        "model": {
+            "name": model.name,
+            "fingerprint": model.fingerprint,
+            "dtype": model.dtype,
+            "end_tokens": model.tokenizer.convert_ids_to_tokens(sorted(model.target.eos_ids)),
+        },
         "options": options,
     }
 

@@ -10,7 +10,14 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 
-from dresd_milvus.options import IndexOption, PartitionByOption, PartitionsOption, UriOption, VectorsOption
+from dresd_milvus.options import (
+    IndexOption,
+    ModelOption,
+    PartitionByOption,
+    PartitionsOption,
+    UriOption,
+    VectorsOption,
+)
 
 CollectionToBuild = Annotated[str, typer.Option("--collection", help="The collection to build.")]
 
@@ -22,7 +29,7 @@ def settings(
     ],
     uri: UriOption,
     collection: CollectionToBuild,
-    model: Annotated[str, typer.Option(help="'sample', a model folder, or a hub name.")] = "sample",
+    model: ModelOption = "sample",
     prompt_key: Annotated[str | None, typer.Option(help="The row's prompt or messages; default: found.")] = None,
     response_key: Annotated[str | None, typer.Option(help="The row's response; default: found.")] = None,
     template: Annotated[

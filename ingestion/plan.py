@@ -16,7 +16,7 @@ from dresd_milvus.corpus.chat import chat_template
 from dresd_milvus.corpus.duplicates import Dedup, Duplicates
 from dresd_milvus.corpus.sources import stamp
 from dresd_milvus.errors import InputError
-from dresd_milvus.loading import tokenizer_hash
+from dresd_milvus.fingerprint import tokenizer_hash
 from ingestion.documents import clean, split_long, write_documents
 from ingestion.folder import RunFolder, write_durably
 

@@ -61,11 +61,11 @@ class Run:
         path = self.folder.folder / "model.json"
         with suppress(FileNotFoundError):
             before = json.loads(path.read_text())
-            differs = [
-                f"{name} was {before.get(name)} and is {about[name]}"
-                for name in about
-                if before.get(name) != about[name]
-            ]
+            if before.get("model") == model.weights:  # begun by an earlier version, which knew models by their weights
+                before["model"] = model.fingerprint
+                write_durably(path, json.dumps({"name": model.name, **before}) + "\n")
+            of = {name: (before.get(name), now) for name, now in about.items()}
+            differs = [f"{name} was {was} and is {now}" for name, (was, now) in of.items() if was != now]
             if differs:
                 raise InputError(
                     f"the run in {self.folder.folder} was begun with another model: {'; '.join(differs)}; use that one "
@@ -74,7 +74,7 @@ class Run:
             return model
         if model.tokenizer_hash != self.plan.tokenizer:
             raise InputError(f"the tokenizer of {settings.model} has changed since the run was planned; give --replace")
-        write_durably(path, json.dumps(about) + "\n")
+        write_durably(path, json.dumps({"name": model.name, **about}) + "\n")
         return model
 
     def release(self) -> None:
@@ -244,7 +244,7 @@ class Run:
         settings = self.plan.settings
         model = json.loads((self.folder.folder / "model.json").read_text())
         return Manifest(
-            model=settings.model,
+            model=model.get("name", settings.model),
             model_fingerprint=model["model"],
             tokenizer_hash=model["tokenizer"],
             projection=self.projection.fingerprint,

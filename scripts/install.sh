@@ -32,4 +32,4 @@ if ! "$venv/bin/python" -c 'import torch' 2>/dev/null; then
   fi
 fi
 echo "installing dresd-milvus and what it needs"
-"${pip[@]}" --constraint constraints.txt --editable ".[dev]"
+"${pip[@]}" --constraint constraints.txt --editable ".[dev,gguf]"

@@ -31,8 +31,8 @@ from transformers.utils import logging
 
 from dresd_milvus.cli import run_app
 from dresd_milvus.corpus import Template, stdlib
+from dresd_milvus.devices import multiplies_bfloat16
 from dresd_milvus.errors import InputError
-from dresd_milvus.loading import multiplies_bfloat16
 
 SPECIALS = ["<s>", "</s>", "<pad>"]
 PACKAGES = "numpy,scipy,sklearn,torch,transformers,datasets,deepspeed,pymilvus,networkx,sympy,huggingface_hub"

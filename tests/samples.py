@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from dresd_milvus.checkpoint import SAMPLE
 from dresd_milvus.console import Phases
 from dresd_milvus.corpus import stdlib
-from dresd_milvus.loading import SAMPLE, LoadedModel
+from dresd_milvus.loading import LoadedModel
 from dresd_milvus.store import Manifest
 from ingestion.plan import Settings
 from ingestion.runner import ingest

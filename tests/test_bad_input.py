@@ -9,7 +9,8 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from dresd_milvus.loading import SAMPLE_FOLDER, LoadedModel
+from dresd_milvus.checkpoint import SAMPLE_FOLDER
+from dresd_milvus.loading import LoadedModel
 from tests.helpers import dresd
 from tests.samples import build, write_corpus
 

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from dresd_milvus.loading import LoadedModel, model_fingerprint
+from dresd_milvus.fingerprint import weights_fingerprint
+from dresd_milvus.loading import LoadedModel
 from dresd_milvus.target import HFTarget
 
 SHAPES: dict[str, dict[str, Any]] = {
@@ -55,7 +56,7 @@ def random_model(size: str, device: torch.device) -> LoadedModel:
     torch.manual_seed(0)
     with torch.device(device):
         model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, attn_implementation="sdpa")
-    return LoadedModel(f"random-{size}", HFTarget(model, frozenset()), None, model_fingerprint(model), "")
+    return LoadedModel(f"random-{size}", HFTarget(model, frozenset()), None, weights_fingerprint(model), "")
 
 
 def random_text(model: LoadedModel, length: int, seed: int = 0) -> list[int]:

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 
 import pytest
 import torch
+from rich.console import Console
+from safetensors.torch import load_file, save_file
+from transformers import LlamaConfig, LlamaForCausalLM
 
+from dresd_milvus.checkpoint import SAMPLE_FOLDER
 from dresd_milvus.choose import Greedy
 from dresd_milvus.decode import FixedBudget, generate
+from dresd_milvus.devices import DTYPES, pick_device, pick_dtype
 from dresd_milvus.drafters.base import Vanilla
+from dresd_milvus.drafters.prompt_lookup import PromptLookup
 from dresd_milvus.errors import InputError
-from dresd_milvus.loading import (
-    DTYPES,
-    SAMPLE_FOLDER,
-    load_model,
-    load_tokenizer,
-    model_fingerprint,
-    pick_device,
-    pick_dtype,
-    tokenizer_hash,
-)
+from dresd_milvus.loading import check_model, load_model
+from dresd_milvus.stream import TokenStream
+from tests.conftest import TINY
 
 CPU = torch.device("cpu")
 
@@ -90,7 +90,7 @@ def test_truncated_weights_are_refused(copied):
 def test_weights_of_another_shape_are_refused(copied):
     config = json.loads((copied / "config.json").read_text())
     (copied / "config.json").write_text(json.dumps({**config, "intermediate_size": 100}))
-    refusal(str(copied))
+    assert "mlp.down_proj.weight (one of 18) is missing or has another shape" in refusal(str(copied))
 
 
 @pytest.mark.parametrize("dtype", ["float8", "int8", "Float32", ""])
@@ -115,30 +115,45 @@ def test_auto_is_a_device_and_a_dtype_that_work():
     assert [pick_dtype(dtype, CPU) for dtype in DTYPES[1:]] == [getattr(torch, dtype) for dtype in DTYPES[1:]]
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float64"])
-def test_the_fingerprint_is_the_same_in_every_dtype_that_holds_the_checkpoint(sample, dtype):
-    assert load_model("sample", dtype, "cpu").fingerprint == sample.fingerprint
+def test_a_parameter_that_the_files_lack_is_refused(copied):
+    tensors = load_file(copied / "model.safetensors")
+    del tensors["model.norm.weight"]
+    save_file(tensors, copied / "model.safetensors", {"format": "pt"})
+    assert "model.norm.weight (one of 1) is missing" in refusal(str(copied))
 
 
-def test_the_fingerprint_differs_after_training():
-    model = load_model("sample", "float32", "cpu").target.model
-    before = model_fingerprint(model)
+def with_rows(folder, rows):
+    """A random model in `folder` whose embedding has this many rows, with the sample's tokenizer of 8,192 ids."""
+    model = LlamaForCausalLM(LlamaConfig(**{**TINY.to_dict(), "vocab_size": rows}))
+    model.save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(SAMPLE_FOLDER / name, folder / name)
+    return str(folder)
+
+
+@pytest.mark.parametrize("load", [load_model, check_model])
+def test_a_tokenizer_with_more_ids_than_the_embedding_has_rows_is_refused(tmp_path, load):
+    name = with_rows(tmp_path, 8000)
+    with pytest.raises(InputError, match="has 8,192 ids and its embedding 8,000 rows"):
+        load(name)
+
+
+def test_rows_that_no_token_belongs_to_do_no_harm(tmp_path):
+    loaded = load_model(with_rows(tmp_path, 8192 + 64), "float32", "cpu")
     with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.01 * torch.randn_like(parameter))
-    assert model_fingerprint(model) != before
-
-
-def test_the_fingerprint_differs_between_random_models(tiny, tiny_ending_at):
-    assert model_fingerprint(tiny.model) == model_fingerprint(tiny_ending_at(()).model)
-    assert model_fingerprint(tiny.model) != model_fingerprint(type(tiny.model)(tiny.model.config))
-
-
-def test_the_tokenizer_hash_is_stable_and_sees_added_tokens(sample):
-    tokenizer = load_tokenizer("sample")
-    assert tokenizer_hash(tokenizer) == sample.tokenizer_hash
-    tokenizer.add_tokens(["a-token-that-was-not-there"])
-    assert tokenizer_hash(tokenizer) != sample.tokenizer_hash
+        loaded.target.model.get_output_embeddings().weight[:8192] = 0  # every pick is a row of the padding
+    console = Console(file=io.StringIO())
+    done = generate(
+        loaded.target,
+        PromptLookup(),
+        Greedy(),
+        [5, 6, 7],
+        12,
+        FixedBudget(),
+        watch=TokenStream(loaded.tokenizer, [5, 6, 7], console),
+    )
+    assert len(done.tokens) == 12 and min(done.tokens) >= 8192
+    assert loaded.tokenizer.decode(done.tokens) == "" == console.file.getvalue()
 
 
 def test_every_rank_of_a_launcher_has_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from dresd_milvus.checkpoint import SAMPLE_FOLDER
 from dresd_milvus.corpus import Document, Template, encode_prompt
-from dresd_milvus.loading import SAMPLE_FOLDER, LoadedModel, load_model
+from dresd_milvus.loading import LoadedModel, load_model
 from ingestion.documents import Numbered, read_documents
 from ingestion.generate import Sampling, generate_shard
 from ingestion.run import Run

@@ -1,0 +1,49 @@
+"""Where a model computes and in which numbers: what --device and --dtype mean on this machine."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+
+from dresd_milvus.errors import InputError
+
+DTYPES = ("auto", "bfloat16", "float16", "float32", "float64")
+
+
+def pick_device(device: str) -> torch.device:
+    """'auto' is CUDA when there is one, a launcher's rank its own; InputError for a device that is not there."""
+    if device == "auto":
+        rank = os.environ.get("LOCAL_RANK", "")
+        return torch.device(f"cuda:{rank}" if rank else "cuda") if torch.cuda.is_available() else torch.device("cpu")
+    try:
+        where = torch.device(device)
+    except RuntimeError:
+        where = torch.device("meta")
+    if where.type not in ("cpu", "cuda"):
+        raise InputError(f"there is no device '{device}'; use auto, cpu or cuda")
+    if where.type == "cuda" and (where.index or 0) >= torch.cuda.device_count():
+        raise InputError(
+            f"the device '{device}' was asked for and this machine has {torch.cuda.device_count()} CUDA devices; "
+            "use --device cpu or another one"
+        )
+    return where
+
+
+def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """'auto' is bfloat16 where it is multiplied natively, else float32; raises InputError for another name."""
+    if dtype not in DTYPES:
+        raise InputError(f"there is no dtype '{dtype}'; use one of {', '.join(DTYPES)}")
+    if dtype != "auto":
+        return torch.__dict__[dtype]
+    return torch.bfloat16 if multiplies_bfloat16(device) else torch.float32
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 is native: CUDA from Ampere on, processors with AVX512-BF16 or AMX."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device)[0] >= 8
+    capabilities = torch.backends.cpu.get_cpu_capability()
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    return "AVX512" in capabilities.upper() and ("avx512_bf16" in flags or "amx_bf16" in flags)

@@ -1,0 +1,243 @@
+"""GGUF files: what one holds, and whether transformers reads all of it.
+
+transformers passes over what it does not know. A model of such a file would run and be another one, so what the loaded
+model says is compared with what the file says, and a file of which anything is left over is refused.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import mmap
+import struct
+from collections import Counter
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dresd_milvus.errors import InputError
+
+SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+STRING, ARRAY = 8, 9
+"""The types of a file's fields, as the format numbers them; of the scalars, how `struct` reads them."""
+
+FLOATS = ("F32", "F16", "BF16", "F64")
+
+SPLIT_AS_GPT2 = ("gpt-2", "smollm", "starcoder")
+"""Tokenizers that split text as GPT-2 does, but for digits that stand alone, which their merges never join."""
+
+BY_SHAPE = ("vocab_size", "feed_forward_length", "expert_count", "expert_feed_forward_length",
+            "expert_shared_feed_forward_length")  # fmt: skip
+NEUTRAL = {"rope.scaling.type": "none", "rope.scaling.factor": 1.0, "rope.scaling.attn_factor": 1.0}
+UNUSED = ("tensor_data_layout", "use_parallel_residual")
+"""Fields that need not be compared: the shapes of tensors say the same, they change nothing, or tensors decide."""
+
+SCALED = {"gemma2": (46, "Gemma-2 27B"), "gemma3": (62, "Gemma-3 27B")}
+"""Models, by architecture and number of layers, that scale attention in a way that the format does not record."""
+
+
+class Tensor(NamedTuple):
+    """kind: how its numbers are stored (F16, Q4_1, ...). begin, size: where its bytes are in the file."""
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    begin: int
+    size: int
+
+
+class Header(NamedTuple):
+    """fields: the file's metadata; of an array of strings, only their number."""
+
+    fields: dict[str, Any]
+    tensors: list[Tensor]
+
+    @property
+    def kind(self) -> str:
+        """How most of the weights are stored."""
+        weights = Counter[str]()
+        for tensor in self.tensors:
+            weights[tensor.kind] += math.prod(tensor.shape)
+        return weights.most_common(1)[0][0]
+
+
+def read_header(path: Path) -> Header:
+    """What a GGUF file holds; raises InputError without the extra `gguf` and for a file that is none or is cut off."""
+    if not all(importlib.util.find_spec(package) for package in ("gguf", "accelerate")):
+        raise InputError("a GGUF file is read by the packages gguf and accelerate: pip install 'dresd-milvus[gguf]'")
+    return _read_header(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=4)
+def _read_header(path: Path, _changed: int) -> Header:
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return _Reader(data).header()
+    except (ValueError, KeyError, struct.error, OverflowError) as error:
+        raise InputError(f"the file {path} is no GGUF file, or is damaged ({error}); fetch it again") from error
+
+
+class _Reader:
+    def __init__(self, data: mmap.mmap) -> None:
+        self.data, self.at = data, 0
+
+    def header(self) -> Header:
+        from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+
+        if self.data[:4] != b"GGUF":
+            raise ValueError("it does not begin with GGUF")
+        self.at = 4
+        version, tensors, fields = self.numbers("IQQ")
+        if version not in (2, 3):
+            raise ValueError(f"its version is {version}, and 2 and 3 are known")
+        found = {self.string(): self.value(*self.numbers("I")) for _ in range(fields)}
+        listed = []
+        for _ in range(tensors):
+            name, (dimensions,) = self.string(), self.numbers("I")
+            shape, (kind, offset) = self.numbers(f"{dimensions}Q"), self.numbers("IQ")
+            block, size = GGML_QUANT_SIZES[GGMLQuantizationType(kind)]
+            size *= math.prod(shape) // block
+            listed.append((name, GGMLQuantizationType(kind).name, shape, offset, size))
+        align = found.get("general.alignment", 32)
+        start = -(-self.at // align) * align
+        content = [Tensor(name, kind, shape, start + offset, size) for name, kind, shape, offset, size in listed]
+        if not content or max(tensor.begin + tensor.size for tensor in content) > len(self.data):
+            raise ValueError("it ends before its tensors do")
+        return Header(found, content)
+
+    def numbers(self, layout: str) -> tuple[Any, ...]:
+        found = struct.unpack_from(f"<{layout}", self.data, self.at)
+        self.at += struct.calcsize(f"<{layout}")
+        return found
+
+    def string(self) -> str:
+        (length,) = self.numbers("Q")
+        return self.numbers(f"{length}s")[0].decode()
+
+    def value(self, kind: int) -> Any:
+        if kind == STRING:
+            return self.string()
+        if kind != ARRAY:
+            return self.numbers(SCALARS[kind])[0]
+        of, count = self.numbers("IQ")
+        if of in SCALARS:
+            return list(self.numbers(f"{count}{SCALARS[of]}"))
+        for _ in range(count):
+            self.value(of)
+        return count
+
+
+def check_file(path: Path) -> Header:
+    """What a GGUF file holds; raises InputError for what transformers would read wrongly, or only a part of."""
+    header = read_header(path)
+    fields = header.fields
+    architecture = str(fields.get("general.architecture"))
+    layers, scaled = SCALED.get(architecture, (0, ""))
+    if fields.get("split.count", 1) > 1:
+        raise _refusal(path, f"is one of {fields['split.count']} parts of a model; join them with llama-gguf-split")
+    if any(tensor.name.startswith("rope_f") for tensor in header.tensors):
+        raise _refusal(path, "scales positions by its tensor rope_freqs (Llama 3.1 and later do)")
+    if scaled and fields.get(f"{architecture}.block_count") == layers:
+        raise _refusal(path, f"is {scaled}, whose attention is scaled in a way that the file does not say")
+    if fields.get("tokenizer.ggml.model") == "gpt2" and fields.get("tokenizer.ggml.pre") not in _known_splits():
+        raise _refusal(path, f"splits text for its tokenizer in the way {fields.get('tokenizer.ggml.pre')!r}")
+    return header
+
+
+def _known_splits() -> tuple[str, ...]:
+    try:
+        from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
+    except ImportError:  # an older transformers, which knows these two
+        return (*SPLIT_AS_GPT2, "llama-bpe", "qwen2")
+    return (*SPLIT_AS_GPT2, *GGUF_PRE_TOKENIZER_SPLITS)
+
+
+def check_config(path: Path, config: Any) -> None:
+    """Raise InputError where the configuration that transformers made of a file's fields does not say the same."""
+    fields = read_header(path).fields
+    prefix = f"{fields['general.architecture']}."
+    ours = _as_fields(config.get_text_config(), fields.get(f"{prefix}context_length"))
+    for key, value in fields.items():
+        name = key.removeprefix(prefix)
+        if not key.startswith(prefix) or name in BY_SHAPE or name in UNUSED or _same(NEUTRAL.get(name), value):
+            continue
+        if name not in ours or not _same(ours[name], value):
+            raise _refusal(path, f"says {key} = {value}, and {ours.get(name, 'nothing')} would come of it")
+
+
+def _as_fields(config: Any, context: int | None) -> dict[str, Any]:
+    """What a configuration says, under the names of GGUF's fields."""
+
+    def first(*names: str) -> Any:
+        return next((value for name in names if (value := getattr(config, name, None)) is not None), None)
+
+    heads = config.num_attention_heads
+    head = first("head_dim") or config.hidden_size // heads
+    rope = first("rope_parameters") or {}
+    rope = rope.get("full_attention", rope)
+    rotated = rope.get("partial_rotary_factor") or first("partial_rotary_factor") or 1.0
+    epsilon = first("rms_norm_eps", "norm_eps", "layer_norm_eps", "layer_norm_epsilon", "norm_epsilon")
+    return {
+        "context_length": config.max_position_embeddings,
+        "block_count": config.num_hidden_layers,
+        "embedding_length": config.hidden_size,
+        "attention.head_count": heads,
+        "attention.head_count_kv": first("num_key_value_heads") or heads,
+        "attention.key_length": head,
+        "attention.value_length": head,
+        "attention.layer_norm_epsilon": epsilon,
+        "attention.layer_norm_rms_epsilon": epsilon,
+        "attention.sliding_window": first("sliding_window"),
+        "attn_logit_softcapping": first("attn_logit_softcapping"),
+        "final_logit_softcapping": first("final_logit_softcapping"),
+        "expert_used_count": first("num_experts_per_tok"),
+        "rope.dimension_count": round(head * rotated),
+        "rope.freq_base": rope.get("rope_theta"),
+        "rope.scaling.original_context_length": context,
+    }
+
+
+def _same(ours: Any, theirs: Any) -> bool:
+    if isinstance(ours, int | float) and isinstance(theirs, int | float):
+        return math.isclose(ours, theirs, rel_tol=1e-6)
+    return ours == theirs
+
+
+def read_tokenizer(path: Path) -> Any:
+    """A file's tokenizer, with the tokens that it lists and no other.
+
+    transformers adds GPT-2's <|endoftext|> where there is none, an id that the embedding has no row for.
+    """
+    from tokenizers import Tokenizer
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    listed = read_header(path).fields["tokenizer.ggml.tokens"]
+    if len(tokenizer) > listed:
+        content = json.loads(tokenizer.backend_tokenizer.to_str())
+        content["added_tokens"] = [token for token in content["added_tokens"] if token["id"] < listed]
+        tokenizer._tokenizer = Tokenizer.from_str(json.dumps(content))
+    return tokenizer
+
+
+def check_read(path: Path, model: Any, lacking: Sequence[str]) -> None:
+    """Raise InputError unless every value of a file is in the model and every value of the model is from the file.
+
+    lacking: the names of the parameters that transformers found nothing for.
+    """
+    check_config(path, model.config)
+    inside = sum(math.prod(tensor.shape) for tensor in read_header(path).tensors)
+    parameters = {tensor.data_ptr(): tensor.numel() for tensor in model.state_dict().values()}  # tied ones once
+    if lacking:
+        raise _refusal(path, f"has no tensor that would become {lacking[0]} (one of {len(lacking)})")
+    if inside != sum(parameters.values()):
+        raise _refusal(path, f"holds {inside:,} numbers, and the model is made of {sum(parameters.values()):,}")
+
+
+def _refusal(path: Path, reason: str) -> InputError:
+    return InputError(
+        f"the file {path} {reason}, which transformers' reader of GGUF files does not know: the model would be loaded "
+        "wrongly; use its safetensors"
+    )

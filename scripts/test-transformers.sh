@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# The families' matrix with the oldest and the newest transformers that pyproject.toml allows (the pinned one is in
+# `make test`). Each version lies in a small environment of its own that borrows all else from the project's.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+venv=${VENV:-.venv}
+versions=("$@")
+[ $# -gt 0 ] || versions=(5.16.0 5.24.0)
+borrowed=$("$venv/bin/python" -c 'import site; print(site.getsitepackages()[0])')
+for version in "${versions[@]}"; do
+  own=".venv-transformers/$version"
+  if [ ! -e "$own/.installed" ]; then
+    "$venv/bin/python" -m venv "$own"
+    echo "$borrowed" >"$("$own/bin/python" -c 'import site; print(site.getsitepackages()[0])')/borrowed.pth"
+    "$own/bin/python" -m pip install --quiet --disable-pip-version-check "transformers==$version"
+    touch "$own/.installed"
+  fi
+  echo "transformers $("$own/bin/python" -c 'import transformers; print(transformers.__version__)')"
+  "$own/bin/python" -m pytest tests/core/test_families.py tests/core/test_target.py
+done
