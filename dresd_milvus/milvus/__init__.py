@@ -1,4 +1,4 @@
-"""Milvus as the store: the only package that imports pymilvus."""
+"""Milvus as the store: the only package that imports pymilvus (libraries.py)."""
 
 from dresd_milvus.milvus.connection import connect, disconnect, has_collection, is_embedded, sidecar
 from dresd_milvus.milvus.store import MilvusStore

@@ -53,8 +53,7 @@ def connect(uri: str, token: str = "", create: bool = False) -> Any:
     create: an embedded database may be made; otherwise a missing one is an error.
     Raises StoreError, saying what to do, when the Milvus cannot be used.
     """
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # read when gRPC is imported; it writes to our standard error
-    from pymilvus import MilvusClient
+    from dresd_milvus.milvus.libraries import MilvusClient
 
     # Its warnings and tracebacks go to our output; every failure is raised as well, and explained below.
     for name in [name for name in logging.root.manager.loggerDict if name.startswith("pymilvus")]:
@@ -95,7 +94,7 @@ def disconnect(client: Any, uri: str) -> None:
     """Close a client. An embedded database is shut down with its last one, so that another process may open it."""
     client.close()
     if is_embedded(uri):
-        from milvus_lite.server_manager import server_manager_instance
+        from dresd_milvus.milvus.libraries import server_manager_instance
 
         _clients[Path(uri).resolve()] -= 1
         if _clients[Path(uri).resolve()] == 0:

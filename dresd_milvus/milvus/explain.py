@@ -80,15 +80,13 @@ REMEDIES = (
 @contextmanager
 def explained(uri: str) -> Iterator[None]:
     """Turn what pymilvus, gRPC and Milvus Lite raise into a StoreError of one line."""
-    from grpc import RpcError
-    from milvus_lite.exceptions import MilvusLiteError
-    from pymilvus.exceptions import MilvusException
+    from dresd_milvus.milvus.libraries import MilvusException, MilvusLiteError, grpc
 
     try:
         yield
     except DresdError:
         raise
-    except (MilvusException, MilvusLiteError, RpcError, OSError, RuntimeError) as error:
+    except (MilvusException, MilvusLiteError, grpc.RpcError, OSError, RuntimeError) as error:
         raise StoreError(explain(uri, error)) from error
 
 

@@ -56,7 +56,7 @@ class Writer:
 
         Raises StoreError for the first request that failed for good.
         """
-        from pymilvus.grpc_gen import milvus_pb2
+        from dresd_milvus.milvus.libraries import milvus_pb2
 
         kind = milvus_pb2.UpsertRequest if replace else milvus_pb2.InsertRequest
         with explained(self.uri):
@@ -97,14 +97,14 @@ class Writer:
 
 
 def _check(answer: Any) -> None:
-    from pymilvus.exceptions import MilvusException
+    from dresd_milvus.milvus.libraries import MilvusException
 
     if answer.status.code or answer.status.error_code:
         raise MilvusException(answer.status.code or answer.status.error_code, answer.status.reason)
 
 
 def _as_upsert(request: Any) -> Any:
-    from pymilvus.grpc_gen import milvus_pb2
+    from dresd_milvus.milvus.libraries import milvus_pb2
 
     return milvus_pb2.UpsertRequest(
         collection_name=request.collection_name,
@@ -123,28 +123,26 @@ def _parts(rows: Rows, size: int) -> Iterator[Rows]:
 
 def _columns(rows: Rows, manifest: Manifest) -> Iterator[Any]:
     """The rows' fields as Milvus's protocol has them."""
-    from pymilvus.grpc_gen import schema_pb2
-    from pymilvus.grpc_gen.schema_pb2 import DataType
-
+    from dresd_milvus.milvus.libraries import schema_pb2
     from dresd_milvus.milvus.schema import PREVIEW_BYTES
 
     def scalars(name: str, kind: Any, **data: Any) -> Any:
         return schema_pb2.FieldData(field_name=name, type=kind, scalars=schema_pb2.ScalarField(**data))
 
-    yield scalars("pk", DataType.Int64, long_data=schema_pb2.LongArray(data=rows.pk.tolist()))
+    yield scalars("pk", schema_pb2.Int64, long_data=schema_pb2.LongArray(data=rows.pk.tolist()))
     keys = rows.vectors.astype(manifest.vectors, copy=False)
     vectors = schema_pb2.VectorField(dim=keys.shape[1])
     if manifest.vectors == "float16":
         vectors.float16_vector = keys.tobytes()
-        yield schema_pb2.FieldData(field_name="vector", type=DataType.Float16Vector, vectors=vectors)
+        yield schema_pb2.FieldData(field_name="vector", type=schema_pb2.Float16Vector, vectors=vectors)
     else:
         vectors.float_vector.data.extend(keys.ravel())
-        yield schema_pb2.FieldData(field_name="vector", type=DataType.FloatVector, vectors=vectors)
-    yield scalars("next_token", DataType.Int64, long_data=schema_pb2.LongArray(data=rows.next_tokens[:, 0].tolist()))
+        yield schema_pb2.FieldData(field_name="vector", type=schema_pb2.FloatVector, vectors=vectors)
+    yield scalars("next_token", schema_pb2.Int64, long_data=schema_pb2.LongArray(data=rows.next_tokens[:, 0].tolist()))
     payload = [schema_pb2.ScalarField(int_data=schema_pb2.IntArray(data=row)) for row in rows.next_tokens.tolist()]
-    array = schema_pb2.ArrayArray(data=payload, element_type=DataType.Int32)
-    yield scalars("next_tokens", DataType.Array, array_data=array)
+    array = schema_pb2.ArrayArray(data=payload, element_type=schema_pb2.Int32)
+    yield scalars("next_tokens", schema_pb2.Array, array_data=array)
     previews = rows.previews or [""] * len(rows)
     cut = [preview.encode()[:PREVIEW_BYTES].decode(errors="ignore") for preview in previews]
     for name, texts in (("origin", [rows.origin[:64]] * len(rows)), ("preview", cut)):
-        yield scalars(name, DataType.VarChar, string_data=schema_pb2.StringArray(data=texts))
+        yield scalars(name, schema_pb2.VarChar, string_data=schema_pb2.StringArray(data=texts))
