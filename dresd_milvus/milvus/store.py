@@ -130,9 +130,9 @@ class MilvusStore:
         writer.flush()
 
     def writer(self, waiting: Callable[[str], None] = lambda why: None) -> Writer:
-        """What sends rows, several requests at a time; closed with the store. waiting: see Writer."""
+        """What sends rows; closed with the store. waiting: see Writer."""
         if self._writer is None:
-            self._writer = Writer(self.uri, self._token, self.collection, self.manifest, self._partition)
+            self._writer = Writer(self.uri, self._token, self.collection, self.manifest, self.server, self._partition)
         self._writer.waiting = waiting
         return self._writer
 

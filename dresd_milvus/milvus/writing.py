@@ -1,4 +1,4 @@
-"""Writing rows: requests built column by column, several under way at a time, sent again when a server was away."""
+"""Writing rows: requests built column by column while others are under way, sent again when a server was away."""
 
 from __future__ import annotations
 
@@ -7,17 +7,14 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from dresd_milvus.milvus.connection import is_embedded
 from dresd_milvus.milvus.explain import explained
 from dresd_milvus.milvus.patience import patiently
 from dresd_milvus.milvus.search import connection
+from dresd_milvus.milvus.server import Server
 from dresd_milvus.store import Manifest, Rows
 
 REQUEST_BYTES = 8 << 20
 """Of one request, about; a server takes 64 MB, and small ones can be spread over its shards."""
-
-IN_FLIGHT = 4
-"""Requests that may be unanswered: the next is built while the server works on the last."""
 
 ANSWER_SECONDS = 60.0
 """How long one request may take."""
@@ -35,11 +32,12 @@ class Writer:
         token: str,
         collection: str,
         manifest: Manifest,
+        server: Server,
         partition: Callable[[str], str],
         waiting: Callable[[str], None] = lambda why: None,
     ) -> None:
         self.uri, self.collection, self.manifest, self.waiting = uri, collection, manifest, waiting
-        self._partition = partition
+        self._server, self._partition = server, partition
         self._metadata = [("authorization", base64.b64encode(token.encode()).decode())] if token else []
         self._channel, self._stub = connection(uri)
         self._sent: deque[tuple[Any, Any]] = deque()
@@ -52,7 +50,7 @@ class Writer:
         self._channel.close()
 
     def send(self, rows: Rows, replace: bool = False) -> None:
-        """Send rows; waits while IN_FLIGHT requests are unanswered. replace: some of them may be there already.
+        """Send rows; waits while the server has its fill of requests. replace: some of them may be there already.
 
         Raises StoreError for the first request that failed for good.
         """
@@ -64,7 +62,7 @@ class Writer:
             for part in _parts(rows, REQUEST_BYTES // self._row_bytes(rows)):
                 request = kind(collection_name=self.collection, partition_name=partition, num_rows=len(part))
                 request.fields_data.extend(_columns(part, self.manifest))
-                while len(self._sent) >= IN_FLIGHT:
+                while len(self._sent) >= self._server.writes_at_once:
                     self._settle()
                 self._sent.append((request, self._start(request)))
 
@@ -90,7 +88,7 @@ class Writer:
         def once() -> None:
             _check((next(calls, None) or self._start(_as_upsert(request))).result())
 
-        if is_embedded(self.uri):
+        if self._server.embedded:
             once()
         else:
             patiently(once, self.waiting, self.uri)
