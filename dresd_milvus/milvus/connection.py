@@ -15,6 +15,7 @@ from urllib.parse import urlparse
 from dresd_milvus.caches import cache_folder
 from dresd_milvus.errors import StoreError
 from dresd_milvus.milvus.explain import explained
+from dresd_milvus.rowfile import sync
 
 CONNECT_SECONDS = 10.0
 
@@ -115,6 +116,16 @@ def has_collection(uri: str, collection: str, token: str = "") -> bool:
             return bool(client.has_collection(collection))
     finally:
         disconnect(client, uri)
+
+
+def on_disk(uri: str) -> None:
+    """Have all of an embedded database that is closed on the disk: Milvus Lite leaves its rows to the system's memory.
+
+    What a server has acknowledged it looks after itself.
+    """
+    if is_embedded(uri):
+        for path in (Path(uri), *Path(uri).rglob("*")):
+            sync(path)
 
 
 @contextmanager

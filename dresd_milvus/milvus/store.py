@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dresd_milvus.errors import InputError, StoreError
+from dresd_milvus.errors import InputError, LostRowsError, StoreError
 from dresd_milvus.milvus.connection import disconnect, opening
 from dresd_milvus.milvus.explain import explained
 from dresd_milvus.milvus.indexes import Chosen, Plan
@@ -156,7 +156,7 @@ class MilvusStore:
     ) -> Manifest:
         """See WritableStore; progress(rows) is told of rows that have been indexed.
 
-        rows: how many there must be; a store that holds another number is not sealed, StoreError instead.
+        rows: how many there must be; a store that holds another number is not sealed, LostRowsError instead.
         """
         end = time.monotonic() + deadline
         with explained(self.uri):
@@ -167,7 +167,7 @@ class MilvusStore:
             make_ready(self.client, self.collection, max(end - time.monotonic(), 1.0))
         counted = self.count()
         if rows is not None and counted != rows:
-            raise StoreError(
+            raise LostRowsError(
                 f"'{self.collection}' holds {counted} rows and {rows} were sent; drop it and build it anew"
             )
         return self.save(

@@ -1,5 +1,6 @@
 """Whole ingestions on the embedded database: resumed, repeated, refused."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -56,14 +57,37 @@ def test_an_interrupted_run_resumed_equals_an_undisturbed_one(
         assert checksum(uri) == checksum(tmp_path / "whole.db")
 
 
+@pytest.mark.parametrize("files", ["there", "gone"])
+def test_rows_that_the_database_has_lost_are_loaded_again(
+    sample: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], files: str
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise InterruptedRunError
+
+    corpus, uri = write_corpus(tmp_path / "corpus.jsonl", 10), tmp_path / "a.db"
+    whole = build(sample, corpus, tmp_path / "whole.db", shard_size=1500)
+    with monkeypatch.context() as patch, pytest.raises(InterruptedRunError):
+        patch.setattr(MilvusStore, "seal", interrupted)
+        build(sample, corpus, uri, shard_size=1500)
+    with MilvusStore.open(str(uri), "code") as store:
+        store.client.delete("code", ids=next(store.scan()).pk[::3].tolist())
+        assert store.count() < whole.rows
+    if files == "gone":
+        shutil.rmtree(tmp_path / "a.run" / "rows")
+        with pytest.raises(InputError, match="not embedded; run dresd ingest embed"):
+            build(sample, corpus, uri, shard_size=1500)
+    build(sample, corpus, uri, shard_size=1500)
+    assert "lost rows that it was sent; all are loaded again" in capsys.readouterr().err
+    assert checksum(uri) == checksum(tmp_path / "whole.db")
+    assert not (tmp_path / "a.run" / "rows").exists()
+
+
 def test_running_twice_changes_nothing(sample: LoadedModel, tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path / "corpus.jsonl", 5)
     assert build(sample, corpus, tmp_path / "a.db") == build(sample, corpus, tmp_path / "a.db")
 
 
 def test_a_database_that_was_removed_is_built_again(sample: LoadedModel, tmp_path: Path) -> None:
-    import shutil
-
     corpus = write_corpus(tmp_path / "corpus.jsonl", 5)
     first = build(sample, corpus, tmp_path / "a.db")
     shutil.rmtree(tmp_path / "a.db")
