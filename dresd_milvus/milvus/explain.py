@@ -15,6 +15,10 @@ EMBEDDED_REMEDIES = (
         "{uri} is open in another process; an embedded database serves one at a time: close the other one, or run "
         "a Milvus server",
     ),
+    (
+        r"File exists: .*collections",
+        "a collection of {uri} was left half made ({first}); remove that folder and run the same command again",
+    ),
 )
 
 REMEDIES = (

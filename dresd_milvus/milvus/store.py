@@ -17,7 +17,7 @@ from dresd_milvus.milvus.connection import disconnect, opening
 from dresd_milvus.milvus.explain import explained
 from dresd_milvus.milvus.indexes import Chosen, Plan
 from dresd_milvus.milvus.projections import load_projection, make_ready, save_projection
-from dresd_milvus.milvus.reading import key_index_state, resolve, scan, stores, wait_for_index
+from dresd_milvus.milvus.reading import key_index_state, make_embedded_ready, resolve, scan, stores, wait_for_index
 from dresd_milvus.milvus.schema import continuation_schema, key_index, partition_of, properties_of
 from dresd_milvus.milvus.search import ANSWER_SECONDS, Searcher
 from dresd_milvus.milvus.server import Server
@@ -164,7 +164,7 @@ class MilvusStore:
             if not key_index_state(self.client, self.collection):  # its creation was interrupted
                 self.client.create_index(self.collection, key_index(self.client, self.chosen))
             wait_for_index(self.client, self.uri, self.collection, end, progress)
-            make_ready(self.client, self.collection, max(end - time.monotonic(), 1.0))
+            self._make_ready(max(end - time.monotonic(), 1.0))
         counted = self.count()
         if rows is not None and counted != rows:
             raise LostRowsError(
@@ -190,7 +190,13 @@ class MilvusStore:
     def load(self) -> None:
         """Have the database ready to answer; it costs nothing where it is already."""
         with explained(self.uri):
-            make_ready(self.client, self.collection)
+            self._make_ready()
+
+    def _make_ready(self, timeout: float | None = None) -> None:
+        if self.server.embedded:
+            make_embedded_ready(self.client, self.collection, self.chosen)
+        else:
+            make_ready(self.client, self.collection, timeout)
 
     def drop(self) -> None:
         """Remove the collection; its projection stays, others may use it."""

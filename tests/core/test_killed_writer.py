@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 from milvus_lite.storage.wal import WAL
 
+from dresd_milvus.errors import StoreError
 from dresd_milvus.milvus import MilvusStore
 from dresd_milvus.rowfile import RowFile, read_rows
 from tests.oracle import example_manifest, example_projection, example_rows
@@ -80,3 +81,21 @@ def test_rows_that_were_written_outlive_their_writer(uri: str, file: Path, secon
         process.kill()
     with MilvusStore.open(uri, "rows") as store:
         assert store.count() == ROWS * SOURCES
+
+
+def test_half_an_index_is_made_anew(uri: str) -> None:
+    with MilvusStore.open(uri, "rows") as store:
+        store.write(example_rows(300))
+        store.seal(store.manifest)
+    (index,) = Path(uri).glob("collections/rows/**/*.idx")
+    index.write_bytes(index.read_bytes()[:1_000])
+    with MilvusStore.open(uri, "rows") as store:
+        assert store.count() == 300
+        rows = example_rows(300)
+        assert store.search(rows.vectors[:1], None, 1).continuations[0, 0].tolist() == rows.next_tokens[0].tolist()
+
+
+def test_half_a_collection_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.db" / "collections" / "rows").mkdir(parents=True)
+    with pytest.raises(StoreError, match=r"half made \(.*a.db/collections/rows.*\); remove that folder and run"):
+        MilvusStore.create(str(tmp_path / "a.db"), "rows", example_manifest(), example_projection())
