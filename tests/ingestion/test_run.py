@@ -1,5 +1,6 @@
 """Whole ingestions on the embedded database: resumed, repeated, refused."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from dresd_milvus.loading import LoadedModel
 from dresd_milvus.milvus import MilvusStore
 from dresd_milvus.milvus.writing import Writer
 from dresd_milvus.store import Rows
+from ingestion.folder import RunFolder
 from ingestion.runner import ingest
 from tests.samples import build, settings, write_corpus
 
@@ -80,6 +82,35 @@ def test_rows_that_the_database_has_lost_are_loaded_again(
     assert "lost rows that it was sent; all are loaded again" in capsys.readouterr().err
     assert checksum(uri) == checksum(tmp_path / "whole.db")
     assert not (tmp_path / "a.run" / "rows").exists()
+
+
+def test_the_files_of_rows_outlast_everything_that_needs_them(
+    sample: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus, uri, rows = write_corpus(tmp_path / "corpus.jsonl", 5), tmp_path / "a.db", tmp_path / "a.run" / "rows"
+    finish, synced = RunFolder.finish, []
+
+    def dies_before_the_marker(folder: RunFolder, phase: str, shard: int = 0, **content: object) -> None:
+        if phase == "seal":
+            raise InterruptedRunError
+        finish(folder, phase, shard, **content)
+
+    def dies_before_the_removal(path: Path, **_: object) -> None:
+        raise InterruptedRunError
+
+    for owner, name, dies in (
+        (RunFolder, "finish", dies_before_the_marker),
+        (shutil, "rmtree", dies_before_the_removal),
+    ):
+        with monkeypatch.context() as patch, pytest.raises(InterruptedRunError):
+            patch.setattr(owner, name, dies)
+            patch.setattr(os, "fsync", lambda opened: synced.append(str(Path(f"/proc/self/fd/{opened}").readlink())))
+            build(sample, corpus, uri)
+        assert list(rows.iterdir())
+    stored = {str(path.resolve()) for path in uri.rglob("*")}
+    assert any(path.endswith(".parquet") for path in stored) and stored <= set(synced)
+    manifest = build(sample, corpus, uri)
+    assert manifest.rows == checksum(uri)[0] and not rows.exists()
 
 
 def test_running_twice_changes_nothing(sample: LoadedModel, tmp_path: Path) -> None:
