@@ -17,5 +17,9 @@ class DamagedFileError(StoreError):
     """A file of rows is not what was written; it can be made again."""
 
 
+class LostRowsError(StoreError):
+    """A collection does not hold the number of rows that it was sent."""
+
+
 class MismatchError(StoreError):
     """A store was built with another model, tokenizer, layer or projection than the one at hand."""

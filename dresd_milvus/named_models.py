@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from filelock import FileLock
 from dresd_milvus.caches import cache_folder
 from dresd_milvus.errors import InputError
 from dresd_milvus.gguf_file import check_file, check_read, read_tokenizer
-from dresd_milvus.rowfile import sync_folder
+from dresd_milvus.rowfile import sync
 
 HUB_SECONDS = 4.0
 """How long the hub may take to answer where there is another way to the model."""
@@ -120,7 +119,7 @@ def convert(name: str, model: NamedModel, packaged: Packaged, folder: Path) -> N
             _tell(f"{name}: widening its weights")
             _write(path, model, packaged, part / "model")
             (part / "model").rename(folder)
-            sync_folder(folder.parent)
+            sync(folder.parent)
         finally:
             shutil.rmtree(part, ignore_errors=True)
     _tell(f"{name} is in {folder} from now on")
@@ -170,8 +169,7 @@ def _write(path: Path, model: NamedModel, packaged: Packaged, folder: Path) -> N
         CARD.format(hub=model.hub, licence=model.licence, note=note, kind=header.kind, **vars(packaged))
     )
     for file in folder.iterdir():
-        with file.open("rb") as written:
-            os.fsync(written.fileno())
+        sync(file)
 
 
 def conversion_note(folder: Path) -> str:

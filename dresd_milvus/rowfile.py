@@ -80,7 +80,7 @@ class RowFile:
                 self._part.unlink(missing_ok=True)
         if kind is None:
             self._part.replace(self.path)
-            sync_folder(self.path.parent)
+            sync(self.path.parent)
             self.digest = self._file.hexdigest()
 
 
@@ -121,9 +121,9 @@ def _by_origin(batch: pa.RecordBatch) -> Iterator[Rows]:
         )
 
 
-def sync_folder(folder: Path) -> None:
-    """Have a folder's entries on the disk."""
-    opened = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Have a file, or a folder's entries, on the disk."""
+    opened = os.open(path, os.O_RDONLY)
     try:
         os.fsync(opened)
     finally:

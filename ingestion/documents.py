@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from dresd_milvus.corpus import Document
 from dresd_milvus.errors import StoreError
-from dresd_milvus.rowfile import sync_folder
+from dresd_milvus.rowfile import sync
 
 LONGEST = 200_000
 """Characters of one document; a longer one is cut into several, so that memory stays bounded."""
@@ -41,7 +41,7 @@ def write_documents(path: Path, first: int, documents: Sequence[Document]) -> No
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)
-    sync_folder(path.parent)
+    sync(path.parent)
 
 
 def read_documents(path: Path) -> Numbered:

@@ -23,7 +23,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from dresd_milvus.errors import InputError
-from dresd_milvus.rowfile import sync_folder
+from dresd_milvus.rowfile import sync
 
 PHASES = ("generate", "fit", "embed", "load", "seal")
 
@@ -113,4 +113,4 @@ def write_durably(path: Path, text: str) -> None:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    sync(path.parent)

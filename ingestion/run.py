@@ -11,7 +11,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,9 @@ from typing import Any
 import torch
 
 from dresd_milvus.errors import DamagedFileError, InputError, StoreError
-from dresd_milvus.inspection import Checksum
 from dresd_milvus.loading import LoadedModel, load_model
-from dresd_milvus.milvus import MilvusStore, has_collection
+from dresd_milvus.milvus import MilvusStore, has_collection, on_disk
 from dresd_milvus.milvus.bulk import BulkImport
-from dresd_milvus.milvus.patience import patiently
 from dresd_milvus.projection import Projection
 from dresd_milvus.rowfile import read_rows
 from dresd_milvus.store import Manifest
@@ -34,8 +32,8 @@ from ingestion.folder import RunFolder, write_durably
 from ingestion.generate import Sampling, generate_shard
 from ingestion.plan import Plan, load_plan
 from ingestion.prune import Pruning
+from ingestion.seal import seal_collection
 from ingestion.share import ALL, Progress, Share
-from ingestion.suffixes import build_suffixes
 
 
 class Run:
@@ -266,29 +264,20 @@ class Run:
     def seal(self, progress: Progress, keep_rows: bool = False) -> Manifest:
         """Index, count and seal the collection, when all is loaded; the rows' files are removed unless they are kept.
 
-        Raises InputError while shards are missing, StoreError when the collection does not hold what was sent.
+        Raises InputError while shards are missing, LostRowsError when the collection does not hold what was sent.
         """
-        with self.folder.claim("seal", wait=True), self.collection() as store:
+        with self.folder.claim("seal", wait=True):
             missing = self.missing()
             if missing:
                 raise InputError(
                     f"{len(missing)} of {len(self.plan.shards)} shards are not loaded (the first is {missing[0]}); "
                     "run dresd ingest run, or dresd ingest load"
                 )
-            loaded = [self.folder.done("load", shard) or {} for shard in self.shards()]
-            rows = sum(marker["rows"] for marker in loaded)
-            suffixes = str(build_suffixes(self, progress) or "")
-            if not store.manifest.seal:
-                progress.phase("indexing and sealing", rows, "rows")
-                self.folder.begin("seal")
-                manifest = replace(store.manifest, documents=self.plan.documents, suffixes=suffixes)
-                patiently(lambda: store.seal(manifest, progress=progress.advance, rows=rows), progress.tell, store.uri)
-            if not self.folder.done("seal"):
-                checksum = Checksum.total(marker["checksum"] for marker in loaded)
-                self.folder.finish("seal", rows=rows, checksum=checksum, seal=store.manifest.seal)
+            manifest = seal_collection(self, progress)
             if not keep_rows:
+                on_disk(self.plan.settings.uri)
                 shutil.rmtree(self.folder.file("embed", 0).parent, ignore_errors=True)
-            return store.manifest
+            return manifest
 
 
 def drop(folder: Path, uri: str, collection: str, token: str) -> None:

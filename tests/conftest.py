@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, settings
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from dresd_milvus.loading import LoadedModel, load_model
+from dresd_milvus.milvus.libraries import MilvusClient
 from dresd_milvus.milvus.reading import stores
 from dresd_milvus.target import HFTarget
 from tests import milvus_server as milvus_server_module
@@ -76,8 +77,6 @@ def milvus_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusSe
 @pytest.fixture
 def server_uri(milvus_server: MilvusServer) -> Iterator[str]:
     """The address of an empty server; what a test leaves there is removed, but for projections (they take long)."""
-    from pymilvus import MilvusClient
-
     yield milvus_server.uri
     client = MilvusClient(milvus_server.uri, dedicated=True)
     for name in stores(client):

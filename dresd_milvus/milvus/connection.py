@@ -15,6 +15,7 @@ from urllib.parse import urlparse
 from dresd_milvus.caches import cache_folder
 from dresd_milvus.errors import StoreError
 from dresd_milvus.milvus.explain import explained
+from dresd_milvus.rowfile import sync
 
 CONNECT_SECONDS = 10.0
 
@@ -53,8 +54,7 @@ def connect(uri: str, token: str = "", create: bool = False) -> Any:
     create: an embedded database may be made; otherwise a missing one is an error.
     Raises StoreError, saying what to do, when the Milvus cannot be used.
     """
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # read when gRPC is imported; it writes to our standard error
-    from pymilvus import MilvusClient
+    from dresd_milvus.milvus.libraries import MilvusClient
 
     # Its warnings and tracebacks go to our output; every failure is raised as well, and explained below.
     for name in [name for name in logging.root.manager.loggerDict if name.startswith("pymilvus")]:
@@ -95,7 +95,7 @@ def disconnect(client: Any, uri: str) -> None:
     """Close a client. An embedded database is shut down with its last one, so that another process may open it."""
     client.close()
     if is_embedded(uri):
-        from milvus_lite.server_manager import server_manager_instance
+        from dresd_milvus.milvus.libraries import server_manager_instance
 
         _clients[Path(uri).resolve()] -= 1
         if _clients[Path(uri).resolve()] == 0:
@@ -116,6 +116,16 @@ def has_collection(uri: str, collection: str, token: str = "") -> bool:
             return bool(client.has_collection(collection))
     finally:
         disconnect(client, uri)
+
+
+def on_disk(uri: str) -> None:
+    """Have all of an embedded database that is closed on the disk: Milvus Lite leaves its rows to the system's memory.
+
+    What a server has acknowledged it looks after itself.
+    """
+    if is_embedded(uri):
+        for path in (Path(uri), *Path(uri).rglob("*")):
+            sync(path)
 
 
 @contextmanager

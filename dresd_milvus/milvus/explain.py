@@ -15,6 +15,10 @@ EMBEDDED_REMEDIES = (
         "{uri} is open in another process; an embedded database serves one at a time: close the other one, or run "
         "a Milvus server",
     ),
+    (
+        r"File exists: .*collections",
+        "a collection of {uri} was left half made ({first}); remove that folder and run the same command again",
+    ),
 )
 
 REMEDIES = (
@@ -80,15 +84,13 @@ REMEDIES = (
 @contextmanager
 def explained(uri: str) -> Iterator[None]:
     """Turn what pymilvus, gRPC and Milvus Lite raise into a StoreError of one line."""
-    from grpc import RpcError
-    from milvus_lite.exceptions import MilvusLiteError
-    from pymilvus.exceptions import MilvusException
+    from dresd_milvus.milvus.libraries import MilvusException, MilvusLiteError, grpc
 
     try:
         yield
     except DresdError:
         raise
-    except (MilvusException, MilvusLiteError, RpcError, OSError, RuntimeError) as error:
+    except (MilvusException, MilvusLiteError, grpc.RpcError, OSError, RuntimeError) as error:
         raise StoreError(explain(uri, error)) from error
 
 

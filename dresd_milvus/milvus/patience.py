@@ -20,10 +20,8 @@ LASTING = ("UNAUTHENTICATED", "PERMISSION_DENIED", "INVALID_ARGUMENT", "UNIMPLEM
 
 def passing(error: BaseException) -> bool:
     """Whether the same call may succeed later; of a StoreError, whether what caused it is so."""
-    import grpc
-    from pymilvus.exceptions import MilvusException
-
     from dresd_milvus.errors import StoreError
+    from dresd_milvus.milvus.libraries import MilvusException, grpc
 
     if isinstance(error, StoreError):
         return error.__cause__ is not None and passing(error.__cause__)

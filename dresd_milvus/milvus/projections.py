@@ -89,7 +89,7 @@ def _unless_forbidden(call: Callable[[], Any]) -> Any:
 
 
 def _whole(client: Any, name: str, axes: int) -> bool:
-    from pymilvus.exceptions import MilvusException
+    from dresd_milvus.milvus.libraries import MilvusException
 
     try:
         make_ready(client, name)

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from dresd_milvus.errors import StoreError
-from dresd_milvus.milvus.projections import PREFIX
-from dresd_milvus.milvus.schema import MANIFEST
+from dresd_milvus.milvus.indexes import Chosen
+from dresd_milvus.milvus.projections import PREFIX, make_ready
+from dresd_milvus.milvus.schema import MANIFEST, key_index
 from dresd_milvus.store import Manifest, Rows
 
 SCAN_ROWS = 10_000
@@ -80,6 +81,22 @@ def wait_for_index(
                 f"dresd store index --uri {uri} --collection {collection} --index HNSW"
             )
         time.sleep(0.2)
+
+
+def make_embedded_ready(client: Any, collection: str, chosen: Chosen) -> None:
+    """Have a collection of an embedded database loaded, with its index made anew where that cannot be read.
+
+    Milvus Lite writes an index in place, and would read the half that a killed process has left for good.
+    """
+    from dresd_milvus.milvus.libraries import MilvusException
+
+    try:
+        make_ready(client, collection)
+    except MilvusException:
+        for name in client.list_indexes(collection, field_name="vector"):
+            client.drop_index(collection, name)
+        client.create_index(collection, key_index(client, chosen))
+        make_ready(client, collection)
 
 
 def stores(client: Any) -> list[str]:

@@ -45,7 +45,7 @@ class Searcher:
     def __init__(
         self, uri: str, token: str, collection: str, manifest: Manifest, chosen: Chosen, version: Version, plan: str
     ) -> None:
-        import grpc
+        from dresd_milvus.milvus.libraries import grpc
 
         self.uri, self.collection, self.continuation = uri, collection, manifest.continuation
         self.chosen, self.version, self.plan = chosen, version, plan
@@ -98,7 +98,7 @@ class Searcher:
         return request
 
     def _prepare(self, limit: int) -> Any:
-        from pymilvus.client.prepare import Prepare
+        from dresd_milvus.milvus.libraries import Prepare
 
         return Prepare.search_requests_with_expr(
             self.collection,
@@ -112,7 +112,7 @@ class Searcher:
         )
 
     def _hits(self, answers: list[Any], wanted: list[int] | list[None], k: int) -> Hits:
-        from pymilvus.exceptions import MilvusException
+        from dresd_milvus.milvus.libraries import MilvusException
 
         scores, continuations = hits = Hits.none(len(answers), k, self.continuation)
         for index, (answer, token) in enumerate(zip(answers, wanted, strict=True)):
@@ -141,12 +141,9 @@ def _parse(answer: Any, continuation: int) -> tuple[NDArray[np.float32], NDArray
 
 def connection(uri: str) -> tuple[Any, Any]:
     """(channel, stub) to a server, or to the embedded database that is open in this process."""
-    import grpc
-    from pymilvus.grpc_gen.milvus_pb2_grpc import MilvusServiceStub
+    from dresd_milvus.milvus.libraries import MilvusServiceStub, grpc, server_manager_instance
 
     if is_embedded(uri):
-        from milvus_lite.server_manager import server_manager_instance
-
         uri = server_manager_instance.start_and_get_uri(uri)
     parsed = urlparse(uri)
     secure = parsed.scheme == "https"

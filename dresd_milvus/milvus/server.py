@@ -60,6 +60,15 @@ class Server:
         return self.version >= index.since and (self.gpu or not index.gpu)
 
     @property
+    def writes_at_once(self) -> int:
+        """Requests with rows that may be unanswered: with two, the next is there when the server is done with one.
+
+        Milvus Lite takes each in a thread of its own, and they write its log at once, which damages it: what was
+        answered can then not be read back after a crash. The next request is built meanwhile in any case.
+        """
+        return 1 if self.embedded else 4
+
+    @property
     def float16(self) -> bool:
         """Whether it stores keys in half precision."""
         return not self.embedded and self.version >= FLOAT16_SINCE

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dresd_milvus.errors import InputError, StoreError
+from dresd_milvus.errors import InputError, LostRowsError, StoreError
 from dresd_milvus.milvus.connection import disconnect, opening
 from dresd_milvus.milvus.explain import explained
 from dresd_milvus.milvus.indexes import Chosen, Plan
 from dresd_milvus.milvus.projections import load_projection, make_ready, save_projection
-from dresd_milvus.milvus.reading import key_index_state, resolve, scan, stores, wait_for_index
+from dresd_milvus.milvus.reading import key_index_state, make_embedded_ready, resolve, scan, stores, wait_for_index
 from dresd_milvus.milvus.schema import continuation_schema, key_index, partition_of, properties_of
 from dresd_milvus.milvus.search import ANSWER_SECONDS, Searcher
 from dresd_milvus.milvus.server import Server
@@ -130,9 +130,9 @@ class MilvusStore:
         writer.flush()
 
     def writer(self, waiting: Callable[[str], None] = lambda why: None) -> Writer:
-        """What sends rows, several requests at a time; closed with the store. waiting: see Writer."""
+        """What sends rows; closed with the store. waiting: see Writer."""
         if self._writer is None:
-            self._writer = Writer(self.uri, self._token, self.collection, self.manifest, self._partition)
+            self._writer = Writer(self.uri, self._token, self.collection, self.manifest, self.server, self._partition)
         self._writer.waiting = waiting
         return self._writer
 
@@ -156,7 +156,7 @@ class MilvusStore:
     ) -> Manifest:
         """See WritableStore; progress(rows) is told of rows that have been indexed.
 
-        rows: how many there must be; a store that holds another number is not sealed, StoreError instead.
+        rows: how many there must be; a store that holds another number is not sealed, LostRowsError instead.
         """
         end = time.monotonic() + deadline
         with explained(self.uri):
@@ -164,10 +164,10 @@ class MilvusStore:
             if not key_index_state(self.client, self.collection):  # its creation was interrupted
                 self.client.create_index(self.collection, key_index(self.client, self.chosen))
             wait_for_index(self.client, self.uri, self.collection, end, progress)
-            make_ready(self.client, self.collection, max(end - time.monotonic(), 1.0))
+            self._make_ready(max(end - time.monotonic(), 1.0))
         counted = self.count()
         if rows is not None and counted != rows:
-            raise StoreError(
+            raise LostRowsError(
                 f"'{self.collection}' holds {counted} rows and {rows} were sent; drop it and build it anew"
             )
         return self.save(
@@ -190,7 +190,13 @@ class MilvusStore:
     def load(self) -> None:
         """Have the database ready to answer; it costs nothing where it is already."""
         with explained(self.uri):
-            make_ready(self.client, self.collection)
+            self._make_ready()
+
+    def _make_ready(self, timeout: float | None = None) -> None:
+        if self.server.embedded:
+            make_embedded_ready(self.client, self.collection, self.chosen)
+        else:
+            make_ready(self.client, self.collection, timeout)
 
     def drop(self) -> None:
         """Remove the collection; its projection stays, others may use it."""

@@ -1,4 +1,4 @@
-"""Writing rows: requests built column by column, several under way at a time, sent again when a server was away."""
+"""Writing rows: requests built column by column while others are under way, sent again when a server was away."""
 
 from __future__ import annotations
 
@@ -7,17 +7,14 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from dresd_milvus.milvus.connection import is_embedded
 from dresd_milvus.milvus.explain import explained
 from dresd_milvus.milvus.patience import patiently
 from dresd_milvus.milvus.search import connection
+from dresd_milvus.milvus.server import Server
 from dresd_milvus.store import Manifest, Rows
 
 REQUEST_BYTES = 8 << 20
 """Of one request, about; a server takes 64 MB, and small ones can be spread over its shards."""
-
-IN_FLIGHT = 4
-"""Requests that may be unanswered: the next is built while the server works on the last."""
 
 ANSWER_SECONDS = 60.0
 """How long one request may take."""
@@ -35,11 +32,12 @@ class Writer:
         token: str,
         collection: str,
         manifest: Manifest,
+        server: Server,
         partition: Callable[[str], str],
         waiting: Callable[[str], None] = lambda why: None,
     ) -> None:
         self.uri, self.collection, self.manifest, self.waiting = uri, collection, manifest, waiting
-        self._partition = partition
+        self._server, self._partition = server, partition
         self._metadata = [("authorization", base64.b64encode(token.encode()).decode())] if token else []
         self._channel, self._stub = connection(uri)
         self._sent: deque[tuple[Any, Any]] = deque()
@@ -52,11 +50,11 @@ class Writer:
         self._channel.close()
 
     def send(self, rows: Rows, replace: bool = False) -> None:
-        """Send rows; waits while IN_FLIGHT requests are unanswered. replace: some of them may be there already.
+        """Send rows; waits while the server has its fill of requests. replace: some of them may be there already.
 
         Raises StoreError for the first request that failed for good.
         """
-        from pymilvus.grpc_gen import milvus_pb2
+        from dresd_milvus.milvus.libraries import milvus_pb2
 
         kind = milvus_pb2.UpsertRequest if replace else milvus_pb2.InsertRequest
         with explained(self.uri):
@@ -64,7 +62,7 @@ class Writer:
             for part in _parts(rows, REQUEST_BYTES // self._row_bytes(rows)):
                 request = kind(collection_name=self.collection, partition_name=partition, num_rows=len(part))
                 request.fields_data.extend(_columns(part, self.manifest))
-                while len(self._sent) >= IN_FLIGHT:
+                while len(self._sent) >= self._server.writes_at_once:
                     self._settle()
                 self._sent.append((request, self._start(request)))
 
@@ -90,21 +88,21 @@ class Writer:
         def once() -> None:
             _check((next(calls, None) or self._start(_as_upsert(request))).result())
 
-        if is_embedded(self.uri):
+        if self._server.embedded:
             once()
         else:
             patiently(once, self.waiting, self.uri)
 
 
 def _check(answer: Any) -> None:
-    from pymilvus.exceptions import MilvusException
+    from dresd_milvus.milvus.libraries import MilvusException
 
     if answer.status.code or answer.status.error_code:
         raise MilvusException(answer.status.code or answer.status.error_code, answer.status.reason)
 
 
 def _as_upsert(request: Any) -> Any:
-    from pymilvus.grpc_gen import milvus_pb2
+    from dresd_milvus.milvus.libraries import milvus_pb2
 
     return milvus_pb2.UpsertRequest(
         collection_name=request.collection_name,
@@ -123,28 +121,26 @@ def _parts(rows: Rows, size: int) -> Iterator[Rows]:
 
 def _columns(rows: Rows, manifest: Manifest) -> Iterator[Any]:
     """The rows' fields as Milvus's protocol has them."""
-    from pymilvus.grpc_gen import schema_pb2
-    from pymilvus.grpc_gen.schema_pb2 import DataType
-
+    from dresd_milvus.milvus.libraries import schema_pb2
     from dresd_milvus.milvus.schema import PREVIEW_BYTES
 
     def scalars(name: str, kind: Any, **data: Any) -> Any:
         return schema_pb2.FieldData(field_name=name, type=kind, scalars=schema_pb2.ScalarField(**data))
 
-    yield scalars("pk", DataType.Int64, long_data=schema_pb2.LongArray(data=rows.pk.tolist()))
+    yield scalars("pk", schema_pb2.Int64, long_data=schema_pb2.LongArray(data=rows.pk.tolist()))
     keys = rows.vectors.astype(manifest.vectors, copy=False)
     vectors = schema_pb2.VectorField(dim=keys.shape[1])
     if manifest.vectors == "float16":
         vectors.float16_vector = keys.tobytes()
-        yield schema_pb2.FieldData(field_name="vector", type=DataType.Float16Vector, vectors=vectors)
+        yield schema_pb2.FieldData(field_name="vector", type=schema_pb2.Float16Vector, vectors=vectors)
     else:
         vectors.float_vector.data.extend(keys.ravel())
-        yield schema_pb2.FieldData(field_name="vector", type=DataType.FloatVector, vectors=vectors)
-    yield scalars("next_token", DataType.Int64, long_data=schema_pb2.LongArray(data=rows.next_tokens[:, 0].tolist()))
+        yield schema_pb2.FieldData(field_name="vector", type=schema_pb2.FloatVector, vectors=vectors)
+    yield scalars("next_token", schema_pb2.Int64, long_data=schema_pb2.LongArray(data=rows.next_tokens[:, 0].tolist()))
     payload = [schema_pb2.ScalarField(int_data=schema_pb2.IntArray(data=row)) for row in rows.next_tokens.tolist()]
-    array = schema_pb2.ArrayArray(data=payload, element_type=DataType.Int32)
-    yield scalars("next_tokens", DataType.Array, array_data=array)
+    array = schema_pb2.ArrayArray(data=payload, element_type=schema_pb2.Int32)
+    yield scalars("next_tokens", schema_pb2.Array, array_data=array)
     previews = rows.previews or [""] * len(rows)
     cut = [preview.encode()[:PREVIEW_BYTES].decode(errors="ignore") for preview in previews]
     for name, texts in (("origin", [rows.origin[:64]] * len(rows)), ("preview", cut)):
-        yield scalars(name, DataType.VarChar, string_data=schema_pb2.StringArray(data=texts))
+        yield scalars(name, schema_pb2.VarChar, string_data=schema_pb2.StringArray(data=texts))

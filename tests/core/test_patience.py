@@ -8,7 +8,8 @@ from pymilvus.exceptions import MilvusException
 
 from dresd_milvus.errors import StoreError
 from dresd_milvus.milvus.patience import ATTEMPTS, patiently
-from dresd_milvus.milvus.writing import IN_FLIGHT, REQUEST_BYTES, Writer
+from dresd_milvus.milvus.server import Server
+from dresd_milvus.milvus.writing import REQUEST_BYTES, Writer
 from tests.oracle import example_manifest, example_rows
 
 AWAY = MilvusException(65535, "node not found")
@@ -98,8 +99,11 @@ class Stub:
         return Answer(self.codes.pop(0) if self.codes else 0)
 
 
+SERVER = Server((2, 5, 0))
+
+
 def writer(stub: Stub, told: list[str]) -> Writer:
-    made = Writer("http://127.0.0.1:1", "", "rows", example_manifest(), lambda origin: "", told.append)
+    made = Writer("http://127.0.0.1:1", "", "rows", example_manifest(), SERVER, lambda origin: "", told.append)
     made._stub = stub
     return made
 
@@ -132,7 +136,7 @@ def test_requests_are_bounded_and_so_are_those_under_way() -> None:
     sending = writer(stub, [])
     many = example_rows(60_000)
     sending.send(many)
-    assert len(sending._sent) <= IN_FLIGHT and sum(r.num_rows for r in stub.inserted) == 60_000
+    assert len(sending._sent) <= SERVER.writes_at_once and sum(r.num_rows for r in stub.inserted) == 60_000
     assert len(stub.inserted) > 1 and all(r.ByteSize() < 2 * REQUEST_BYTES for r in stub.inserted)
     keys = [pk for r in stub.inserted for pk in r.fields_data[0].scalars.long_data.data]
     assert keys == many.pk.tolist()

@@ -1,9 +1,10 @@
 """kill -9 of the parent, a worker or the Milvus server, in any phase, then the same command again: the same store.
 
-One of them here; `make soak` does it at 50 moments.
+One of them here; `make soak` does it at 50 moments, and 40 times to an embedded store that has just been sent its rows.
 """
 
 import random
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -22,6 +23,10 @@ from tests.samples import write_corpus
 
 SOAK_TRIALS = 50
 DOCUMENTS = 80
+
+EMBEDDED_TRIALS = 40
+EMBEDDED_DOCUMENTS = 400
+"""Enough for several requests a shard, and for sealing to take about as long as may pass until the kill."""
 
 BEGUN = {
     "plan": "documents/00000.parquet",
@@ -59,15 +64,15 @@ def require_same(found: Content, expected: Content) -> None:
 class Ingestion:
     """One command line, started as often as it takes."""
 
-    def __init__(self, corpus: Path, uri: str, collection: str, run: Path) -> None:
+    def __init__(self, corpus: Path, uri: str, collection: str, run: Path, shard_size: int = 4_000) -> None:
         self.run, self.collection, self.uri = run, collection, uri
         self.command = [sys.executable, "-m", "ingestion", "run", "--source", str(corpus), "--uri", uri]
         self.command += ["--collection", collection, "--run-dir", str(run), "--workers", "2", "--dtype", "float32"]
-        self.command += ["--dim", "16", "--shard-size", "4000", "--index", "FLAT"]
+        self.command += ["--dim", "16", "--shard-size", str(shard_size), "--index", "FLAT"]
 
-    def start(self) -> psutil.Popen:
+    def start(self, *options: str) -> psutil.Popen:
         self.log = self.run.with_suffix(".log").open("ab")
-        return psutil.Popen(self.command, stdout=self.log, stderr=self.log)
+        return psutil.Popen([*self.command, *options], stdout=self.log, stderr=self.log)
 
     def told(self) -> str:
         return self.run.with_suffix(".log").read_text()[-2000:]
@@ -155,3 +160,32 @@ def test_killed_at_random_moments(corpus: Path, server: MilvusServer, undisturbe
         require_same(content(server.uri, ingestion.collection), undisturbed)
         with MilvusStore.open(server.uri, ingestion.collection) as store:
             store.drop()
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3 * 3600)
+def test_an_embedded_store_is_whole_when_killed_within_a_second_of_the_last_request(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus.jsonl", EMBEDDED_DOCUMENTS)
+    uri, run, spare = tmp_path / "a.db", tmp_path / "run", tmp_path / "spare"
+    ingestion = Ingestion(corpus, str(uri), "rows", run, shard_size=25_000)
+    assert ingestion.start("--keep-rows").wait(timeout=900) == 0, ingestion.told()
+    undisturbed, loads = content(str(uri), "rows"), len(list((run / "load").glob("*.done")))
+    shutil.copytree(run / "rows", spare)
+    chance, killed, late = random.Random(0), 0, 0
+    while killed < EMBEDDED_TRIALS:
+        for folder in (uri, run / "load", run / "seal", run / "rows"):
+            shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(spare, run / "rows")
+        process = ingestion.start()
+        while len(list((run / "load").glob("*.done"))) < loads and process.poll() is None:
+            time.sleep(0.005)
+        time.sleep(seconds := chance.uniform(0, 1))
+        process.kill()
+        if process.wait(timeout=60) == 0:
+            late += 1
+            continue
+        killed, state = killed + 1, "sealed" if (run / "seal" / "00000.done").exists() else "not sealed"
+        assert ingestion.start().wait(timeout=240) == 0, ingestion.told()
+        require_same(content(str(uri), "rows"), undisturbed)
+        assert not (run / "rows").exists()
+        print(f"{killed}: killed after {seconds:.2f} s, {state}; {undisturbed.rows} rows ({late} too late)", flush=True)

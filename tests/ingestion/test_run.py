@@ -1,5 +1,7 @@
 """Whole ingestions on the embedded database: resumed, repeated, refused."""
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from dresd_milvus.loading import LoadedModel
 from dresd_milvus.milvus import MilvusStore
 from dresd_milvus.milvus.writing import Writer
 from dresd_milvus.store import Rows
+from ingestion.folder import RunFolder
 from ingestion.runner import ingest
 from tests.samples import build, settings, write_corpus
 
@@ -56,14 +59,66 @@ def test_an_interrupted_run_resumed_equals_an_undisturbed_one(
         assert checksum(uri) == checksum(tmp_path / "whole.db")
 
 
+@pytest.mark.parametrize("files", ["there", "gone"])
+def test_rows_that_the_database_has_lost_are_loaded_again(
+    sample: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], files: str
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise InterruptedRunError
+
+    corpus, uri = write_corpus(tmp_path / "corpus.jsonl", 10), tmp_path / "a.db"
+    whole = build(sample, corpus, tmp_path / "whole.db", shard_size=1500)
+    with monkeypatch.context() as patch, pytest.raises(InterruptedRunError):
+        patch.setattr(MilvusStore, "seal", interrupted)
+        build(sample, corpus, uri, shard_size=1500)
+    with MilvusStore.open(str(uri), "code") as store:
+        store.client.delete("code", ids=next(store.scan()).pk[::3].tolist())
+        assert store.count() < whole.rows
+    if files == "gone":
+        shutil.rmtree(tmp_path / "a.run" / "rows")
+        with pytest.raises(InputError, match="not embedded; run dresd ingest embed"):
+            build(sample, corpus, uri, shard_size=1500)
+    build(sample, corpus, uri, shard_size=1500)
+    assert "lost rows that it was sent; all are loaded again" in capsys.readouterr().err
+    assert checksum(uri) == checksum(tmp_path / "whole.db")
+    assert not (tmp_path / "a.run" / "rows").exists()
+
+
+def test_the_files_of_rows_outlast_everything_that_needs_them(
+    sample: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus, uri, rows = write_corpus(tmp_path / "corpus.jsonl", 5), tmp_path / "a.db", tmp_path / "a.run" / "rows"
+    finish, synced = RunFolder.finish, []
+
+    def dies_before_the_marker(folder: RunFolder, phase: str, shard: int = 0, **content: object) -> None:
+        if phase == "seal":
+            raise InterruptedRunError
+        finish(folder, phase, shard, **content)
+
+    def dies_before_the_removal(path: Path, **_: object) -> None:
+        raise InterruptedRunError
+
+    for owner, name, dies in (
+        (RunFolder, "finish", dies_before_the_marker),
+        (shutil, "rmtree", dies_before_the_removal),
+    ):
+        with monkeypatch.context() as patch, pytest.raises(InterruptedRunError):
+            patch.setattr(owner, name, dies)
+            patch.setattr(os, "fsync", lambda opened: synced.append(str(Path(f"/proc/self/fd/{opened}").readlink())))
+            build(sample, corpus, uri)
+        assert list(rows.iterdir())
+    stored = {str(path.resolve()) for path in uri.rglob("*")}
+    assert any(path.endswith(".parquet") for path in stored) and stored <= set(synced)
+    manifest = build(sample, corpus, uri)
+    assert manifest.rows == checksum(uri)[0] and not rows.exists()
+
+
 def test_running_twice_changes_nothing(sample: LoadedModel, tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path / "corpus.jsonl", 5)
     assert build(sample, corpus, tmp_path / "a.db") == build(sample, corpus, tmp_path / "a.db")
 
 
 def test_a_database_that_was_removed_is_built_again(sample: LoadedModel, tmp_path: Path) -> None:
-    import shutil
-
     corpus = write_corpus(tmp_path / "corpus.jsonl", 5)
     first = build(sample, corpus, tmp_path / "a.db")
     shutil.rmtree(tmp_path / "a.db")
