@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import wraps
+from itertools import takewhile
 from typing import Any, Protocol, TypeVar, cast
 
 import torch
@@ -27,8 +28,10 @@ class Target(Protocol):
     hidden_size: int
     context: int
 
-    def prefill(self, tokens: Sequence[int]) -> Tensor | None:
-        """Forget the last text, read this one; the hidden state [H] after its last token, None if it is empty."""
+    def prefill(self, tokens: Sequence[int], reuse: bool = False) -> Tensor | None:
+        """Forget the last text, read this one; the hidden state [H] after its last token, None if it is empty.
+
+        reuse: what both texts begin with is not read again, as in a conversation."""
         ...
 
     def verify(self, tree: DraftTree) -> Scored:
@@ -75,6 +78,8 @@ class HFTarget:
         self._apart = self.device.type == "cuda"
         self._layers: int = config.num_hidden_layers
         self._cache = TreeCache(self._layers)
+        self._read: list[int] = []  # the committed tokens
+        self._tree = DraftTree.root_only(0)
         self._inputs = TreeInputs(self.device, self.dtype, staged=self._apart)
         self.fixed = FixedPasses(self._forward, self._cache, self.device, self.dtype, self._apart) if fixed else None
         self._head_input: Tensor | None = None
@@ -84,14 +89,17 @@ class HFTarget:
         self._head_input = args[0]
 
     @without_gradients
-    def prefill(self, tokens: Sequence[int]) -> Tensor | None:
-        self._cache.length = 0
+    def prefill(self, tokens: Sequence[int], reuse: bool = False) -> Tensor | None:
+        shared = zip(self._read, tokens[:-1], strict=False)  # the last is read again, for its state
+        known = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], shared)) if reuse else 0
+        self.rewind(known)
         if not tokens:
             return None
-        ids = torch.as_tensor(tokens, dtype=torch.long, device=self.device)[None]
-        positions = torch.arange(len(tokens), device=self.device)[None]
+        ids = torch.as_tensor(tokens[known:], dtype=torch.long, device=self.device)[None]
+        positions = torch.arange(known, len(tokens), device=self.device)[None]
         scored = self._forward(Inputs(ids, positions, None), logits_to_keep=1)
         self._cache.length = len(tokens)
+        self._read = list(tokens)
         self._wait()
         return scored.hidden[-1]
 
@@ -103,13 +111,16 @@ class HFTarget:
         else:
             scored = self._forward(self._inputs.of(tree, start))
         self._wait()
+        self._tree = tree
         return scored
 
     def keep(self, path: Int64) -> None:
         self._cache.keep(path)
+        self._read += self._tree.tokens[path].tolist()
 
     def rewind(self, length: int) -> None:
         """Forget all but the first `length` committed tokens."""
+        del self._read[length:]
         self._cache.length = min(length, self._cache.length)
 
     @torch.inference_mode()

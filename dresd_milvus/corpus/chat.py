@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any
 
 from dresd_milvus.corpus.documents import Template
 from dresd_milvus.errors import InputError
 
+CHAT = "chat"
+"""A template of this name is the tokenizer's own chat template."""
+
 ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "prompter": "user"}
 """Other names of a role, as datasets have them."""
+
+DAY = date(2024, 7, 26)
+"""What a chat template that writes the day writes: always the same, or a store would fit its prompts for one day. It is
+what Llama's own templates fall back to."""
 
 Message = dict[str, str]
 
@@ -28,11 +36,18 @@ def read_messages(value: Any) -> list[Message] | None:
     return messages
 
 
+def has_chat_template(tokenizer: Any) -> bool:
+    return bool(getattr(tokenizer, "chat_template", None))
+
+
 def chat_template(tokenizer: Any) -> str:
     """The text around one prompt in the tokenizer's own chat template, with {prompt} in it; InputError without one."""
-    text = _render(tokenizer, [{"role": "user", "content": "{prompt}"}], True)
-    Template(text)
-    return text
+    return Template(ask_by_chat_template(tokenizer, "{prompt}")).text
+
+
+def ask_by_chat_template(tokenizer: Any, question: str) -> str:
+    """The text that the model answers, as the tokenizer's chat template writes it; InputError without one."""
+    return render(tokenizer, [{"role": "user", "content": question}])
 
 
 def exchanges(messages: list[Message], most: int | None = None) -> list[Message]:
@@ -51,7 +66,7 @@ def turns_by_chat_template(tokenizer: Any, messages: list[Message]) -> tuple[str
     for at, message in enumerate(messages):
         if message["role"] != "assistant":
             continue
-        before, so_far = _render(tokenizer, messages[:at], True), "".join(turns)
+        before, so_far = render(tokenizer, messages[:at]), "".join(turns)
         if not before.startswith(so_far):
             return ()
         turns += [before[len(so_far) :], message["content"]]
@@ -73,17 +88,21 @@ def turns_by_template(template: Template | None, messages: list[Message]) -> tup
     return tuple(turns)
 
 
-def _render(tokenizer: Any, messages: list[Message], ask: bool) -> str:
-    if not getattr(tokenizer, "chat_template", None):
+def render(tokenizer: Any, messages: list[Message]) -> str:
+    """The text that the model's next answer follows, as the tokenizer's chat template writes it, less the BOS that the
+    tokenizer itself puts before a text. Raises InputError without a chat template and where it refuses the messages.
+    """
+    if not has_chat_template(tokenizer):
         raise InputError(
             "the model's tokenizer has no chat template; give --template 'Question: {prompt}\\nAnswer:\\n'"
         )
     try:
-        text = str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=ask))
+        text = tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True, strftime_now=DAY.strftime
+        )
     except Exception as error:  # templates raise what they like
         raise InputError(f"the tokenizer's chat template refuses a conversation: {error}") from error
-    # The tokenizer puts it there itself.
-    return text.removeprefix(tokenizer.bos_token) if _adds_bos(tokenizer) else text
+    return str(text).removeprefix(tokenizer.bos_token) if _adds_bos(tokenizer) else str(text)
 
 
 def _adds_bos(tokenizer: Any) -> bool:

@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dresd_milvus.corpus import stdlib
-from dresd_milvus.corpus.chat import exchanges, read_messages, turns_by_chat_template, turns_by_template
+from dresd_milvus.corpus.chat import (
+    CHAT,
+    Message,
+    ask_by_chat_template,
+    exchanges,
+    read_messages,
+    turns_by_chat_template,
+    turns_by_template,
+)
 from dresd_milvus.corpus.documents import Document, Template
 from dresd_milvus.corpus.recipes import RECIPES, Recipe
 from dresd_milvus.corpus.rows import KINDS, kind_of, read_hub, read_rows
@@ -55,21 +63,33 @@ class Source(NamedTuple):
 class Reading:
     """How rows become documents, and what became of them.
 
-    keys: None for the usual names. template: what a prompt goes into, None for nothing; chat: the tokenizer, where
-    its chat template is used instead. answers: whether rows must have one (not when the target is to write them).
+    keys: None for the usual names. template: what a prompt goes into, None for nothing, CHAT for the chat template of
+    the tokenizer, which nothing else needs. answers: whether rows must have one (not when the target is to write them).
     incomplete: 'refuse' or 'skip' rows without text under a key. skipped: why documents were passed over, counted.
     """
 
     prompt_key: str | None = None
     response_key: str | None = None
-    template: Template | None = None
-    chat: Any = None
+    template: Template | str | None = None
+    tokenizer: Any = None
     answers: bool = True
     split: str = "train"
     config: str | None = None
     streaming: bool = False
     incomplete: str = "refuse"
     skipped: Counter[str] = field(default_factory=Counter)
+
+    def put(self, prompt: str) -> str:
+        """What the model reads of a prompt."""
+        if self.template == CHAT:
+            return ask_by_chat_template(self.tokenizer, prompt)
+        return self.template(prompt) if isinstance(self.template, Template) else prompt
+
+    def turns(self, messages: list[Message]) -> tuple[str, ...]:
+        """What the model reads and answers in a conversation; () where it cannot be written so."""
+        if self.template == CHAT:
+            return turns_by_chat_template(self.tokenizer, messages)
+        return turns_by_template(self.template if isinstance(self.template, Template) else None, messages)
 
 
 def read_documents(source: Source, reading: Reading, limit: int | None = None) -> Iterator[Document]:
@@ -80,8 +100,7 @@ def read_documents(source: Source, reading: Reading, limit: int | None = None) -
     path = source.path
     documents: Iterator[Document]
     if source.where == STDLIB:
-        put = _into(reading)
-        documents = (Document((put(pair.prompt), pair.response), source.name) for pair in stdlib.pairs())
+        documents = (Document((reading.put(pair.prompt), pair.response), source.name) for pair in stdlib.pairs())
     elif path is not None and path.is_dir():
         documents = _folder(path, source.name, reading)
     elif path is not None and not path.exists():
@@ -149,7 +168,7 @@ def _converter(
     source: Source, row: dict[str, Any], reading: Reading
 ) -> Callable[[dict[str, Any]], tuple[str, ...] | None]:
     """What makes turns of this source's rows, judged from the first; it gives None for a row without its text."""
-    recipe, put = source.recipe, _into(reading)
+    recipe, put = source.recipe, reading.put
     prompt_key = reading.prompt_key or (recipe and recipe.prompt_key)
     response_key = reading.response_key or (recipe and recipe.response_key)
     if not prompt_key:
@@ -181,13 +200,7 @@ def _conversation(value: Any, recipe: Recipe | None, reading: Reading) -> tuple[
     messages = exchanges(messages, recipe.turns if recipe else None) if messages else None
     if not messages:
         return None
-    if reading.chat is not None:
-        return turns_by_chat_template(reading.chat, messages) or None
-    return turns_by_template(reading.template, messages)
-
-
-def _into(reading: Reading) -> Callable[[str], str]:
-    return reading.template if reading.template is not None else lambda prompt: prompt
+    return reading.turns(messages) or None
 
 
 def _usual(source: Source, row: dict[str, Any], names: tuple[str, ...], option: str) -> str:

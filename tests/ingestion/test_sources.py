@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dresd_milvus.corpus import Document, Reading, Source, Template, read_documents, stdlib
-from dresd_milvus.corpus.chat import chat_template
+from dresd_milvus.corpus.chat import CHAT, chat_template
 from dresd_milvus.corpus.duplicates import Dedup, Duplicates
 from dresd_milvus.corpus.recipes import RECIPES
 from dresd_milvus.errors import InputError
@@ -140,7 +140,7 @@ class ChatTokenizer:
 
     chat_template, bos_token, bos_token_id = "there is one", "<s>", 1
 
-    def apply_chat_template(self, messages: list[dict[str, str]], tokenize: bool, add_generation_prompt: bool) -> str:
+    def apply_chat_template(self, messages: list[dict[str, str]], add_generation_prompt: bool, **_: Any) -> str:
         said = "".join(f"<{m['role']}>{m['content']}</>" for m in messages)
         return "<s>" + said + ("<assistant>" if add_generation_prompt else "")
 
@@ -150,7 +150,7 @@ class ChatTokenizer:
 
 def test_conversations_in_the_models_own_chat_template(tmp_path: Path) -> None:
     tokenizer = ChatTokenizer()
-    first, second = read(conversations(tmp_path), chat=tokenizer)
+    first, second = read(conversations(tmp_path), template=CHAT, tokenizer=tokenizer)
     assert first.turns == (
         "<system>Be kind.</><user>Hello?</><assistant>",
         "Hello!",
