@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import date
 from typing import Any
 
 from dresd_milvus.corpus.documents import Template
@@ -14,9 +13,9 @@ CHAT = "chat"
 ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "prompter": "user"}
 """Other names of a role, as datasets have them."""
 
-DAY = date(2024, 7, 26)
-"""What a chat template that writes the day writes: always the same, or a store would fit its prompts for one day. It is
-what Llama's own templates fall back to."""
+ONE_DAY = "{% macro strftime_now(layout) %}26 July 2024{% endmacro %}"
+"""Before a chat template: whatever it writes today's date with writes the same every day, or a store would fit its
+prompts for one day, and a run would not be repeated on the next."""
 
 Message = dict[str, str]
 
@@ -97,8 +96,9 @@ def render(tokenizer: Any, messages: list[Message]) -> str:
             "the model's tokenizer has no chat template; give --template 'Question: {prompt}\\nAnswer:\\n'"
         )
     try:
+        template = ONE_DAY + tokenizer.get_chat_template()
         text = tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True, strftime_now=DAY.strftime
+            messages, chat_template=template, tokenize=False, add_generation_prompt=True
         )
     except Exception as error:  # templates raise what they like
         raise InputError(f"the tokenizer's chat template refuses a conversation: {error}") from error

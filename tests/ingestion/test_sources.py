@@ -140,6 +140,9 @@ class ChatTokenizer:
 
     chat_template, bos_token, bos_token_id = "there is one", "<s>", 1
 
+    def get_chat_template(self) -> str:
+        return self.chat_template
+
     def apply_chat_template(self, messages: list[dict[str, str]], add_generation_prompt: bool, **_: Any) -> str:
         said = "".join(f"<{m['role']}>{m['content']}</>" for m in messages)
         return "<s>" + said + ("<assistant>" if add_generation_prompt else "")
