@@ -79,6 +79,7 @@ def chat(speaker: Speaker, conversation: Conversation, read: Callable[[], str]) 
     while (question := _next(read)) != "/exit":
         if question == "/new":
             dialogue = Dialogue(conversation)
+            speaker.tell("a new conversation")
         elif question:
             ids = dialogue.ask(question)
             if len(ids) >= context:
