@@ -150,6 +150,7 @@ def make_plan(
     """Read the sources, write the shards and then the plan. Raises InputError when no document holds text."""
     sources = [Source.parse(text) for text in settings.sources]
     template = _template(settings, tokenizer)
+    recorded = template.text if isinstance(template, Template) else chat_template(tokenizer) if template else None
     skipped: Counter[str] = Counter()
     shards = _Shards(RunFolder(folder), settings.shard_size)
     for document in _documents(settings, sources, template, tokenizer, skipped):
@@ -162,7 +163,7 @@ def make_plan(
     plan = Plan(
         settings,
         tokenizer_hash(tokenizer),
-        template.text if isinstance(template, Template) else chat_template(tokenizer) if template else None,
+        recorded,
         tuple(stamp(source) for source in sources),
         shards.count,
         tuple(shards.made),

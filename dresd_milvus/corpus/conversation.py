@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from dresd_milvus.corpus.chat import (
     CHAT,
     Message,
+    UnwritableError,
     chat_template,
     has_chat_template,
     render,
@@ -72,11 +74,16 @@ class Conversation:
             messages = list(self.system)
             for question, answer in zip(questions, [*answers, ""], strict=True):
                 messages += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-            turns = turns_by_chat_template(self.tokenizer, messages)
-            if not turns:  # the template writes earlier answers otherwise, without their thoughts for one
+            turns = self._turns(messages)
+            if list(turns[1::2]) != [*answers, ""]:  # it writes earlier answers otherwise, without thoughts for one
                 return encode_prompt(self.tokenizer, None, render(self.tokenizer, messages[:-1]))
             text = turns[-2]
         return [*before, *self.tokenizer(text, add_special_tokens=False)["input_ids"]]
+
+    def _turns(self, messages: list[Message]) -> tuple[str, ...]:
+        with suppress(UnwritableError):
+            return turns_by_chat_template(self.tokenizer, messages)
+        return ()
 
     def _require_system(self, system: str) -> None:
         if self.template != CHAT:
