@@ -8,35 +8,16 @@ import os
 import sys
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from dresd_milvus.errors import DresdError
-from dresd_milvus.options import (
-    DEPTH,
-    SEARCH_SECONDS,
-    CollectionOption,
-    DepthOption,
-    DeviceOption,
-    DtypeOption,
-    GraphsOption,
-    ModelOption,
-    NodesOption,
-    SearchOption,
-    SuffixesOption,
-    TimeoutOption,
-    TokenOption,
-    UriOption,
-)
-
-if TYPE_CHECKING:
-    from dresd_milvus.choose import Chooser
-    from dresd_milvus.corpus import Template
-    from dresd_milvus.loading import LoadedModel
-    from dresd_milvus.systems import Sources
+from dresd_milvus.options import CollectionOption, TokenOption, UriOption
+from dresd_milvus.talk_cli import app as talk
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.registered_commands += talk.registered_commands
 
 QUICKSTART_DOCUMENTS = 800
 QUICKSTART_PROMPTS = 16
@@ -60,8 +41,11 @@ def quickstart(
     from dresd_milvus.choose import Greedy
     from dresd_milvus.console import Phases, wide_console
     from dresd_milvus.corpus import Template
+    from dresd_milvus.corpus.conversation import Conversation
+    from dresd_milvus.costs import step_costs
     from dresd_milvus.loading import load_model
     from dresd_milvus.systems import Where, open_sources
+    from dresd_milvus.talk import Speaker
     from evaluation.harness import Options
     from evaluation.prompts import load_suite
     from evaluation.report import print_table
@@ -89,109 +73,13 @@ def quickstart(
         "\n[bold]One of the prompts, with hybrid drafts[/bold] (green: drafted and accepted)\n",
         highlight=False,
     )
-    stream(
-        model,
-        sources,
-        "hybrid",
-        template,
-        suite.prompts[0].text,
-        QUICKSTART_TOKENS,
-        Greedy(),
-        None,
-        options.depth,
+    speaker = Speaker(
+        model, sources, "hybrid", Greedy(), options.budget("hybrid"), QUICKSTART_TOKENS, step_costs(model)
     )
+    speaker.answer(Conversation(model.tokenizer, template).begin(suite.prompts[0].text))
     console.print(f"\n[bold]{QUICKSTART_PROMPTS} held-out functions, {QUICKSTART_TOKENS} tokens each, greedy[/bold]\n")
     print_table(summary["runs"])
     console.print(f"\nreport: {out}/report.html", highlight=False)
-
-
-@app.command()
-def generate(
-    prompt: Annotated[str, typer.Argument(help="What the model answers; it is put into the template.")],
-    model: ModelOption = "sample",
-    uri: Annotated[str | None, typer.Option(help="The database, for dense drafts.")] = None,
-    collection: Annotated[str | None, typer.Option(help="The collection, for dense drafts.")] = None,
-    suffixes: SuffixesOption = None,
-    draft_model: Annotated[str | None, typer.Option(help="For small_lm; default: the sample's.")] = None,
-    system: Annotated[
-        str | None, typer.Option(help="Default: hybrid, without its dense part where there is no store.")
-    ] = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1)] = 128,
-    temperature: Annotated[float, typer.Option(min=0, help="0 is greedy.")] = 0.0,
-    top_p: Annotated[float, typer.Option(help="Nucleus of this probability.")] = 1.0,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    nodes: NodesOption = "auto",
-    depth: DepthOption = DEPTH,
-    template: Annotated[str | None, typer.Option(help="Default: the store's.")] = None,
-    dtype: DtypeOption = "auto",
-    device: DeviceOption = "auto",
-    graphs: GraphsOption = False,
-    search: SearchOption = "auto",
-    timeout: TimeoutOption = SEARCH_SECONDS,
-    token: TokenOption = "",
-) -> None:
-    """Stream one answer; drafted and accepted tokens are green in a terminal."""
-    from dresd_milvus.choose import make_chooser
-    from dresd_milvus.loading import load_model
-    from dresd_milvus.retrieval import choose_template
-    from dresd_milvus.systems import Where, open_sources, parse_nodes, parse_systems
-
-    choose = make_chooser(temperature, top_p, seed)
-    system = system or ("hybrid" if uri else "hybrid-dense")
-    names, most = parse_systems(system), parse_nodes(nodes)
-    where = Where(uri, collection, suffixes, draft_model, search, token, timeout=timeout)
-    where.check(names)
-    loaded = load_model(model, dtype, device, graphs=graphs)
-    sources = open_sources(where, names, loaded)
-    prompt_template = choose_template(template, sources.retrieval.manifest if sources.retrieval else None)
-    try:
-        stream(loaded, sources, system, prompt_template, prompt, max_new_tokens, choose, most, depth)
-    finally:
-        sources.close()
-
-
-def stream(
-    model: LoadedModel,
-    sources: Sources,
-    system: str,
-    template: Template | None,
-    prompt: str,
-    max_new_tokens: int,
-    choose: Chooser,
-    nodes: int | None,
-    depth: int,
-) -> None:
-    """Print an answer as it is generated, and a line of figures after it."""
-    from dresd_milvus.console import wide_console
-    from dresd_milvus.corpus import encode_prompt
-    from dresd_milvus.costs import step_costs
-    from dresd_milvus.decode import generate as decode
-    from dresd_milvus.decode import rehearse
-    from dresd_milvus.stream import TokenStream
-    from dresd_milvus.systems import budget_of, make_drafter, must_know_costs
-
-    console = wide_console()
-    ids = encode_prompt(model.tokenizer, template, prompt)
-    costs = step_costs(model) if must_know_costs([system], nodes) else None
-    drafter = make_drafter(system, sources, costs=costs)
-    rehearse(drafter, model.target.hidden_size, model.target.dtype)
-    done = decode(
-        model.target,
-        drafter,
-        choose,
-        ids,
-        max_new_tokens,
-        budget_of(system, nodes, depth),
-        watch=TokenStream(model.tokenizer, ids, console),
-    )
-    console.print()
-    console.print(
-        f"{system}: {len(done.tokens)} tokens, {done.tokens_per_second:.0f} tokens/s, MAT {done.mat:.2f}, "
-        f"hit rate {done.hit_rate:.0%}, ended by {done.reason}",
-        style="dim",
-    )
-    if sources.losses():
-        console.print(f"warning: {sources.losses()}", style="yellow")
 
 
 @app.command()

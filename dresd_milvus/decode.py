@@ -73,6 +73,11 @@ class Generation:
     decoding: float = 0.0
 
     @property
+    def answer(self) -> list[int]:
+        """The tokens without an end token."""
+        return self.tokens[:-1] if self.reason == "eos" else self.tokens
+
+    @property
     def accept_lengths(self) -> list[int]:
         """Draft tokens kept per step, bonus excluded, every step counted."""
         return [step.accepted for step in self.steps]
@@ -123,10 +128,13 @@ def generate(
     prompt: Sequence[int],
     max_new_tokens: int,
     budget: Budget,
-    watch: Callable[[Step], None] | None = None,
+    watch: Callable[[Step], bool | None] | None = None,
+    reuse: bool = False,
 ) -> Generation:
-    """Continue a prompt (token ids, not empty) by at most max_new_tokens; `watch` sees every step as it ends.
+    """Continue a prompt (token ids, not empty) by at most max_new_tokens.
 
+    watch: sees every step as it ends, and ends the text where it says True. reuse: what this prompt and the text before
+    begin with is not read again, as in a conversation.
     Raises InputError for an empty prompt and for one that fills the model's context.
     """
     if not prompt:
@@ -139,7 +147,7 @@ def generate(
     stop = Stop(target.eos_ids, max_new_tokens, target.room(len(prompt)))
     steps = list[tuple[DraftTree, int, float, float, float, float, float]]()
     start = perf_counter()
-    states, node = target.prefill(tokens[:-1]), 0
+    states, node = target.prefill(tokens[:-1], reuse), 0
     drafter.begin(tokens)
     begun = perf_counter()
 
@@ -161,8 +169,8 @@ def generate(
         kept = perf_counter()
         drafter.observe(step := Step(tokens, picks, tree, path, scored))
         steps.append((tree, taken - 1, drafting, verifying, choosing, kept, perf_counter()))
-        if watch:
-            watch(step)
+        if watch and watch(step):
+            stop.reason = stop.reason or "interrupt"
 
     result.tokens, result.reason = tokens[len(prompt) :], stop.reason
     result.prefill, result.decoding = begun - start, perf_counter() - begun

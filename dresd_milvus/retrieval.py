@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-from dresd_milvus.corpus import Template
 from dresd_milvus.drafters.dense import NEIGHBOURS
 from dresd_milvus.errors import InputError
 from dresd_milvus.guard import Guarded
@@ -125,15 +124,6 @@ def _stamped(manifest: Manifest, model: LoadedModel) -> Manifest:
 
 def _require_fit(manifest: Manifest, model: LoadedModel) -> None:
     manifest.require(layer="last", tokenizer_hash=model.tokenizer_hash, model_fingerprint=model.fingerprint)
-
-
-def choose_template(option: str | None, manifest: Manifest | None) -> Template | None:
-    """What a prompt goes into: the option if given, else the store's, else the default; None is plain text."""
-    if option is not None:
-        return Template.parse(option)
-    if manifest is not None:
-        return Template(manifest.template) if manifest.template else None
-    return Template()
 
 
 def _replica(milvus: MilvusStore, progress: Callable[[int], Progress]) -> Replica:

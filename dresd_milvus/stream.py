@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from typing import Any
 
 from rich.console import Console
@@ -12,24 +12,66 @@ from dresd_milvus.drafters.base import Step
 
 DRAFTED = "bold green"
 
+UNKNOWN = "\ufffd"
+"""What stands for bytes that are not UTF-8, or not yet."""
+
+LONGEST = 4
+"""Tokens that one character takes at most, each of them a byte."""
+
 
 class TokenStream:
     """Prints what every step emits: tokens that were drafted and accepted in green, the target's own plain.
 
-    Text is held back while a token ends within a character.
+    Text is held back while a token ends within a character. What is no UTF-8 shows as U+FFFD and the text goes on
+    behind it; it never raises. ends: tokens that end a text, which are not shown.
     """
 
-    def __init__(self, tokenizer: Any, prompt: Sequence[int], console: Console) -> None:
-        from tokenizers.decoders import DecodeStream
-
-        self.console = console
-        self._tokenizer = tokenizer.backend_tokenizer
-        self._stream = DecodeStream(skip_special_tokens=True)
-        for token in prompt:  # some tokenizers write a word differently at the start of a text
-            self._stream.step(self._tokenizer, token)
+    def __init__(self, tokenizer: Any, console: Console, ends: Collection[int] = ()) -> None:
+        self.console, self.ends = console, ends
+        self._tokenizer = tokenizer
+        self._before = tokenizer("a", add_special_tokens=False)["input_ids"]  # a text's first word is written otherwise
+        self._anchor = self._decode(self._before)
+        self._held: list[int] = []  # tokens since the last place between two characters
+        self._shown = 0  # so many characters of them have been shown
+        self._waiting = 0  # so many tokens have come since something was shown
 
     def __call__(self, step: Step) -> None:
         accepted = len(step.path) - 1
         for index, token in enumerate(step.new.tolist()):
-            if piece := self._stream.step(self._tokenizer, token):
-                self.console.print(Text(piece, DRAFTED if index < accepted else ""), end="", soft_wrap=True)
+            if token not in self.ends:
+                self._print(self.piece(token), DRAFTED if index < accepted else "")
+
+    def piece(self, token: int) -> str:
+        """What a token adds to the text that can be shown now, '' while it ends within a character."""
+        self._held.append(token)
+        self._waiting += 1
+        text = self._decode([*self._before, *self._held]).removeprefix(self._anchor)
+        certain = text.rstrip(UNKNOWN)
+        if certain == text or self._waiting >= LONGEST:
+            return self._start_anew(text)
+        added = certain[self._shown :]
+        if added:
+            self._shown, self._waiting = len(certain), 1
+        return added
+
+    def rest(self) -> str:
+        """What was held back, at the end of a text."""
+        return self._start_anew(self._decode([*self._before, *self._held]).removeprefix(self._anchor))
+
+    def finish(self) -> None:
+        """Print what was held back, and end the line."""
+        self._print(self.rest(), "")
+        self.console.print()
+
+    def _start_anew(self, text: str) -> str:
+        added = text[self._shown :]
+        self._held, self._shown, self._waiting = [], 0, 0
+        return added
+
+    def _decode(self, ids: list[int]) -> str:
+        text: str = self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return text
+
+    def _print(self, text: str, style: str) -> None:
+        if text:
+            self.console.print(Text(text, style), end="", soft_wrap=True)

@@ -26,6 +26,7 @@ from dresd_milvus.loading import LoadedModel, load_model
 from dresd_milvus.options import SEARCH_SECONDS, Search
 from dresd_milvus.recycling import Recycling
 from dresd_milvus.retrieval import Progress, Retrieval, open_retrieval
+from dresd_milvus.store import Manifest
 from dresd_milvus.suffixes import SuffixStore
 from dresd_milvus.target import HFTarget
 
@@ -48,6 +49,11 @@ class Sources:
     retrieval: Retrieval | None = None
     suffixes: SuffixStore | None = None
     draft_model: HFTarget | None = None
+
+    @property
+    def manifest(self) -> Manifest | None:
+        """What the store was built with, if there is one."""
+        return self.retrieval.manifest if self.retrieval else None
 
     def losses(self) -> str:
         """A line on searches that were lost; '' if there were none."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import wraps
+from inspect import signature
+from itertools import takewhile
 from typing import Any, Protocol, TypeVar, cast
 
 import torch
@@ -27,8 +29,10 @@ class Target(Protocol):
     hidden_size: int
     context: int
 
-    def prefill(self, tokens: Sequence[int]) -> Tensor | None:
-        """Forget the last text, read this one; the hidden state [H] after its last token, None if it is empty."""
+    def prefill(self, tokens: Sequence[int], reuse: bool = False) -> Tensor | None:
+        """Forget the last text, read this one; the hidden state [H] after its last token, None if it is empty.
+
+        reuse: what both texts begin with is not read again, as in a conversation."""
         ...
 
     def verify(self, tree: DraftTree) -> Scored:
@@ -81,10 +85,14 @@ class HFTarget:
         self._apart = self.device.type == "cuda"
         self._layers: int = config.num_hidden_layers
         self._cache = TreeCache(self._layers)
+        self._read: list[int] = []  # the committed tokens
+        self._tree = DraftTree.root_only(0)
         self._windows = attention_windows(config)
         self._border = rope_border(config)
         shapes = (self._windows, self.device, self.dtype, self._apart)
         self.fixed = FixedPasses(self._forward, self._cache, *shapes) if fixed else None
+        # transformers 5.24 renames the argument.
+        self._cache_name = "cache" if "cache" in signature(model.forward).parameters else "past_key_values"
         self._head_input: Tensor | None = None
         model.get_output_embeddings().register_forward_pre_hook(self._catch)
 
@@ -92,18 +100,30 @@ class HFTarget:
         self._head_input = args[0]
 
     @without_gradients
-    def prefill(self, tokens: Sequence[int]) -> Tensor | None:
-        self._cache.length = 0
+    def prefill(self, tokens: Sequence[int], reuse: bool = False) -> Tensor | None:
+        known = self._known(tokens) if reuse else 0
+        self.rewind(known)
         if not tokens:
             return None
         # The next token lies beyond the border of longrope: with a token more, this pass takes the same factors.
         beyond = [tokens[-1]] if len(tokens) == self._border else []
-        ids = torch.as_tensor([*tokens, *beyond], dtype=torch.long, device=self.device)[None]
-        positions = torch.arange(ids.shape[1], device=self.device)[None]
+        ids = torch.as_tensor([*tokens[known:], *beyond], dtype=torch.long, device=self.device)[None]
+        positions = torch.arange(known, len(tokens) + len(beyond), device=self.device)[None]
         scored = self._forward(Inputs(ids, positions, None), logits_to_keep=1 + len(beyond))
         self._cache.length = len(tokens)
+        self._read = list(tokens)
         self._wait()
         return scored.hidden[0]
+
+    def _known(self, tokens: Sequence[int]) -> int:
+        """How many committed tokens these begin with, but for their last, which is read again for its state.
+
+        None with longrope: beyond its border a whole text is read with other factors.
+        """
+        if self._border is not None:
+            return 0
+        shared = zip(self._read, tokens[:-1], strict=False)
+        return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], shared))
 
     @without_gradients
     def verify(self, tree: DraftTree) -> Scored:
@@ -114,10 +134,12 @@ class HFTarget:
             inputs = tree_inputs(tree, start, self._windows, self.device, self.dtype)
             scored = self._forward(inputs if len(tree) else inputs._replace(masks=None))
         self._wait()
+        self._tree = tree
         return scored
 
     def keep(self, path: Int64) -> None:
         self._cache.keep(path)
+        self._read += self._tree.tokens[path].tolist()
 
     def room(self, prompt: int) -> int:
         if self._border is not None and prompt <= self._border:
@@ -126,6 +148,7 @@ class HFTarget:
 
     def rewind(self, length: int) -> None:
         """Forget all but the first `length` committed tokens."""
+        del self._read[length:]
         self._cache.length = min(length, self._cache.length)
 
     @torch.inference_mode()
@@ -170,9 +193,9 @@ class HFTarget:
             input_ids=inputs.ids,
             position_ids=inputs.positions,
             attention_mask=masks,
-            past_key_values=self._cache,
             use_cache=True,
             logits_to_keep=logits_to_keep,
+            **{self._cache_name: self._cache},
         ).logits
         assert self._head_input is not None
         return Scored(logits, self._head_input)

@@ -30,7 +30,6 @@ from evaluation.options import (
     StoreOption,
     SuiteOption,
     TemplateOption,
-    pick_template,
 )
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -80,6 +79,7 @@ def run(
     """
     from dresd_milvus.choose import make_chooser
     from dresd_milvus.console import Phases
+    from dresd_milvus.corpus.conversation import choose_template
     from dresd_milvus.devices import pick_device
     from dresd_milvus.loading import load_model
     from dresd_milvus.ranks import Ranks
@@ -104,7 +104,7 @@ def run(
             phases.tell(
                 "there is no suffix store (dresd ingest run --also rest): suffix matches the running text alone"
             )
-        put = ranks.share(lambda: pick_template(template, prompts, sources))
+        put = ranks.share(lambda: choose_template(loaded.tokenizer, template, sources.manifest, prompts.template))
         tokens = max_new_tokens or prompts.max_new_tokens or 128
         options = Options(tokens, temperature, top_p, seed, most, depth, repeats)
         drafting_by = (f"draft model {draft_model or 'the sample'}", f"search timeout {timeout:g}", f"graphs {graphs}")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from dresd_milvus.choose import Chooser, make_chooser
+from dresd_milvus.corpus.conversation import Conversation, Dialogue
 from dresd_milvus.decode import FixedBudget, Generation, generate
 from dresd_milvus.drafters.base import Drafter
 from dresd_milvus.errors import InputError
@@ -16,7 +17,7 @@ from dresd_milvus.ranks import chooser_for
 from dresd_milvus.systems import budget_of
 from evaluation.lossless import first_difference, gap_at
 from evaluation.metrics import Record
-from evaluation.prompts import Conversation, Prompt
+from evaluation.prompts import Prompt
 
 WARM_UP_TOKENS = 16
 
@@ -106,17 +107,14 @@ class Harness:
 
     def _texts(self, drafter: Drafter, prompt: Prompt, choose: Chooser) -> Iterator[tuple[list[int], Generation]]:
         """(what was read, what was generated) of every turn that there is room for."""
-        ids, answers = self.conversation.begin(prompt.text), list[str]()
-        for at in range(len(prompt.turns)):
-            if at:
-                ids = self.conversation.follow(ids, prompt.turns[: at + 1], answers)
-                if len(ids) >= self.model.target.context:
-                    return
+        dialogue = Dialogue(self.conversation)
+        for at, question in enumerate(prompt.turns):
+            ids = dialogue.ask(question)
+            if at and len(ids) >= self.model.target.context:
+                return
             done = self._generate(drafter, ids, choose, self.options.max_new_tokens)
             yield ids, done
-            kept = done.tokens[:-1] if done.reason == "eos" else done.tokens
-            ids = ids + kept
-            answers.append(self.model.tokenizer.decode(kept, skip_special_tokens=True))
+            dialogue.answered(question, ids, done.answer)
 
     def _generate(self, drafter: Drafter, ids: list[int], choose: Chooser, tokens: int) -> Generation:
         return generate(

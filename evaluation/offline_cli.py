@@ -24,7 +24,6 @@ from evaluation.options import (
     StoreOption,
     SuiteOption,
     TemplateOption,
-    pick_template,
 )
 
 app = typer.Typer()
@@ -66,12 +65,12 @@ def intrinsic(
     With --vary, of dense retrieval by how its store is made: this is how layer, dimensions, K and N are chosen.
     """
     from dresd_milvus.console import Phases
+    from dresd_milvus.corpus.conversation import choose_template
     from dresd_milvus.errors import InputError
     from dresd_milvus.loading import load_model
     from dresd_milvus.systems import Where, make_drafter, open_sources, parse_systems
     from evaluation.intrinsic import Shape, force, target_states
     from evaluation.intrinsic_report import report_curves, report_systems
-    from evaluation.prompts import Conversation, Suite
     from evaluation.provenance import provenance
     from evaluation.study import Study, as_text, parse_vary, read_texts
 
@@ -88,7 +87,7 @@ def intrinsic(
         loaded = load_model(model, dtype, device)
         about = provenance(loaded, {"texts": texts, "positions": positions, "source": source if axes else None})
         if axes:
-            put = Conversation(loaded.tokenizer, pick_template(template, Suite("", []), None)).template
+            put = choose_template(loaded.tokenizer, template)
             held = read_texts(loaded, texts, put, limit, held_back=True)
             corpus = read_texts(loaded, source, put, 10**9, held_back=False, tokens=store_tokens)
             phases.phase("reading corpus and texts, all layers", None, "")
@@ -103,7 +102,7 @@ def intrinsic(
         else:
             sources = open_sources(where, names, loaded, phases.replica)
             try:
-                put = Conversation(loaded.tokenizer, pick_template(template, Suite("", []), sources)).template
+                put = choose_template(loaded.tokenizer, template, sources.manifest)
                 held = read_texts(loaded, texts, put, limit, held_back=True)
                 phases.phase("asking", len(held), "texts")
                 drafters = [make_drafter(name, sources) for name in names]
@@ -135,9 +134,10 @@ def record(
     """Have the target answer a suite and keep its tokens, its states and what its steps cost, for `replay`."""
     from dresd_milvus.choose import make_chooser
     from dresd_milvus.console import Phases
+    from dresd_milvus.corpus.conversation import Conversation, choose_template
     from dresd_milvus.loading import load_model
     from evaluation.harness import Options, check_lengths
-    from evaluation.prompts import Conversation, load_suite
+    from evaluation.prompts import load_suite
     from evaluation.replay import record as make
 
     make_chooser(temperature, top_p, seed)
@@ -145,7 +145,8 @@ def record(
         prompts = load_suite(suite, limit)
         phases.phase(f"loading the model {model}", None, "")
         loaded = load_model(model, dtype, device)
-        conversation = Conversation(loaded.tokenizer, pick_template(template, prompts, None))
+        put = choose_template(loaded.tokenizer, template, suite=prompts.template)
+        conversation = Conversation(loaded.tokenizer, put)
         check_lengths(loaded, conversation, prompts.prompts)
         phases.phase("recording", len(prompts.prompts), "texts")
         options = Options(max_new_tokens, temperature, top_p, seed)

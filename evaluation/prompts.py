@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import tomli
 
-from dresd_milvus.corpus import Template, encode_prompt, stdlib
-from dresd_milvus.corpus.chat import chat_template, turns_by_chat_template
+from dresd_milvus.corpus import Template, stdlib
+from dresd_milvus.corpus.chat import CHAT
 from dresd_milvus.corpus.rows import kind_of, read_hub, read_rows
 from dresd_milvus.errors import InputError
 
@@ -23,7 +23,6 @@ SUITES = {path.stem: path for path in sorted((Path(__file__).parent / "suites").
 
 PROMPT_KEYS = ("prompt", "instruction", "turns", "question", "text")
 ID_KEYS = ("prompt_id", "question_id", "task_id", "id")
-CHAT = "chat"
 
 
 class Prompt(NamedTuple):
@@ -42,8 +41,8 @@ class Prompt(NamedTuple):
 
 
 class Suite(NamedTuple):
-    """name; prompts; template: what the suite's prompts go into ('chat' for the tokenizer's own), None for no opinion;
-    max_new_tokens: likewise.
+    """name; prompts; template: what the suite's prompts go into where a model has no chat template, 'chat' where every
+    model needs one, None for no opinion; max_new_tokens: likewise.
     """
 
     name: str
@@ -123,33 +122,3 @@ def _prompt(suite: str, number: int, row: dict[str, Any], keys: Sequence[str], m
     raise InputError(
         f"row {number} of {suite} has no text under {', '.join(keys)} (its keys: {', '.join(row) or 'none'})"
     )
-
-
-class Conversation:
-    """What the model reads before each answer: the same tokens that ingestion makes of such a conversation.
-
-    template: what a question goes into, None for nothing, 'chat' for the tokenizer's own template.
-    """
-
-    def __init__(self, tokenizer: Any, template: Template | str | None) -> None:
-        self.tokenizer = tokenizer
-        self.chat = template == CHAT
-        self.template = Template(chat_template(tokenizer)) if isinstance(template, str) else template
-
-    def begin(self, question: str) -> list[int]:
-        """The tokens before the first answer."""
-        return encode_prompt(self.tokenizer, self.template, question)
-
-    def follow(self, before: list[int], questions: Sequence[str], answers: Sequence[str]) -> list[int]:
-        """The tokens before the next answer: before holds those up to the latest answer's end, without an end token;
-        questions: all, the next one included; answers: those so far."""
-        text = "\n" + (self.template(questions[-1]) if self.template else questions[-1])
-        if self.chat:
-            turns: list[dict[str, str]] = []
-            for question, answer in zip(questions, [*answers, ""], strict=True):
-                turns += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-            rendered = turns_by_chat_template(self.tokenizer, turns)
-            if not rendered:
-                raise InputError("the tokenizer's chat template does not write answers as they are; give a --template")
-            text = rendered[-2]
-        return [*before, *self.tokenizer(text, add_special_tokens=False)["input_ids"]]

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from dresd_milvus.choose import Chooser
+from dresd_milvus.corpus.conversation import Conversation
 from dresd_milvus.costs import StepCosts, measure_costs
 from dresd_milvus.decode import FixedBudget, Generation, StepRecord, generate, rehearse
 from dresd_milvus.drafters.base import Drafter, Vanilla
@@ -28,7 +29,7 @@ from dresd_milvus.target import HFTarget
 from dresd_milvus.tree import DraftTree, Int64, Walk
 from evaluation.harness import Options, make_record
 from evaluation.metrics import Record
-from evaluation.prompts import Conversation, Prompt
+from evaluation.prompts import Prompt
 from evaluation.results import write_json
 
 LIKELY = 8
@@ -141,7 +142,7 @@ class RecordedTarget:
         self._text = text
         self.eos_ids = frozenset(text.ids[-1:] if text.ended else [])
 
-    def prefill(self, tokens: Sequence[int]) -> Tensor | None:
+    def prefill(self, tokens: Sequence[int], reuse: bool = False) -> Tensor | None:
         self._length = len(tokens)
         return self._said(torch.tensor([len(tokens) - 1])).hidden[0] if tokens else None
 

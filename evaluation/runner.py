@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dresd_milvus.corpus import Template
+from dresd_milvus.corpus.conversation import Conversation
 from dresd_milvus.costs import StepCosts, step_costs
 from dresd_milvus.decode import rehearse
 from dresd_milvus.drafters.base import Drafter
@@ -18,7 +19,7 @@ from dresd_milvus.ranks import Ranks
 from dresd_milvus.systems import Sources, make_drafter, must_know_costs
 from evaluation.harness import Harness, Options, check_lengths
 from evaluation.metrics import Record, summarise
-from evaluation.prompts import Conversation, Suite
+from evaluation.prompts import Suite
 from evaluation.provenance import provenance
 from evaluation.report import write_report
 from evaluation.results import Results, write_json

@@ -57,18 +57,23 @@ def parse_vary(text: str) -> tuple[str, list[Setting]]:
 
 
 def read_texts(
-    model: LoadedModel, source: str, template: Template | None, most: int, held_back: bool, tokens: int | None = None
+    model: LoadedModel,
+    source: str,
+    template: Template | str | None,
+    most: int,
+    held_back: bool,
+    tokens: int | None = None,
 ) -> list[Encoded]:
     """Documents of a source as tokens, at most `most` of them or about `tokens` tokens, those that fit the context.
 
     held_back: of 'stdlib', the functions that ingestion leaves out. Raises InputError when nothing is left.
     """
+    reading = Reading(template=template, tokenizer=model.tokenizer)
     if source == "stdlib" and held_back:
-        put = template or (lambda prompt: prompt)
-        pairs = list(stdlib.pairs(held_back=True))
+        put, pairs = reading.put, list(stdlib.pairs(held_back=True))
         documents = [Document((put(p.prompt), p.response), "") for s in range(11) for p in pairs[s::11]]
     else:
-        documents = list(read_documents(Source.parse(source), Reading(template=template), None))
+        documents = list(read_documents(Source.parse(source), reading, None))
     found: list[Encoded] = []
     read = 0
     for start in range(0, len(documents), 64):

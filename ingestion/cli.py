@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dresd_milvus.options import DeviceOption, LocalRankOption, TokenOption, TpOption, UriOption
-from ingestion.options import CollectionToBuild, settings, with_options
+from dresd_milvus.options import DeviceOption, LocalRankOption, TokenOption, TpOption, UriOption, with_options
+from ingestion.options import CollectionToBuild, settings
 
 if TYPE_CHECKING:
     from dresd_milvus.loading import LoadedModel

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -34,8 +31,11 @@ def settings(
     response_key: Annotated[str | None, typer.Option(help="The row's response; default: found.")] = None,
     template: Annotated[
         str,
-        typer.Option(help="What a prompt goes into: text with {prompt}, \\n is a line break; 'chat': the model's own."),
-    ] = "Question: {instruction}\\nAnswer:\\n",
+        typer.Option(
+            help="What a prompt goes into: text with {prompt}, \\n is a line break; 'chat': the model's chat template. "
+            "auto: that if there is one, else 'Question: {prompt}\\nAnswer:\\n'."
+        ),
+    ] = "auto",
     config: Annotated[str | None, typer.Option(help="Of a dataset on the hub.")] = None,
     split: Annotated[str, typer.Option(help="Of a dataset on the hub.")] = "train",
     streaming: Annotated[bool, typer.Option(help="Read a dataset on the hub without downloading it first.")] = False,
@@ -75,19 +75,22 @@ def settings(
 ) -> Any:
     """The settings of a run, from its options."""
     from dresd_milvus.corpus import Template
+    from dresd_milvus.corpus.chat import CHAT
     from dresd_milvus.errors import InputError
-    from ingestion.plan import CHAT, Settings
+    from ingestion.plan import AUTO, Settings
 
     if dim != "auto" and not (dim.isdecimal() and int(dim) > 0):
         raise InputError(f"--dim is a number of dimensions or 'auto', not '{dim}'")
-    plain = all(Path(text.partition("=")[2] or text).is_dir() for text in source)
+    put: str | None = template if template in (AUTO, CHAT) else Template.parse(template).text
+    if template != CHAT and all(Path(text.partition("=")[2] or text).is_dir() for text in source):
+        put = None  # plain text holds no prompts
     return Settings(
         model=model,
         sources=tuple(source),
         collection=collection,
         uri=uri,
         dtype=dtype,
-        template=CHAT if template == CHAT else None if plain else Template.parse(template).text,
+        template=put,
         prompt_key=prompt_key,
         response_key=response_key,
         config=config,
@@ -116,25 +119,3 @@ def settings(
         seed=seed,
         also=also,
     )
-
-
-def with_options(build: Callable[..., Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the options of `build` beside its own; its first parameter takes what `build` makes of them."""
-
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        taken = inspect.signature(build).parameters
-        own = list(inspect.signature(command).parameters.values())[1:]
-        hints = {**get_type_hints(build, include_extras=True), **get_type_hints(command, include_extras=True)}
-
-        @functools.wraps(command)
-        def both(**options: Any) -> None:
-            made = build(**{name: options.pop(name) for name in taken})
-            command(made, **options)
-
-        parameters = [p.replace(annotation=hints[p.name], kind=p.KEYWORD_ONLY) for p in (*taken.values(), *own)]
-        parameters.sort(key=lambda p: p.default is not p.empty)
-        both.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        both.__annotations__ = {p.name: p.annotation for p in parameters}
-        return both
-
-    return decorate

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from dresd_milvus.corpus import Document, Reading, Source, Template, encode_documents, read_documents
-from dresd_milvus.corpus.chat import chat_template
+from dresd_milvus.corpus.chat import CHAT, chat_template
+from dresd_milvus.corpus.conversation import choose_template
 from dresd_milvus.corpus.duplicates import Dedup, Duplicates
 from dresd_milvus.corpus.sources import stamp
 from dresd_milvus.errors import InputError
@@ -20,8 +21,8 @@ from dresd_milvus.fingerprint import tokenizer_hash
 from ingestion.documents import clean, split_long, write_documents
 from ingestion.folder import RunFolder, write_durably
 
-CHAT = "chat"
-"""A --template of this name is the tokenizer's own chat template."""
+AUTO = "auto"
+"""A --template of this name is what the model is usually asked in: its own chat template if it has one."""
 
 SAMPLED = 200
 """Documents that are tokenised to judge how many tokens the corpus has."""
@@ -34,7 +35,7 @@ SAMPLED_CHARACTERS = 10_000
 class Settings:
     """What decides the rows of a store and how they lie; the same settings and corpus give the same store.
 
-    sources: [NAME=]WHERE. template: None for none, 'chat' for the tokenizer's. limit: documents of a source at most.
+    sources: [NAME=]WHERE. template: a text, None for none, CHAT or AUTO. limit: documents of a source at most.
     dim: 0 for as few as draft well. max_length: tokens of one forward pass; longer documents go through in windows.
     shard_size: characters of a shard. responses_only: whether rows are kept only where an answer's token follows.
     keep_every, drop_same, per_token: see prune.Pruning. answers: 'own' of the corpus, or the target's, 'greedy' or
@@ -46,7 +47,7 @@ class Settings:
     collection: str
     uri: str
     dtype: str = "auto"
-    template: str | None = "Question: {instruction}\nAnswer:\n"
+    template: str | None = AUTO
     prompt_key: str | None = None
     response_key: str | None = None
     config: str | None = None
@@ -78,7 +79,7 @@ class Settings:
     def __post_init__(self) -> None:
         if self.continuation < 1 or self.max_length < 2 or self.dim < 0:
             raise InputError("--continuation and --dim must be at least 1 and --max-length at least 2")
-        if self.template not in (None, CHAT):
+        if self.template not in (None, AUTO, CHAT):
             Template(self.template)
 
 
@@ -148,7 +149,8 @@ def make_plan(
 ) -> Plan:
     """Read the sources, write the shards and then the plan. Raises InputError when no document holds text."""
     sources = [Source.parse(text) for text in settings.sources]
-    template = chat_template(tokenizer) if settings.template == CHAT else settings.template
+    template = _template(settings, tokenizer)
+    recorded = template.text if isinstance(template, Template) else chat_template(tokenizer) if template else None
     skipped: Counter[str] = Counter()
     shards = _Shards(RunFolder(folder), settings.shard_size)
     for document in _documents(settings, sources, template, tokenizer, skipped):
@@ -161,7 +163,7 @@ def make_plan(
     plan = Plan(
         settings,
         tokenizer_hash(tokenizer),
-        template,
+        recorded,
         tuple(stamp(source) for source in sources),
         shards.count,
         tuple(shards.made),
@@ -172,8 +174,15 @@ def make_plan(
     return plan
 
 
+def _template(settings: Settings, tokenizer: Any) -> Template | str | None:
+    """What prompts go into: a template, CHAT, or None for nothing."""
+    if settings.template == AUTO:
+        return choose_template(tokenizer)
+    return settings.template if settings.template in (None, CHAT) else Template(settings.template)
+
+
 def _documents(
-    settings: Settings, sources: list[Source], template: str | None, tokenizer: Any, skipped: Counter[str]
+    settings: Settings, sources: list[Source], template: Template | str | None, tokenizer: Any, skipped: Counter[str]
 ) -> Iterator[Document]:
     """Every document that holds an answer, once, long ones in parts."""
     duplicates, own = Duplicates(settings.dedup), settings.answers == "own"
@@ -181,8 +190,8 @@ def _documents(
         reading = Reading(
             settings.prompt_key,
             settings.response_key,
-            Template(template) if template is not None else None,
-            tokenizer if settings.template == CHAT else None,
+            template,
+            tokenizer,
             split=settings.split,
             config=settings.config,
             streaming=settings.streaming,

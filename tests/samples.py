@@ -1,10 +1,11 @@
 """A small corpus and what the sample model makes of it."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
-from dresd_milvus.checkpoint import SAMPLE
+from dresd_milvus.checkpoint import SAMPLE, SAMPLE_FOLDER
 from dresd_milvus.console import Phases
 from dresd_milvus.corpus import stdlib
 from dresd_milvus.loading import LoadedModel
@@ -13,6 +14,19 @@ from ingestion.plan import Settings
 from ingestion.runner import ingest
 
 TEMPLATE = "Question: {instruction}\nAnswer:\n"
+
+CHATML = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def write_chat_model(folder: Path, template: str = CHATML) -> Path:
+    """The sample model with a chat template."""
+    shutil.copytree(SAMPLE_FOLDER, folder, ignore=shutil.ignore_patterns("draft"))
+    about = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**about, "chat_template": template}))
+    return folder
 
 
 def write_corpus(path: Path, documents: int, **change: str) -> Path:

@@ -11,7 +11,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dresd_milvus.corpus import stdlib
-from dresd_milvus.corpus.chat import exchanges, read_messages, turns_by_chat_template, turns_by_template
+from dresd_milvus.corpus.chat import (
+    CHAT,
+    Message,
+    UnwritableError,
+    ask_by_chat_template,
+    exchanges,
+    is_conversation,
+    read_messages,
+    turns_by_chat_template,
+    turns_by_template,
+)
 from dresd_milvus.corpus.documents import Document, Template
 from dresd_milvus.corpus.recipes import RECIPES, Recipe
 from dresd_milvus.corpus.rows import KINDS, kind_of, read_hub, read_rows
@@ -55,21 +65,33 @@ class Source(NamedTuple):
 class Reading:
     """How rows become documents, and what became of them.
 
-    keys: None for the usual names. template: what a prompt goes into, None for nothing; chat: the tokenizer, where
-    its chat template is used instead. answers: whether rows must have one (not when the target is to write them).
+    keys: None for the usual names. template: what a prompt goes into, None for nothing, CHAT for the chat template of
+    the tokenizer, which nothing else needs. answers: whether rows must have one (not when the target is to write them).
     incomplete: 'refuse' or 'skip' rows without text under a key. skipped: why documents were passed over, counted.
     """
 
     prompt_key: str | None = None
     response_key: str | None = None
-    template: Template | None = None
-    chat: Any = None
+    template: Template | str | None = None
+    tokenizer: Any = None
     answers: bool = True
     split: str = "train"
     config: str | None = None
     streaming: bool = False
     incomplete: str = "refuse"
     skipped: Counter[str] = field(default_factory=Counter)
+
+    def put(self, prompt: str) -> str:
+        """What the model reads of a prompt."""
+        if self.template == CHAT:
+            return ask_by_chat_template(self.tokenizer, prompt)
+        return self.template(prompt) if isinstance(self.template, Template) else prompt
+
+    def turns(self, messages: list[Message]) -> tuple[str, ...]:
+        """What the model reads and answers in a conversation; raises UnwritableError where it cannot be written so."""
+        if self.template == CHAT:
+            return turns_by_chat_template(self.tokenizer, messages)
+        return turns_by_template(self.template if isinstance(self.template, Template) else None, messages)
 
 
 def read_documents(source: Source, reading: Reading, limit: int | None = None) -> Iterator[Document]:
@@ -80,8 +102,7 @@ def read_documents(source: Source, reading: Reading, limit: int | None = None) -
     path = source.path
     documents: Iterator[Document]
     if source.where == STDLIB:
-        put = _into(reading)
-        documents = (Document((put(pair.prompt), pair.response), source.name) for pair in stdlib.pairs())
+        documents = (Document((reading.put(pair.prompt), pair.response), source.name) for pair in stdlib.pairs())
     elif path is not None and path.is_dir():
         documents = _folder(path, source.name, reading)
     elif path is not None and not path.exists():
@@ -123,71 +144,64 @@ def _rows(source: Source, reading: Reading, limit: int | None) -> Iterator[Docum
         name = source.where.removeprefix(HUB)
         rows = read_hub(name, reading.config, reading.split, reading.streaming)
     most = min((n for n in (limit, recipe and recipe.take) if n is not None), default=None)
-    convert: Callable[[dict[str, Any]], tuple[str, ...] | None] | None = None
+    convert: Callable[[dict[str, Any]], tuple[str, ...]] | None = None
     read, incomplete = 0, []
     for read, row in enumerate(islice(rows, most), 1):
         if convert is None:
             convert = _converter(source, row, reading)
-        turns = convert(row)
-        if turns is None:
-            incomplete.append((read, list(row)))
-            continue
-        yield Document(turns, source.name)
+        try:
+            yield Document(convert(row), source.name)
+        except UnwritableError as why:
+            incomplete.append(f"row {read}: {why}")
     if not read:
         raise InputError(f"{source.where} has no rows")
     if incomplete and reading.incomplete == "refuse":
-        first, keys = incomplete[0]
         raise InputError(
-            f"{len(incomplete)} of {read} rows of {source.where} have no text under the keys that are read, the first "
-            f"of them row {first} (its keys: {', '.join(keys)}); correct the file, give --prompt-key and "
-            "--response-key, or --skip-incomplete"
+            f"{len(incomplete)} of {read} rows of {source.where} cannot be used, the first of them {incomplete[0]}; "
+            "correct the file, give --prompt-key and --response-key, or --skip-incomplete"
         )
     reading.skipped["incomplete rows"] += len(incomplete)
 
 
-def _converter(
-    source: Source, row: dict[str, Any], reading: Reading
-) -> Callable[[dict[str, Any]], tuple[str, ...] | None]:
-    """What makes turns of this source's rows, judged from the first; it gives None for a row without its text."""
-    recipe, put = source.recipe, _into(reading)
+def _converter(source: Source, row: dict[str, Any], reading: Reading) -> Callable[[dict[str, Any]], tuple[str, ...]]:
+    """What makes turns of this source's rows, by the first of them; it raises UnwritableError for one without text."""
+    recipe, put = source.recipe, reading.put
     prompt_key = reading.prompt_key or (recipe and recipe.prompt_key)
     response_key = reading.response_key or (recipe and recipe.response_key)
     if not prompt_key:
-        prompt_key = next((key for key in MESSAGES_KEYS if read_messages(row.get(key)) is not None), None)
+        prompt_key = next((key for key in MESSAGES_KEYS if is_conversation(row.get(key))), None)
         prompt_key = prompt_key or _usual(source, row, PROMPT_KEYS, "--prompt-key")
-    if read_messages(row.get(prompt_key)) is not None:
+    if is_conversation(row.get(prompt_key)):
         return lambda row: _conversation(row.get(prompt_key), recipe, reading)
     if not reading.answers:
-        return lambda row: None if (text := _first(row.get(prompt_key))) is None else (put(text), "")
+        return lambda row: (put(_first(row, prompt_key)), "")
     if prompt_key == "text" and not response_key and not set(row) & set(RESPONSE_KEYS):  # a corpus of plain text
-        return lambda row: ("", row["text"]) if isinstance(row.get("text"), str) else None
+        return lambda row: ("", _under(row, "text"))
     response = response_key or _usual(source, row, RESPONSE_KEYS, "--response-key")
-
-    def pair(row: dict[str, Any]) -> tuple[str, ...] | None:
-        prompt, answer = _first(row.get(prompt_key)), row.get(response)
-        return None if prompt is None or not isinstance(answer, str) else (put(prompt), answer)
-
-    return pair
+    return lambda row: (put(_first(row, prompt_key)), _under(row, response))
 
 
-def _first(value: Any) -> str | None:
-    """A prompt: a text, or the first of several turns."""
-    value = value[0] if isinstance(value, list) and value else value
-    return value if isinstance(value, str) else None
+def _under(row: dict[str, Any], key: str) -> str:
+    """The text under a key."""
+    if not isinstance(row.get(key), str):
+        raise UnwritableError(f"there is no text under '{key}' (its keys: {', '.join(row)})")
+    return str(row[key])
 
 
-def _conversation(value: Any, recipe: Recipe | None, reading: Reading) -> tuple[str, ...] | None:
-    messages = read_messages(value)
-    messages = exchanges(messages, recipe.turns if recipe else None) if messages else None
+def _first(row: dict[str, Any], key: str) -> str:
+    """A prompt: the text under a key, or the first of several turns."""
+    value = row.get(key)
+    return _under({**row, key: value[0]} if isinstance(value, list) and value else row, key)
+
+
+def _conversation(value: Any, recipe: Recipe | None, reading: Reading) -> tuple[str, ...]:
+    messages = exchanges(read_messages(value), recipe.turns if recipe else None)
     if not messages:
-        return None
-    if reading.chat is not None:
-        return turns_by_chat_template(reading.chat, messages) or None
-    return turns_by_template(reading.template, messages)
-
-
-def _into(reading: Reading) -> Callable[[str], str]:
-    return reading.template if reading.template is not None else lambda prompt: prompt
+        raise UnwritableError("nobody answers in it")
+    try:
+        return reading.turns(messages)
+    except InputError as error:  # the chat template refuses it
+        raise UnwritableError(str(error)) from error
 
 
 def _usual(source: Source, row: dict[str, Any], names: tuple[str, ...], option: str) -> str:

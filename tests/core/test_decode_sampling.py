@@ -24,7 +24,7 @@ class MarkovTarget:
     vocab_size = hidden_size = VOCAB
     context = 64
 
-    def prefill(self, tokens):
+    def prefill(self, tokens, reuse=False):
         return None
 
     def verify(self, tree):

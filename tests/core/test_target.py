@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import takewhile
+
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dresd_milvus.target import HFTarget
 from dresd_milvus.tree import DraftTree
 from tests.core.trees import climb
 
@@ -79,6 +85,60 @@ def test_prefill_of_nothing_has_no_state_and_forgets_the_last_text(tiny):
     assert tiny.prefill([]) is None
     tree = random_tree(0, 10, 16)
     assert_scored(tiny, tiny.verify(tree), [16], tree)
+
+
+@contextmanager
+def counting(target: HFTarget) -> Iterator[list[int]]:
+    """How many tokens go through the model in each pass."""
+    seen: list[int] = []
+    hook = target.model.get_input_embeddings().register_forward_hook(lambda _m, args, _o: seen.append(args[0].numel()))
+    try:
+        yield seen
+    finally:
+        hook.remove()
+
+
+@given(texts, st.integers(0, 2**16), st.integers(0, 20), texts, st.data())
+@settings(max_examples=40)
+def test_a_text_that_goes_on_is_read_from_where_it_is_new(tiny, text, seed, size, more, data):
+    """Reused rows, of a prompt and of paths that were kept, are those of a text that is read anew."""
+    tree = random_tree(seed, size, text[-1])
+    node = data.draw(st.integers(0, len(tree.tokens) - 1))
+    tiny.prefill(text[:-1])
+    tiny.verify(tree)
+    tiny.keep(np.array(climb(tree, node)))
+    committed = [*text, *spelled(tree, node)]
+    shared = data.draw(st.integers(0, len(committed)))
+    longer = committed[:shared] + more
+    known = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(committed, longer[:-1], strict=False)))
+    with counting(tiny) as passed:
+        hidden = tiny.prefill(longer, reuse=True)
+    assert passed == [len(longer) - known]
+    assert torch.allclose(hidden, full_forward(tiny, longer)[1], rtol=0, atol=1e-10)
+    following = random_tree(seed + 1, 5, 17)
+    assert_scored(tiny, tiny.verify(following), [*longer, 17], following)
+    with counting(tiny) as passed:
+        tiny.prefill(longer)
+    assert passed == [len(longer)], "nothing is reused unless it is asked for"
+
+
+@pytest.mark.parametrize("reading", [True, False], ids=["reading", "verifying"])
+def test_what_was_committed_outlives_a_pass_that_is_cut_off(tiny, reading):
+    text, tree = [4, 8, 15], random_tree(0, 10, 15)
+
+    def cut_off(*_):
+        raise KeyboardInterrupt
+
+    tiny.prefill(text)
+    hook = tiny.model.model.layers[1].register_forward_hook(cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        tiny.prefill([*text, 16, 23], reuse=True) if reading else tiny.verify(tree)
+    hook.remove()
+    with counting(tiny) as passed:
+        tiny.prefill([*text, 42], reuse=True)
+    assert passed == [1]
+    following = random_tree(1, 5, 17)
+    assert_scored(tiny, tiny.verify(following), [*text, 42, 17], following)
 
 
 @given(st.lists(texts, min_size=1, max_size=4), st.integers(0, 5))

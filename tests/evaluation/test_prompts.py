@@ -8,9 +8,10 @@ import pytest
 
 from dresd_milvus.corpus import Document, Template, encode_documents
 from dresd_milvus.corpus.chat import turns_by_template
+from dresd_milvus.corpus.conversation import Conversation
 from dresd_milvus.errors import InputError
 from dresd_milvus.loading import LoadedModel
-from evaluation.prompts import SUITES, Conversation, about_suite, load_suite
+from evaluation.prompts import SUITES, about_suite, load_suite
 
 
 def write(path: Path, *rows: dict) -> Path:

@@ -9,7 +9,7 @@ import pytest
 from dresd_milvus.loading import LoadedModel
 from dresd_milvus.retrieval import open_retrieval
 from tests.helpers import dresd
-from tests.samples import build, write_corpus
+from tests.samples import build, write_chat_model, write_corpus
 
 SYSTEMS = ["vanilla", "prompt_lookup", "rest", "suffix", "small_lm", "dense", "hybrid", "hybrid-dense"]
 
@@ -85,6 +85,19 @@ def test_a_suffix_store_that_has_moved_is_named(
     assert dresd(capsys, *wanting, "--suffixes", moved).code == 0
     build(sample, tmp_path / "corpus.jsonl", tmp_path / "a.db", also="rest")  # the same command makes it again
     assert dresd(capsys, *wanting, "--replace").code == 0
+
+
+def test_a_chat_model_is_asked_in_its_chat_template(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever template a suite has for others; what is asked for wins."""
+    model = write_chat_model(tmp_path / "model")
+    for name, arguments, expected in (
+        ("chat", ["--model", model, "--suite", "adversarial"], "chat"),
+        ("given", ["--model", model, "--suite", "adversarial", "--template", "{prompt}"], "{prompt}"),
+        ("base", ["--suite", "adversarial"], "Question: {prompt}\nAnswer:\n"),
+    ):
+        command = ["eval", "run", *arguments, "--systems", "vanilla", "--limit", "1", "--max-new-tokens", "2"]
+        assert dresd(capsys, *command, "--out", tmp_path / name).code == 0
+        assert json.loads((tmp_path / name / "run.json").read_text())["template"] == expected
 
 
 def test_generate_streams_the_same_text_for_every_system(store: Path, capsys: pytest.CaptureFixture[str]) -> None:

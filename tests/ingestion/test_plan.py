@@ -1,19 +1,21 @@
 """Plans: what becomes of a corpus before the model sees it."""
 
 import json
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dresd_milvus.corpus import Template
 from dresd_milvus.errors import InputError, StoreError
 from dresd_milvus.loading import LoadedModel
 from ingestion.documents import LONGEST, read_documents
 from ingestion.folder import RunFolder
-from ingestion.plan import Plan, load_plan, make_plan
+from ingestion.plan import AUTO, Plan, load_plan, make_plan
 from ingestion.runner import _nothing_left_of
-from tests.samples import settings
+from tests.samples import CHATML, settings
 
 
 def planned(sample: LoadedModel, folder: Path, rows: list[dict[str, Any]], **other: Any) -> Plan:
@@ -39,6 +41,23 @@ def test_documents_are_numbered_over_shards_and_templates_are_filled_in(sample: 
     assert load_plan(tmp_path / "run") == plan and load_plan(tmp_path / "run").fingerprint == plan.fingerprint
     encoded = sum(len(sample.tokenizer("".join(turns))["input_ids"]) for turns in texts(tmp_path, plan))
     assert 0.8 < plan.tokens / encoded < 1.3
+
+
+def test_the_template_that_suits_the_model_is_in_the_plan(sample: LoadedModel, tmp_path: Path) -> None:
+    """Where a model has a chat template questions and conversations alike are written by it; else by the default."""
+    chatty = replace(sample, tokenizer=deepcopy(sample.tokenizer))
+    chatty.tokenizer.chat_template = CHATML
+    plan = planned(sample, tmp_path / "plain", [row("q", "a")], template=AUTO)
+    assert plan.template == Template().text and texts(tmp_path / "plain", plan) == [("Question: q\nAnswer:\n", "a")]
+    plan = planned(chatty, tmp_path / "chat", [row(" q", "a")], template=AUTO)
+    asked = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
+    assert plan.template == asked.format("{prompt}") and texts(tmp_path / "chat", plan) == [(asked.format(" q"), "a")]
+    assert load_plan(tmp_path / "chat" / "run") == plan
+    talk = [{"role": role, "content": text} for role, text in zip(("user", "assistant") * 2, "qarb", strict=True)]
+    plan = planned(chatty, tmp_path / "talk", [{"messages": talk}], template=AUTO)
+    assert texts(tmp_path / "talk", plan)[0][2] == f"<|im_end|>\n{asked.format('r')}"
+    plan = planned(chatty, tmp_path / "given", [row("q", "a")])
+    assert texts(tmp_path / "given", plan) == [("Question: q\nAnswer:\n", "a")], "one that is asked for wins"
 
 
 def test_what_is_passed_over_is_counted(sample: LoadedModel, tmp_path: Path) -> None:

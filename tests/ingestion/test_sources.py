@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from dresd_milvus.corpus import Document, Reading, Source, Template, read_documents, stdlib
-from dresd_milvus.corpus.chat import chat_template
+from dresd_milvus.corpus.chat import CHAT, chat_template
 from dresd_milvus.corpus.duplicates import Dedup, Duplicates
 from dresd_milvus.corpus.recipes import RECIPES
 from dresd_milvus.errors import InputError
+from dresd_milvus.loading import load_tokenizer
+from tests.samples import CHATML
 
 ROWS = [{"instruction": f"q{n}", "output": f"a{n}"} for n in range(5)]
 
@@ -56,7 +59,7 @@ def test_files_of_every_kind(tmp_path: Path, name: str) -> None:
 
 def test_rows_without_a_key_are_counted_and_named(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "a.jsonl", [*ROWS, {"instruction": "q"}, {"instruction": "q", "output": None}])
-    with pytest.raises(InputError, match=r"2 of 7 rows of .* the first of them row 6 \(its keys: instruction\)"):
+    with pytest.raises(InputError, match=r"2 of 7 rows of .* row 6: .* under 'output' \(its keys: instruction\)"):
         read(path)
     assert len(read(path, limit=5)) == 5
     with pytest.raises(InputError, match=r"7 of 7 rows .*--response-key"):
@@ -140,7 +143,10 @@ class ChatTokenizer:
 
     chat_template, bos_token, bos_token_id = "there is one", "<s>", 1
 
-    def apply_chat_template(self, messages: list[dict[str, str]], tokenize: bool, add_generation_prompt: bool) -> str:
+    def get_chat_template(self) -> str:
+        return self.chat_template
+
+    def apply_chat_template(self, messages: list[dict[str, str]], add_generation_prompt: bool, **_: Any) -> str:
         said = "".join(f"<{m['role']}>{m['content']}</>" for m in messages)
         return "<s>" + said + ("<assistant>" if add_generation_prompt else "")
 
@@ -150,7 +156,7 @@ class ChatTokenizer:
 
 def test_conversations_in_the_models_own_chat_template(tmp_path: Path) -> None:
     tokenizer = ChatTokenizer()
-    first, second = read(conversations(tmp_path), chat=tokenizer)
+    first, second = read(conversations(tmp_path), template=CHAT, tokenizer=tokenizer)
     assert first.turns == (
         "<system>Be kind.</><user>Hello?</><assistant>",
         "Hello!",
@@ -161,6 +167,70 @@ def test_conversations_in_the_models_own_chat_template(tmp_path: Path) -> None:
     assert chat_template(tokenizer) == "<user>{prompt}</><assistant>"
     with pytest.raises(InputError, match="has no chat template"):
         chat_template(type("Plain", (), {"chat_template": None}))
+
+
+CALLING = CHATML.replace(
+    "{{ message.content }}",
+    "{{ message.content }}{% for call in message.tool_calls %}<call>{{ call.function.name }} "
+    "{{ call.function.arguments.city }}</call>{% endfor %}",
+)
+CALL = {"id": "1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Oslo"}'}}
+TOOLS = [
+    {"role": "user", "content": [{"type": "text", "text": "Is it "}, {"type": "text", "text": "warm?"}]},
+    {"role": "assistant", "content": None, "tool_calls": [CALL]},
+    {"role": "tool", "content": "12 degrees", "tool_call_id": "1"},
+    {"role": "assistant", "content": "No. ", "tool_calls": None},
+    {"role": "user", "content": "Thanks."},
+    {"role": "assistant", "content": "Bye."},
+]
+
+
+def chatty(template: str) -> Any:
+    tokenizer = load_tokenizer("sample")
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+def test_text_parts_and_tool_calls_are_read(tmp_path: Path) -> None:
+    """By a template that knows calls; what an answer calls is part of it, and what a tool says is read."""
+    path = write_jsonl(tmp_path / "tools.jsonl", [{"messages": TOOLS[:2]}, {"messages": TOOLS}])
+    _, document = read(path, template=CHAT, tokenizer=chatty(CALLING))
+    assert document.turns == (
+        "<|im_start|>user\nIs it warm?<|im_end|>\n<|im_start|>assistant\n",
+        "<call>weather Oslo</call>",
+        "<|im_end|>\n<|im_start|>tool\n12 degrees<|im_end|>\n<|im_start|>assistant\n",
+        "No. ",
+        "<|im_end|>\n<|im_start|>user\nThanks.<|im_end|>\n<|im_start|>assistant\n",
+        "Bye.",
+    )
+    trimming = CALLING.replace("{{ message.content }}", "{{ message.content | trim }}")
+    trimmed = read(path, template=CHAT, tokenizer=chatty(trimming))[1].turns
+    assert trimmed == tuple(turn.strip() if turn == "No. " else turn for turn in document.turns)
+
+
+@pytest.mark.parametrize(
+    ("messages", "template", "reason"),
+    [
+        (TOOLS, CHATML, "the chat template does not write the tools that message 2 calls (weather)"),
+        (TOOLS, None, "message 2 calls a tool, which only a chat template (--template chat) writes"),
+        ([*TOOLS[:3], {"role": "assistant", "content": None}], CALLING, "message 4 has content that is no text"),
+        ([{"role": "user", "content": [{"type": "image_url"}]}, TOOLS[5]], CHATML, "message 1 has content that is no"),
+        (TOOLS[:1], CHATML, "nobody answers"),
+        (TOOLS[3:], CHATML, "it begins with an answer"),
+        (TOOLS[4:], "{{ raise_exception('no thanks') }}", "refuses a conversation: no thanks"),
+        (TOOLS[2:], CHATML.replace("message.content", "message.content[:3]"), "does not write an answer as it is"),
+    ],
+)
+def test_a_conversation_that_cannot_be_written_is_counted_and_named(
+    tmp_path: Path, messages: list[Any], template: str | None, reason: str
+) -> None:
+    path = write_jsonl(tmp_path / "a.jsonl", [{"messages": messages}, {"messages": TALK}])
+    how = {"template": CHAT, "tokenizer": chatty(template)} if template else {"template": Template()}
+    with pytest.raises(InputError, match=rf"rows of .* the first of them row 1: .*{re.escape(reason)}"):
+        read(path, **how)
+    reading = Reading(incomplete="skip", **how)
+    left = list(read_documents(Source.parse(str(path)), reading))
+    assert len(left) + reading.skipped["incomplete rows"] == 2 and reading.skipped["incomplete rows"] > 0
 
 
 def test_recipes_read_a_local_copy_under_their_own_name(tmp_path: Path) -> None:

@@ -1,0 +1,114 @@
+"""`dresd generate` and `dresd chat`."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from typing import Annotated, Any
+
+import typer
+
+from dresd_milvus.options import (
+    DEPTH,
+    SEARCH_SECONDS,
+    DepthOption,
+    DeviceOption,
+    DtypeOption,
+    GraphsOption,
+    NodesOption,
+    SearchOption,
+    SuffixesOption,
+    TimeoutOption,
+    TokenOption,
+    with_options,
+)
+
+app = typer.Typer()
+
+
+def speaker(
+    model: Annotated[str, typer.Option(help="'sample', a model folder, or a hub name.")] = "sample",
+    uri: Annotated[str | None, typer.Option(help="The database, for dense drafts.")] = None,
+    collection: Annotated[str | None, typer.Option(help="The collection, for dense drafts.")] = None,
+    suffixes: SuffixesOption = None,
+    draft_model: Annotated[str | None, typer.Option(help="For small_lm; default: the sample's.")] = None,
+    system: Annotated[
+        str | None, typer.Option(help="What drafts. Default: hybrid, without its dense part where there is no store.")
+    ] = None,
+    system_prompt: Annotated[str | None, typer.Option(help="The chat template's system message.")] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Of one answer.")] = 128,
+    temperature: Annotated[float, typer.Option(min=0, help="0 is greedy.")] = 0.0,
+    top_p: Annotated[float, typer.Option(help="Nucleus of this probability.")] = 1.0,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    nodes: NodesOption = "auto",
+    depth: DepthOption = DEPTH,
+    template: Annotated[
+        str | None, typer.Option(help="What prompts go into. Default: the store's, or the model's chat template.")
+    ] = None,
+    dtype: DtypeOption = "auto",
+    device: DeviceOption = "auto",
+    graphs: GraphsOption = False,
+    search: SearchOption = "auto",
+    timeout: TimeoutOption = SEARCH_SECONDS,
+    token: TokenOption = "",
+) -> Any:
+    """(Speaker, Conversation) by these options; what the speaker's sources hold open is to be closed."""
+    from dresd_milvus.choose import make_chooser
+    from dresd_milvus.console import Phases
+    from dresd_milvus.corpus.conversation import Conversation, choose_template
+    from dresd_milvus.costs import step_costs
+    from dresd_milvus.loading import load_model
+    from dresd_milvus.systems import Where, budget_of, must_know_costs, open_sources, parse_nodes, parse_systems
+    from dresd_milvus.talk import Speaker
+
+    choose = make_chooser(temperature, top_p, seed)
+    system = system or ("hybrid" if uri else "hybrid-dense")
+    names, most = parse_systems(system), parse_nodes(nodes)
+    where = Where(uri, collection, suffixes, draft_model, search, token, timeout=timeout)
+    where.check(names)
+    with Phases() as phases:
+        phases.phase(f"loading the model {model}", None, "")
+        loaded = load_model(model, dtype, device, graphs=graphs)
+        sources = open_sources(where, names, loaded, phases.replica)
+        try:
+            put = choose_template(loaded.tokenizer, template, sources.manifest)
+            conversation = Conversation(loaded.tokenizer, put, system_prompt)
+            costs = None
+            if must_know_costs([system], most):
+                phases.phase("timing steps by draft nodes", None, "")
+                costs = step_costs(loaded)
+            made = Speaker(loaded, sources, system, choose, budget_of(system, most, depth), max_new_tokens, costs)
+            return made, conversation
+        except BaseException:
+            sources.close()
+            raise
+
+
+@app.command()
+@with_options(speaker)
+def generate(
+    speaking: Any, prompt: Annotated[str, typer.Argument(help="What the model answers; it is put into the template.")]
+) -> None:
+    """Stream one answer; drafted and accepted tokens are green in a terminal."""
+    speaker, conversation = speaking
+    try:
+        speaker.answer(conversation.begin(prompt))
+    finally:
+        speaker.sources.close()
+
+
+@app.command()
+@with_options(speaker)
+def chat(speaking: Any) -> None:
+    """Talk with the model, turn by turn; what it has read and what its drafts have learnt is kept between turns."""
+    from dresd_milvus import talk
+
+    with suppress(ImportError):
+        import readline  # noqa: F401  (input() takes lines back and edits them)
+    if hasattr(sys.stdin, "reconfigure"):
+        sys.stdin.reconfigure(errors="replace")
+    speaker, conversation = speaking
+    try:
+        talk.chat(speaker, conversation, lambda: input("> "))
+    finally:
+        speaker.sources.close()
