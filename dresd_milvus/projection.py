@@ -1,8 +1,8 @@
 """The projection of hidden states to keys: z-score, PCA to d dimensions, length 1 (DReSD, section 3.2).
 
-Fitted in one pass over a stream. scikit-learn's StandardScaler keeps the moments; the PCA is the eigenvectors of
-the correlation matrix, which the stream's summed outer products give exactly. (IncrementalPCA, which scikit-learn
-has for streams, needs a second pass over scaled data and is an approximation: see docs/lab-log.md.)
+Fitted in one pass over a stream: its sums and summed outer products give means, scales and correlation matrix exactly,
+and the PCA is the eigenvectors of that. (IncrementalPCA, which scikit-learn has for streams, needs a second pass over
+scaled data and is an approximation: see docs/lab-log.md.)
 """
 
 from __future__ import annotations
@@ -148,15 +148,10 @@ class ProjectionFit:
     """
 
     def __init__(self, hidden_size: int) -> None:
-        from sklearn.preprocessing import StandardScaler
-
-        self._scaler = StandardScaler()
+        self.samples = 0
+        self._sum = torch.zeros(hidden_size, dtype=torch.float64)
         self._products = torch.zeros(hidden_size, hidden_size, dtype=torch.float64)
         self._shift: Tensor | None = None
-
-    @property
-    def samples(self) -> int:
-        return int(getattr(self._scaler, "n_samples_seen_", 0))
 
     def add(self, hidden: Tensor) -> None:
         """hidden [n, H] of any dtype; summed in float64, around the first batch's mean to keep digits."""
@@ -164,9 +159,10 @@ class ProjectionFit:
             states = part.double().cpu()
             if self._shift is None:
                 self._shift = states.mean(0)
-            self._scaler.partial_fit(states.numpy())
             states = states - self._shift  # a copy: float64 states are still the caller's
+            self._sum += states.sum(0)
             self._products.addmm_(states.T, states)
+            self.samples += len(states)
 
     def result(self, dim: int, layer: str = "last") -> Projection:
         """Raises InputError when dim is larger than the hidden size or than the number of states."""
@@ -179,19 +175,21 @@ class ProjectionFit:
                 f"{self.samples} token states are too few to fit {dim} dimensions; ingest more text or lower --dim"
             )
         assert self._shift is not None
-        mean, scale = np.asarray(self._scaler.mean_), np.asarray(self._scaler.scale_)
-        offset = mean - self._shift.numpy()
+        offset = (self._sum / self.samples).numpy()
+        mean = self._shift.numpy() + offset
         correlation = self._products.numpy() / self.samples
         correlation -= np.outer(offset, offset)
+        variance = np.diag(correlation).copy()
+        varying = variance > (self.samples * np.finfo(float).eps * mean) ** 2  # else what is there is rounding
+        scale = np.sqrt(np.where(varying, variance, 1.0))
         correlation /= np.outer(scale, scale)
         values, axes = eigh(correlation, subset_by_index=[size - dim, size - 1], overwrite_a=True)
         values, axes = values[::-1], _fix_signs(axes[:, ::-1].T)
         weight = axes / scale
-        varying = float(np.count_nonzero(np.asarray(self._scaler.var_)))  # each z-scored dimension has variance 1
         return Projection(
             weight=torch.from_numpy(weight.astype(np.float32)),
             bias=torch.from_numpy((-weight @ mean).astype(np.float32)),
-            explained=torch.from_numpy((np.maximum(values, 0) / max(varying, 1.0)).astype(np.float32)),
+            explained=torch.from_numpy((np.maximum(values, 0) / max(int(varying.sum()), 1)).astype(np.float32)),
             samples=self.samples,
             layer=layer,
         )
