@@ -52,6 +52,7 @@ benchmarks: $(READY) server
 	PYTHONPATH=. $(BIN)/python benchmarks/results.py
 	PYTHONPATH=. $(BIN)/python benchmarks/peers.py
 	PYTHONPATH=. $(BIN)/python benchmarks/peers.py --temperature 0.7
+	PYTHONPATH=. $(BIN)/python benchmarks/ingest_ratio.py
 	PYTHONPATH=. $(BIN)/python benchmarks/ingest_speed.py
 	PYTHONPATH=. $(BIN)/python benchmarks/ingest_million.py
 	PYTHONPATH=. $(BIN)/python benchmarks/server_search.py

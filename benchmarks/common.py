@@ -23,10 +23,10 @@ from evaluation.provenance import provenance
 Case = TypeVar("Case")
 
 
-def alternate(sides: dict[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
+def alternate(sides: dict[str, Callable[[], float]], repeats: int, warm_up: bool = True) -> dict[str, list[float]]:
     """Measure every side `repeats` times, in turn, so that a slow minute of the machine meets all of them alike."""
-    for measure in sides.values():
-        measure()  # warm-up
+    for measure in sides.values() if warm_up else ():
+        measure()
     found: dict[str, list[float]] = {name: [] for name in sides}
     for turn in range(repeats):
         names = list(sides)

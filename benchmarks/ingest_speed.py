@@ -1,9 +1,7 @@
-"""How fast ingestion is: embedding against the bare forward pass, two workers against one, loading into a server.
+"""How fast ingestion is: two workers against one, loading into a server. (Beside the bare model: ingest_ratio.py.)
 
-embedding: tokens/s of whole shards, tokenising, projecting, hashing and writing included, over tokens/s of the forward
-pass alone on the same batches, in turn. workers: rows/s of two processes of one thread over those of one, in turn; they
-start together when their models are loaded. loading: rows/s into the packaged Milvus server (`make server`) and into
-the embedded database.
+workers: rows/s of two processes of one thread over those of one, in turn; they start together when their models are
+loaded. loading: rows/s into the packaged Milvus server (`make server`) and into the embedded database.
 """
 
 from __future__ import annotations
@@ -21,8 +19,6 @@ from common import alternate, arguments, ratio, report
 from dresd_milvus.console import Phases
 from dresd_milvus.milvus import MilvusStore
 from dresd_milvus.rowfile import read_rows
-from ingestion.documents import read_documents
-from ingestion.embed import embed_shard
 from ingestion.plan import Settings
 from ingestion.run import Run
 from ingestion.runner import plan
@@ -30,16 +26,14 @@ from tests.milvus_server import MilvusServer, installed
 
 
 def main() -> None:
-    options = arguments(__doc__ or "", documents=1000, shards=2, repeats=5)
+    options = arguments(__doc__ or "", documents=1000, repeats=5)
     results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder, Phases() as phases:
         run = planned(Path(folder), options.documents, phases)
         run.fit(phases)
-        results["embedding over forward"] = embedding(run, options.shards, options.repeats)
-        print(results, flush=True)
         results["two workers over one"] = workers(run, options.repeats)
         print(results, flush=True)
-        phases.phase("embedding", run.plan.tokens, "rows")
+        phases.phase("embedding", run.plan.tokens, "tokens")
         run.embed(run.shards(), phases.advance)
         results["loading rows/s"] = loading(run, Path(folder))
     report(results, run.model, options)
@@ -53,40 +47,18 @@ def planned(folder: Path, documents: int, phases: Phases) -> Run:
     return Run(folder / "run", plan(settings, folder / "run", phases))
 
 
-def embedding(run: Run, shards: int, repeats: int) -> dict[str, Any]:
-    """Tokens/s of whole shards over those of the forward pass alone."""
-    embedder, projection = run.embedder, run.projection
-    numbered = [read_documents(run.folder.file("documents", shard)) for shard in range(shards)]
-    encoded = [embedder.encode(part.documents) for part in numbered]
-
-    def whole() -> float:
-        start, tokens = perf_counter(), 0
-        for part in numbered:
-            tokens += embed_shard(embedder, projection, part, run.folder.folder / "timed.parquet", 20)["tokens"]
-        return tokens / (perf_counter() - start)
-
-    def bare() -> float:
-        start, tokens = perf_counter(), 0
-        for part in encoded:
-            for batch, _ in embedder.states(part):
-                tokens += sum(map(len, batch))
-        return tokens / (perf_counter() - start)
-
-    speeds = alternate({"embedding": whole, "forward": bare}, repeats)
-    return ratio(speeds["embedding"], speeds["forward"])
-
-
 WORKER = """
 import sys, time, torch
 from pathlib import Path
 from ingestion.documents import read_documents
 from ingestion.embed import embed_shard
+from ingestion.prune import Pruning
 from ingestion.run import Run
 torch.set_num_threads(1)
 run = Run.open(Path(sys.argv[1]))
 parts = [read_documents(run.folder.file("documents", int(n))) for n in sys.argv[3:]]
 def once(part):
-    return embed_shard(run.embedder, run.projection, part, Path(sys.argv[2]), 20)["rows"]
+    return embed_shard(run.embedder, run.projection, part, Path(sys.argv[2]), 20, Pruning(), {})["rows"]
 once(parts[0])
 print("ready", flush=True)
 sys.stdin.readline()

@@ -60,8 +60,8 @@ def main() -> None:
 
 def pruned(embedder: Embedder, projection: Projection, shard: Numbered, pruning: Pruning) -> list[Rows]:
     encoded = embedder.encode(shard.documents)
-    maker = RowMaker(shard, encoded, CONTINUATION, pruning=pruning)
-    return [rows for batch in embedder.keys(projection, encoded) for rows in maker(batch)]
+    maker = RowMaker(shard, encoded, CONTINUATION, pruning)
+    return [rows for batch in embedder.keys(projection, encoded, pruning, {}) for rows in maker(batch)]
 
 
 def held_back(embedder: Embedder, projection: Projection, count: int) -> tuple[NDArray[np.float32], NDArray[np.int32]]:

@@ -27,6 +27,7 @@ from dresd_milvus.replica import Replica
 from dresd_milvus.store import Manifest, Rows
 from ingestion.documents import Numbered
 from ingestion.embed import Embedder, RowMaker
+from ingestion.prune import Pruning
 
 CONTINUATION = 20
 
@@ -61,11 +62,12 @@ def as_document(pair: stdlib.Pair) -> Document:
 
 def made_rows(embedder: Embedder, projection: Projection, documents: list[Document]) -> Iterator[Rows]:
     """The rows of all documents."""
+    pruning = Pruning()
     for first in range(0, len(documents), 128):
         numbered = Numbered(first, documents[first : first + 128])
         encoded = embedder.encode(numbered.documents)
-        maker = RowMaker(numbered, encoded, CONTINUATION)
-        for embedded in embedder.keys(projection, encoded):
+        maker = RowMaker(numbered, encoded, CONTINUATION, pruning)
+        for embedded in embedder.keys(projection, encoded, pruning, {}):
             yield from maker(embedded)
 
 

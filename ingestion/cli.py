@@ -88,7 +88,7 @@ def run(
 def plan(settings: Any, run_dir: RunDirOption = None, token: TokenOption = "", replace: ReplaceOption = False) -> None:
     """Read the sources once and divide them into shards; the commands below need no more than the run folder."""
     from dresd_milvus.console import Phases
-    from ingestion.run import drop
+    from ingestion.runner import drop
     from ingestion.runner import plan as make
 
     folder = _folder(run_dir, settings.uri, settings.collection)

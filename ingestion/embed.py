@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,7 +46,7 @@ class Window(NamedTuple):
 
 
 class Embedded(NamedTuple):
-    """A batch: its windows and their hidden states or keys [B, T, H or d], padded on the right."""
+    """A batch: its windows, and their hidden states [R, H] or keys [R, d], one window's behind the other's."""
 
     windows: list[Window]
     values: Tensor
@@ -61,70 +61,80 @@ class Embedder:
     def encode(self, documents: Sequence[Document]) -> list[Encoded]:
         return encode_documents(self.model.tokenizer, documents)
 
-    def states(self, encoded: Sequence[Encoded]) -> Iterator[Embedded]:
-        """Hidden states [B, T, H] of every token but a document's last, after which nothing follows.
+    def batches(self, encoded: Sequence[Encoded]) -> Iterator[list[Window]]:
+        """Windows over every token but a document's last, after which nothing follows.
 
-        Windows of like length share a batch, padded on the right, where a causal model never looks; the longest come
-        first, so that a batch that does not fit fails at once.
+        Windows of like length share a batch, the longest come first, so that a batch that does not fit fails at once.
         """
-        target = self.model.target
-        for batch in _batches(_windows([len(e.ids) - 1 for e in encoded], self.max_length)):
-            longest = max(map(len, batch))
-            tokens = np.zeros((len(batch), longest), np.int64)
-            mask = np.zeros((len(batch), longest), np.int64)
-            for row, window in enumerate(batch):
-                tokens[row, : len(window)] = encoded[window.document].ids[window.start : window.stop]
-                mask[row, : len(window)] = 1
-            yield Embedded(batch, target.embed(torch.from_numpy(tokens), torch.from_numpy(mask)))
+        return _batches(_windows([len(e.ids) - 1 for e in encoded], self.max_length))
+
+    def states(self, encoded: Sequence[Encoded]) -> Iterator[Embedded]:
+        """The hidden states of every token but a document's last, at positions first..stop - 1 of every window."""
+        for batch in self.batches(encoded):
+            yield Embedded(batch, torch.cat(self._through(encoded, batch)))
 
     def flat_states(self, documents: Sequence[Document]) -> Iterator[tuple[Tensor, NDArray[np.int32]]]:
         """(states [n, H], continuations [n, 32] behind them) by batches, without padding and without context twice."""
         encoded = self.encode(documents)
-        for batch, hidden in self.states(encoded):
-            kept = [hidden[row, window.first - window.start : len(window)] for row, window in enumerate(batch)]
-            following = [continuations(encoded[w.document].ids, 32)[w.first : w.stop] for w in batch]
-            yield torch.cat(kept), np.concatenate(following)
+        for batch in self.states(encoded):
+            yield batch.values, following(batch, encoded)
 
-    def keys(self, projection: Projection, encoded: Sequence[Encoded]) -> Iterator[Embedded]:
-        """The states as keys [B, T, d], projected on the device."""
-        for batch, hidden in self.states(encoded):
-            yield Embedded(batch, projection(hidden))
+    def keys(
+        self, projection: Projection, encoded: Sequence[Encoded], pruning: Pruning, kept: Mapping[Window, Tensor]
+    ) -> Iterator[Embedded]:
+        """The states of positions that may become rows (see Pruning) as keys [R, d], projected on the device.
+
+        kept: these states [R, H] of windows that went through the model before. The others of a batch go through it
+        now, so that batches, and with them the order of rows, are the same whatever was kept.
+        """
+        for batch in self.batches(encoded):
+            new = [window for window in batch if window not in kept]
+            made = dict(zip(new, self._through(encoded, new) if new else (), strict=True))
+            states = [
+                made[w][pruning.positions(encoded[w.document], w.first, w.stop) - w.first]
+                if w in made
+                else kept[w].to(self.model.target.device)
+                for w in batch
+            ]
+            yield Embedded(batch, projection(torch.cat(states)))
+
+    def _through(self, encoded: Sequence[Encoded], batch: Sequence[Window]) -> list[Tensor]:
+        """One pass of the model; padding is on the right, where a causal model never looks."""
+        tokens = np.zeros((len(batch), max(map(len, batch))), np.int64)
+        mask = np.zeros_like(tokens)
+        for row, window in enumerate(batch):
+            tokens[row, : len(window)] = encoded[window.document].ids[window.start : window.stop]
+            mask[row, : len(window)] = 1
+        hidden = self.model.target.embed(torch.from_numpy(tokens), torch.from_numpy(mask))
+        return [hidden[row, w.first - w.start : len(w)] for row, w in enumerate(batch)]
 
 
 class RowMaker:
     """Turns keys of numbered documents into rows. size: N, tokens of a continuation; pruning: of this shard."""
 
-    def __init__(
-        self,
-        numbered: Numbered,
-        encoded: Sequence[Encoded],
-        size: int,
-        responses_only: bool = False,
-        pruning: Pruning | None = None,
-    ) -> None:
-        self.numbered, self.encoded, self.size, self.responses_only = numbered, encoded, size, responses_only
-        self.pruning = pruning or Pruning()
+    def __init__(self, numbered: Numbered, encoded: Sequence[Encoded], size: int, pruning: Pruning) -> None:
+        self.numbered, self.encoded, self.size, self.pruning = numbered, encoded, size, pruning
 
     def __call__(self, embedded: Embedded) -> Iterator[Rows]:
         """The rows of a batch, one Rows a source."""
-        keys = embedded.values.cpu().numpy()
-        parts = [self._rows(window, keys[row]) for row, window in enumerate(embedded.windows)]
+        keys, at, parts = embedded.values.cpu().numpy(), 0, []
+        for window in embedded.windows:
+            positions = self.pruning.positions(self.encoded[window.document], window.first, window.stop)
+            parts.append(self._rows(window.document, positions, keys[at : at + len(positions)]))
+            at += len(positions)
         for origin in sorted({part.origin for part in parts}):
             yield _joined([part for part in parts if part.origin == origin])
 
-    def _rows(self, window: Window, keys: NDArray[np.float32]) -> Rows:
-        encoded = self.encoded[window.document]
-        positions = np.arange(window.first, window.stop)
-        if self.responses_only:
-            positions = positions[encoded.answered[positions + 1]]
+    def _rows(self, document: int, positions: NDArray[np.int64], keys: NDArray[np.float32]) -> Rows:
+        encoded = self.encoded[document]
         rows = Rows(
-            pk=((self.numbered.first + window.document) << POSITION_BITS) + positions,
-            vectors=keys[positions - window.start],
+            pk=((self.numbered.first + document) << POSITION_BITS) + positions,
+            vectors=keys,
             next_tokens=continuations(encoded.ids, self.size)[positions],
-            origin=self.numbered.documents[window.document].origin,
+            origin=self.numbered.documents[document].origin,
             previews=encoded.previews(positions, self.size),
         )
-        return self.pruning(rows, positions)
+        return self.pruning(rows)
 
 
 def embed_shard(
@@ -133,27 +143,27 @@ def embed_shard(
     numbered: Numbered,
     path: Path,
     size: int,
-    responses_only: bool = False,
-    pruning: Pruning | None = None,
-    advance: Callable[[int], None] = lambda rows: None,
+    pruning: Pruning,
+    kept: Mapping[Window, Tensor],
+    advance: Callable[[int], None] = lambda tokens: None,
 ) -> dict[str, Any]:
     """Write the rows of a shard's documents into a file; {rows, checksum, file (its hash), tokens}.
 
-    size: N, tokens of a continuation. One thread makes and writes rows while the next batches go through the model.
+    size: N, tokens of a continuation. kept: see Embedder.keys. advance is told of tokens, whether their states were
+    kept or made. One thread makes and writes rows while the next batches go through the model.
     """
     encoded = embedder.encode(numbered.documents)
-    maker, checksum, tokens = RowMaker(numbered, encoded, size, responses_only, pruning), Checksum(), 0
+    maker, checksum, tokens = RowMaker(numbered, encoded, size, pruning), Checksum(), 0
     with RowFile(path) as file, ThreadPoolExecutor(1) as writer:
 
         def write(embedded: Embedded) -> int:
-            before = file.rows
             for rows in maker(embedded):
                 file.write(rows)
                 checksum.add(rows)
-            return file.rows - before
+            return sum(window.stop - window.first for window in embedded.windows)
 
         waiting: deque[Future[int]] = deque()
-        for batch in embedder.keys(projection, encoded):
+        for batch in embedder.keys(projection, encoded, pruning, kept):
             tokens += sum(map(len, batch.windows))
             waiting.append(writer.submit(write, batch))
             while len(waiting) > IN_FLIGHT:
@@ -161,6 +171,11 @@ def embed_shard(
         while waiting:
             advance(waiting.popleft().result())
     return {"rows": file.rows, "checksum": checksum.hexdigest(), "file": file.digest, "tokens": tokens}
+
+
+def following(batch: Embedded, encoded: Sequence[Encoded]) -> NDArray[np.int32]:
+    """The continuations [R, 32] behind the states of a batch."""
+    return np.concatenate([continuations(encoded[w.document].ids, 32)[w.first : w.stop] for w in batch.windows])
 
 
 def continuations(ids: NDArray[np.int32], size: int) -> NDArray[np.int32]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,10 @@ from torch import Tensor
 from dresd_milvus.corpus import Document
 from dresd_milvus.projection import Projection, ProjectionFit, check_dim
 from ingestion.documents import Numbered
-from ingestion.embed import Embedder
+from ingestion.embed import Embedder, Window, following
+from ingestion.folder import write_durably
 from ingestion.plan import Plan
+from ingestion.states import States
 
 DIMENSIONS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 """What --dim auto chooses among."""
@@ -44,24 +47,38 @@ class Curve:
         best = max(self.quality.values())
         return min(dim for dim, quality in self.quality.items() if quality >= GOOD_ENOUGH * best)
 
+    def save(self, folder: Path, dim: int) -> None:
+        """Write explained.png, which shows the dimensions that were taken, and curve.json."""
+        _plot(self, dim, folder / "explained.png")
+        write_durably(folder / "curve.json", json.dumps(asdict(self)) + "\n")
+
 
 def fit_projection(
     embedder: Embedder,
     read: Callable[[int], Numbered],
     plan: Plan,
+    states: States,
     advance: Callable[[int], None] = lambda states: None,
 ) -> tuple[Projection, Curve]:
-    """(the projection, what was measured); read gives the documents of a shard.
+    """(the projection, what was measured); read gives the documents of a shard; states keeps those of its rows.
 
     Raises InputError where the corpus is too small or --dim too large."""
     size = embedder.model.target.hidden_size
     check_dim(plan.settings.dim or 1, size)
-    fit, held = ProjectionFit(size), _Held(plan.settings.dim == 0)
-    for documents in _spread(read, plan):
-        for states, following in embedder.flat_states(documents):
-            fit.add(states)
-            held.add(states, following)
-            advance(len(states))
+    fit, held, pruning = ProjectionFit(size), _Held(plan.settings.dim == 0), plan.settings.pruning()
+    for shard, places, documents in _spread(read, plan):
+        encoded = embedder.encode(documents)
+        with states.keep(shard) as keep:
+            for batch in embedder.states(encoded):
+                flat = batch.values.cpu()
+                fit.add(flat)
+                held.add(flat, following(batch, encoded))
+                for window, own in zip(
+                    batch.windows, flat.split([w.stop - w.first for w in batch.windows]), strict=True
+                ):
+                    rows = pruning.positions(encoded[window.document], window.first, window.stop)
+                    keep(Window(places[window.document], *window[1:]), own[rows - window.first])
+                advance(len(flat))
         if fit.samples >= plan.settings.fit_tokens:
             break
     widest = fit.result(min(size, max(DIMENSIONS), fit.samples))
@@ -72,15 +89,15 @@ def fit_projection(
     return (_narrowed(widest, dim) if dim <= widest.dim else fit.result(dim)), curve
 
 
-def _spread(read: Callable[[int], Numbered], plan: Plan) -> Iterator[list[Document]]:
-    """Documents from all over the corpus: shards in a random order that is always the same, every k-th of each."""
+def _spread(read: Callable[[int], Numbered], plan: Plan) -> Iterator[tuple[int, list[int], list[Document]]]:
+    """(shard, places in it, documents there) from all over the corpus: shards in a random order that is always the
+    same, every k-th document of each."""
     share = min(max(MARGIN * plan.settings.fit_tokens / max(plan.tokens, 1), LEAST_SHARE), 1.0)
     for shard in np.random.default_rng(0).permutation(len(plan.shards)):
         documents = read(int(shard)).documents
-        places = np.unique(
-            np.linspace(0, len(documents) - 1, max(round(share * len(documents)), 1)).round().astype(int)
-        )
-        yield [documents[place] for place in places]
+        wanted = np.linspace(0, len(documents) - 1, max(round(share * len(documents)), 1)).round().astype(int)
+        places = np.unique(wanted).tolist()
+        yield int(shard), places, [documents[place] for place in places]
 
 
 def _narrowed(projection: Projection, dim: int) -> Projection:
@@ -109,7 +126,7 @@ class _Held:
         self.batches += 1
         to, most = (self.queries, ASKED) if self.batches % 10 == 2 else (self.rows, STORED)
         if sum(len(kept) for _, kept in to) < most:
-            to.append((states.half().cpu(), following))
+            to.append((states.half(), following))
 
     def curve(self, widest: Projection) -> dict[int, float]:
         """Quality by dimensions, up to those of the widest projection."""
@@ -144,7 +161,7 @@ def _quality(
     return total / len(wanted)
 
 
-def plot_fit(curve: Curve, dim: int, path: Path) -> None:
+def _plot(curve: Curve, dim: int, path: Path) -> None:
     """Explained variance over dimensions and, where it was measured, draft quality, as a PNG."""
     from matplotlib.figure import Figure
 

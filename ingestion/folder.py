@@ -4,6 +4,7 @@
     documents/00000.parquet      the documents of a shard, templates filled in
     generated/00000.parquet      the same with the target's own answers, if it was asked for them
     projection.*, fit/           the projection
+    states/00000.bin             states of the fit that embedding can use (see states.py), removed by it
     rows/00000.parquet           keys and continuations, ready for any Milvus
     PHASE/00000.begun, .done     markers
 

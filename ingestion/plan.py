@@ -20,6 +20,7 @@ from dresd_milvus.errors import InputError
 from dresd_milvus.fingerprint import tokenizer_hash
 from ingestion.documents import clean, split_long, write_documents
 from ingestion.folder import RunFolder, write_durably
+from ingestion.prune import Pruning
 
 AUTO = "auto"
 """A --template of this name is what the model is usually asked in: its own chat template if it has one."""
@@ -82,12 +83,17 @@ class Settings:
         if self.template not in (None, AUTO, CHAT):
             Template(self.template)
 
+    def pruning(self) -> Pruning:
+        """What decides the rows of a shard."""
+        return Pruning(self.keep_every, self.drop_same, self.per_token, self.responses_only)
+
 
 @dataclass(frozen=True)
 class Plan:
     """build: marks the collection that this run creates. stamps: of the sources, as they were. template: what prompts
-    were put into, as the manifest has it. shards: (first document, documents, characters) of each. tokens: about how
-    many there are in all. skipped: documents passed over, by reason.
+    were put into, as the manifest has it. shards: (first document, documents, characters) of each. tokens, rows: about
+    how many there are in all; what --drop-same and --per-token will drop is not known before. skipped: documents passed
+    over, by reason.
     """
 
     settings: Settings
@@ -97,6 +103,7 @@ class Plan:
     documents: int
     shards: tuple[tuple[int, int, int], ...]
     tokens: int
+    rows: int
     skipped: dict[str, int]
     build: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
 
@@ -167,7 +174,7 @@ def make_plan(
         tuple(stamp(source) for source in sources),
         shards.count,
         tuple(shards.made),
-        _tokens(tokenizer, shards.sample, sum(characters for _, _, characters in shards.made)),
+        *_estimate(settings, tokenizer, shards.sample, sum(characters for _, _, characters in shards.made)),
         dict(+skipped),
     )
     write_durably(folder / "plan.json", plan.to_json() + "\n")
@@ -239,11 +246,17 @@ class _Shards:
             self._held, self._characters = [], 0
 
 
-def _tokens(tokenizer: Any, sample: list[Document], characters: int) -> int:
-    """About how many tokens so many characters are, judged by the beginnings of the sampled documents."""
-    tokens = read = 0
+def _estimate(settings: Settings, tokenizer: Any, sample: list[Document], characters: int) -> tuple[int, int]:
+    """About how many (tokens, rows) so many characters are, judged by the beginnings of the sampled documents.
+
+    Answers that the target has still to write count as the longest that they may be.
+    """
+    tokens = rows = read = 0
+    pruning = settings.pruning()
     for document in sample:  # one by one: tokenised, a text takes some 80 times its own memory
         begins = document._replace(turns=tuple(turn[:SAMPLED_CHARACTERS] for turn in document.turns))
         (encoded,) = encode_documents(tokenizer, [begins])
-        tokens, read = tokens + len(encoded.ids), read + len(encoded.text)
-    return tokens * characters // max(read, 1)
+        written = 0 if settings.answers == "own" else settings.answer_tokens * (len(document.turns) // 2)
+        tokens, read = tokens + len(encoded.ids) + written, read + len(encoded.text)
+        rows += len(pruning.positions(encoded, 0, len(encoded.ids) - 1)) + written // settings.keep_every
+    return tokens * characters // max(read, 1), rows * characters // max(read, 1)

@@ -11,7 +11,6 @@ import json
 import shutil
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,13 +26,13 @@ from dresd_milvus.rowfile import read_rows
 from dresd_milvus.store import Manifest
 from ingestion.documents import Numbered, read_documents, write_documents
 from ingestion.embed import Embedder, embed_shard
-from ingestion.fit import fit_projection, plot_fit
+from ingestion.fit import fit_projection
 from ingestion.folder import RunFolder, write_durably
 from ingestion.generate import Sampling, generate_shard
 from ingestion.plan import Plan, load_plan
-from ingestion.prune import Pruning
 from ingestion.seal import seal_collection
 from ingestion.share import ALL, Progress, Share
+from ingestion.states import States
 
 
 class Run:
@@ -44,6 +43,7 @@ class Run:
     ) -> None:
         self.plan, self.token, self.device, self._given = plan, token, device, model
         self.folder = RunFolder(folder, plan.fingerprint)
+        self.states = States(self.folder)
 
     @classmethod
     def open(cls, folder: Path, token: str = "", device: str = "auto", model: LoadedModel | None = None) -> Run:
@@ -117,13 +117,13 @@ class Run:
         with self.folder.claim("fit", wait=True):
             if self.folder.done("fit"):
                 return
-            embedder, settings = self.embedder, self.plan.settings
-            progress.phase("fitting the projection", min(settings.fit_tokens, self.plan.tokens), "states")
+            embedder, plan = self.embedder, self.plan
+            self.states.begin(plan, embedder.model.target, progress.tell)
+            progress.phase("fitting the projection", min(plan.settings.fit_tokens, plan.tokens), "states")
             self.folder.begin("fit")
-            projection, curve = fit_projection(embedder, self.documents, self.plan, progress.advance)
+            projection, curve = fit_projection(embedder, self.documents, plan, self.states, progress.advance)
             projection.save(self.folder.folder)
-            plot_fit(curve, projection.dim, self.folder.folder / "fit" / "explained.png")
-            write_durably(self.folder.folder / "fit" / "curve.json", json.dumps(asdict(curve)) + "\n")
+            curve.save(self.folder.folder / "fit", projection.dim)
             self.folder.finish("fit", projection=projection.fingerprint, dim=projection.dim, states=projection.samples)
 
     def to_generate(self, share: Share) -> list[int]:
@@ -154,8 +154,7 @@ class Run:
         return read_documents(self.folder.file("generate", shard))
 
     def embed(self, shards: Iterable[int], advance: Callable[[int], None]) -> None:
-        """Write the rows of these shards into files; advance is told of rows."""
-        settings = self.plan.settings
+        """Write the rows of these shards into files; advance is told of tokens."""
         for shard in shards:
             with self.folder.claim("embed", shard):
                 self.folder.begin("embed", shard)
@@ -164,12 +163,13 @@ class Run:
                     self.projection,
                     self.documents(shard),
                     self.folder.file("embed", shard),
-                    settings.continuation,
-                    settings.responses_only,
-                    Pruning(settings.keep_every, settings.drop_same, settings.per_token),
+                    self.plan.settings.continuation,
+                    self.plan.settings.pruning(),
+                    self.states.of(shard, self.model.target),
                     advance,
                 )
                 self.folder.finish("embed", shard, projection=self.projection.fingerprint, **made)
+                self.states.remove(shard)
 
     def load(self, share: Share, progress: Progress, bulk: str | None = None) -> None:
         """Put the rows of a share's shards that are not there into the collection; bulk: by way of this bucket."""
@@ -225,7 +225,7 @@ class Run:
                 )
             self._forget_stored()
             return MilvusStore.create(
-                settings.uri, settings.collection, self._manifest(), self.projection, self.token, self.plan.tokens
+                settings.uri, settings.collection, self._manifest(), self.projection, self.token, self.plan.rows
             )
 
     def forget_lost(self) -> None:
@@ -277,13 +277,5 @@ class Run:
             if not keep_rows:
                 on_disk(self.plan.settings.uri)
                 shutil.rmtree(self.folder.file("embed", 0).parent, ignore_errors=True)
+            self.states.clear()
             return manifest
-
-
-def drop(folder: Path, uri: str, collection: str, token: str) -> None:
-    """Remove a run and its collection."""
-    if has_collection(uri, collection, token):
-        with MilvusStore.open(uri, collection, token) as store:
-            store.drop()
-    if (folder / "plan.json").exists() or (folder / "documents").exists():
-        shutil.rmtree(folder)

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from dresd_milvus.errors import InputError, StoreError
 from dresd_milvus.loading import LoadedModel, check_model, load_tokenizer
-from dresd_milvus.milvus import has_collection
+from dresd_milvus.milvus import MilvusStore, has_collection
 from dresd_milvus.projection import check_dim
 from dresd_milvus.store import Manifest
 from ingestion.folder import RunFolder
 from ingestion.plan import Plan, Settings, load_plan, make_plan
-from ingestion.run import Run, drop
+from ingestion.run import Run
 from ingestion.share import ALL, Progress, Share
 from ingestion.workers import work_with_workers
 
@@ -113,7 +113,7 @@ def _work(run: Run, phase: str, shards: list[int], progress: Progress, workers: 
         return
     name, unit, work = {
         "generate": ("generating answers", "tokens", run.generate),
-        "embed": ("embedding", "rows", run.embed),
+        "embed": ("embedding", "tokens", run.embed),
     }[phase]
     workers = min(workers, len(shards))
     progress.phase(name if workers == 1 else f"{name} with {workers} workers", total, unit)
@@ -122,3 +122,12 @@ def _work(run: Run, phase: str, shards: list[int], progress: Progress, workers: 
     else:
         run.release()
         work_with_workers(run, phase, shards, workers, progress)
+
+
+def drop(folder: Path, uri: str, collection: str, token: str) -> None:
+    """Remove a run and its collection."""
+    if has_collection(uri, collection, token):
+        with MilvusStore.open(uri, collection, token) as store:
+            store.drop()
+    if (folder / "plan.json").exists() or (folder / "documents").exists():
+        shutil.rmtree(folder)

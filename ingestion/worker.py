@@ -1,7 +1,7 @@
 """A process that does a phase of some of a run's shards: `python -m ingestion.worker PHASE FOLDER DEVICE`.
 
 Started by workers.py, which tells it on standard input which shards. On standard output it says, a JSON object a line,
-how many tokens it wrote or rows it made, or why it failed.
+how many tokens it wrote or embedded, or why it failed.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import os
 import sysconfig
 import textwrap
 import warnings
@@ -41,9 +42,7 @@ def pairs(held_back: bool = False) -> Iterator[Pair]:
 
 def functions(folder: Path, origin: str) -> Iterator[Pair]:
     """The functions with a docstring in every Python file under a folder, in a stable order."""
-    for path in sorted(folder.rglob("*.py")):
-        if SKIPPED & set(path.relative_to(folder).parts):
-            continue
+    for path in sorted(_files(folder)):
         try:
             source = path.read_text(encoding="utf-8")
             with warnings.catch_warnings():
@@ -55,6 +54,12 @@ def functions(folder: Path, origin: str) -> Iterator[Pair]:
         for node in ast.walk(module):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and (pair := _pair(node, lines, origin)):
                 yield pair
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for at, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if name not in SKIPPED]  # not even looked into: they may be large
+        yield from (Path(at, name) for name in names if name.endswith(".py"))
 
 
 def _pair(node: ast.FunctionDef | ast.AsyncFunctionDef, lines: list[str], origin: str) -> Pair | None:

@@ -81,7 +81,7 @@ class MilvusStore:
             )
             # Not loaded before it is sealed: rows that are served while they come in go through an interim index,
             # which finds less, and stay in it for a while after the real one is built.
-            client.create_index(collection, key_index(client, chosen))
+            client.create_index(collection, key_index(client, chosen), sync=False)  # of no rows: sealing waits for it
         return cls(client, uri, collection, manifest, server, token)
 
     @classmethod

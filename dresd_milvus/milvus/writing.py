@@ -134,11 +134,12 @@ def _columns(rows: Rows, manifest: Manifest) -> Iterator[Any]:
         vectors.float16_vector = keys.tobytes()
         yield schema_pb2.FieldData(field_name="vector", type=schema_pb2.Float16Vector, vectors=vectors)
     else:
-        vectors.float_vector.data.extend(keys.ravel())
+        vectors.float_vector.data.extend(keys.ravel().tolist())  # of Python's floats, four times as fast
         yield schema_pb2.FieldData(field_name="vector", type=schema_pb2.FloatVector, vectors=vectors)
     yield scalars("next_token", schema_pb2.Int64, long_data=schema_pb2.LongArray(data=rows.next_tokens[:, 0].tolist()))
-    payload = [schema_pb2.ScalarField(int_data=schema_pb2.IntArray(data=row)) for row in rows.next_tokens.tolist()]
-    array = schema_pb2.ArrayArray(data=payload, element_type=schema_pb2.Int32)
+    array = schema_pb2.ArrayArray(element_type=schema_pb2.Int32)
+    for tokens in rows.next_tokens.tolist():
+        array.data.add().int_data.data.extend(tokens)
     yield scalars("next_tokens", schema_pb2.Array, array_data=array)
     previews = rows.previews or [""] * len(rows)
     cut = [preview.encode()[:PREVIEW_BYTES].decode(errors="ignore") for preview in previews]

@@ -16,6 +16,7 @@ from dresd_milvus.rowfile import read_rows
 from dresd_milvus.store import PAD, POSITION_BITS, Rows
 from ingestion.documents import Numbered
 from ingestion.embed import Embedder, _batches, _windows, continuations, embed_shard
+from ingestion.prune import Pruning
 
 PROMPT = Template()("Write a Python function `add`. Add two numbers.")
 
@@ -37,7 +38,9 @@ def projection_of(embedder: Embedder, dim: int = 8) -> Projection:
 def embedded(embedder: Embedder, folder: Path, responses_only: bool = False) -> dict[int, list[Rows]]:
     """The rows of DOCUMENTS, numbered from 7, by document."""
     path = folder / "rows.parquet"
-    made = embed_shard(embedder, projection_of(embedder), Numbered(7, DOCUMENTS), path, 5, responses_only)
+    made = embed_shard(
+        embedder, projection_of(embedder), Numbered(7, DOCUMENTS), path, 5, Pruning(responses_only=responses_only), {}
+    )
     found: dict[int, list[Rows]] = {}
     checksum, count = Checksum(), 0
     for rows in read_rows(path, made["file"]):
@@ -139,5 +142,5 @@ def test_a_failed_shard_leaves_no_file(sample: LoadedModel, tmp_path: Path, monk
     projection = projection_of(embedder)
     monkeypatch.setattr("dresd_milvus.rowfile.RowFile.write", lambda file, rows: fail(rows))
     with pytest.raises(OSError, match="No space"):
-        embed_shard(embedder, projection, Numbered(0, DOCUMENTS), tmp_path / "rows.parquet", 5)
+        embed_shard(embedder, projection, Numbered(0, DOCUMENTS), tmp_path / "rows.parquet", 5, Pruning(), {})
     assert list(tmp_path.iterdir()) == []

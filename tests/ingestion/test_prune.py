@@ -6,31 +6,31 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dresd_milvus.corpus import Encoded
 from dresd_milvus.store import Rows
 from ingestion.prune import SIGNS, Pruning
 
 
-def rows_of(tokens: list[int], buckets: list[int]) -> tuple[Rows, np.ndarray]:
+def rows_of(tokens: list[int], buckets: list[int]) -> Rows:
     """Rows whose continuation is one token repeated, and whose key has the signs of a bucket."""
     count = len(tokens)
     signs = np.array([[1.0 if bucket >> bit & 1 else -1.0 for bit in range(SIGNS)] for bucket in buckets], np.float32)
     jitter = np.random.default_rng(0).uniform(0.5, 1.5, (count, SIGNS)).astype(np.float32)
     next_tokens = np.array([[token] * 3 for token in tokens], np.int32).reshape(count, 3)
     vectors = (signs.reshape(count, SIGNS) * jitter).astype(np.float32)
-    rows = Rows(np.arange(count, dtype=np.int64), vectors, next_tokens, "here", [str(n) for n in range(count)])
-    return rows, np.arange(count)
+    return Rows(np.arange(count, dtype=np.int64), vectors, next_tokens, "here", [str(n) for n in range(count)])
 
 
 PAIRS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2)), max_size=60)
 
 
-@given(pairs=PAIRS, every=st.integers(1, 5), same=st.booleans(), most=st.none() | st.integers(1, 4))
-def test_what_stays(pairs: list[tuple[int, int]], every: int, same: bool, most: int | None) -> None:
-    rows, positions = rows_of([token for token, _ in pairs], [bucket for _, bucket in pairs])
-    kept = Pruning(every, same, most)(rows, positions)
+@given(pairs=PAIRS, same=st.booleans(), most=st.none() | st.integers(1, 4))
+def test_what_stays(pairs: list[tuple[int, int]], same: bool, most: int | None) -> None:
+    rows = rows_of([token for token, _ in pairs], [bucket for _, bucket in pairs])
+    kept = Pruning(same=same, most=most)(rows)
     expected, seen, counted = [], set(), Counter()
     for at, pair in enumerate(pairs):
-        if at % every or (same and pair in seen):
+        if same and pair in seen:
             continue
         seen.add(pair)
         if most and counted[pair[0]] >= most:
@@ -42,11 +42,20 @@ def test_what_stays(pairs: list[tuple[int, int]], every: int, same: bool, most: 
 
 
 def test_it_remembers_from_call_to_call() -> None:
-    rows, positions = rows_of([1, 1, 2], [0, 1, 0])
+    rows = rows_of([1, 1, 2], [0, 1, 0])
     pruning = Pruning(same=True)
-    assert len(pruning(rows, positions)) == 3 and len(pruning(rows, positions)) == 0
+    assert len(pruning(rows)) == 3 and len(pruning(rows)) == 0
 
 
 def test_nothing_is_pruned_unless_asked() -> None:
-    rows, positions = rows_of([1] * 9, [0] * 9)
-    assert Pruning()(rows, positions) is rows
+    rows = rows_of([1] * 9, [0] * 9)
+    assert Pruning()(rows) is rows
+
+
+def test_positions_that_may_become_rows() -> None:
+    answered = np.array([False, False, True, True, False, True, True])
+    encoded = Encoded(np.arange(7, dtype=np.int32), answered, "", np.zeros((7, 2), np.int64))
+    assert Pruning().positions(encoded, 0, 6).tolist() == [0, 1, 2, 3, 4, 5]
+    assert Pruning(responses_only=True).positions(encoded, 0, 6).tolist() == [1, 2, 4, 5]
+    assert Pruning(every=2).positions(encoded, 3, 6).tolist() == [4]
+    assert Pruning(every=2, responses_only=True).positions(encoded, 0, 5).tolist() == [2, 4]

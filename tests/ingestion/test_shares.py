@@ -74,7 +74,7 @@ def test_every_phase_by_itself_by_workers_and_by_shares(
     assert "shards are not loaded (the first is 1)" in dresd(capsys, "ingest", "seal", *run).error
     by_workers = dresd(capsys, "ingest", "embed", *run, "--workers", "2")
     assert by_workers.code == 0
-    assert re.search(r"embedding with 2 workers \(0: [\d,]+/s.*\)  [\d,]+ rows", by_workers.err)
+    assert re.search(r"embedding with 2 workers \(0: [\d,]+/s.*\)  [\d,]+ tokens", by_workers.err)
     assert dresd(capsys, "ingest", "load", *run).code == 0
     assert dresd(capsys, "ingest", "seal", *run).code == 0
     assert rows(uri) == whole

@@ -1,0 +1,63 @@
+"""What ingestion costs beside the model: a whole one over one bare forward pass on the same batches, in turn.
+
+A whole ingestion is everything from reading the corpus to the sealed embedded store; importing libraries and loading
+the model are apart. The corpus is functions of the standard library.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from time import perf_counter
+
+from common import alternate, arguments, ratio, report
+
+from dresd_milvus.console import Phases
+from dresd_milvus.loading import load_model
+from ingestion.plan import Settings
+from ingestion.run import Run
+from ingestion.runner import ingest
+
+
+def main() -> None:
+    options = arguments(__doc__ or "", model="smollm2", dtype="auto", documents=500, repeats=3)
+    model = load_model(options.model, options.dtype)
+
+    def ingested(folder: str, documents: int) -> tuple[float, Run]:
+        """(seconds of a whole ingestion, its run)."""
+        uri, run = f"{folder}/store.db", Path(folder) / "run"
+        settings = Settings(options.model, ("stdlib",), "rows", uri, dtype=options.dtype, limit=documents)
+        start = perf_counter()
+        with Phases() as phases:
+            ingest(settings, run, phases, model=model)
+        return perf_counter() - start, Run.open(run, model=model)
+
+    def whole() -> float:
+        with tempfile.TemporaryDirectory() as folder:
+            return ingested(folder, options.documents)[0]
+
+    with tempfile.TemporaryDirectory() as folder:
+        ingested(f"{folder}/warm-up", 20)
+        _, run = ingested(folder, options.documents)
+        shards = [run.embedder.encode(run.documents(shard).documents) for shard in run.shards()]
+
+    def bare() -> float:
+        start = perf_counter()
+        for encoded in shards:
+            for _ in run.embedder.states(encoded):
+                pass
+        return perf_counter() - start
+
+    seconds = alternate({"ingestion": whole, "forward": bare}, options.repeats, warm_up=False)
+    found = ratio(seconds["ingestion"], seconds["forward"])
+    tokens = sum(len(document.ids) - 1 for encoded in shards for document in encoded)
+    report({"tokens": tokens, "seconds of an ingestion over those of a forward pass": found}, model, options)
+    (low, high), (ours, theirs) = found["interval"], found["medians"]
+    print(
+        f"{tokens:,} tokens, {options.model}, {model.dtype}: an ingestion takes {found['ratio']:.3f}x "
+        f"[{low:.3f}, {high:.3f}] of a forward pass ({ours:.1f} s and {theirs:.1f} s, {options.repeats} in turn)"
+    )
+
+
+if __name__ == "__main__":
+    main()
