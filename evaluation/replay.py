@@ -27,6 +27,7 @@ from dresd_milvus.loading import LoadedModel
 from dresd_milvus.target import HFTarget
 from dresd_milvus.tree import DraftTree, Int64, Walk
 from evaluation.harness import Options, make_record
+from evaluation.intrinsic import Says
 from evaluation.metrics import Record
 from evaluation.prompts import Conversation, Prompt
 from evaluation.results import write_json
@@ -152,13 +153,21 @@ class RecordedTarget:
         self._length += len(path)
 
     def _said(self, places: Tensor) -> Scored:
-        """What was said at these places [N] of the text."""
-        text = self._text
-        assert text is not None
-        rows = (places - max(text.start - 2, 0)).clamp(0, len(text.states) - 1)
-        logits = torch.full((len(rows), self.vocab_size), UNLIKELY)
-        logits.scatter_(1, text.likely[rows].long(), text.log_likely[rows])
-        return Scored(logits, text.states[rows].float())
+        assert self._text is not None
+        return said_at(self._text, places, self.vocab_size)
+
+
+def said_at(text: Recorded, places: Tensor, vocabulary: int) -> Scored:
+    """What the target said at these places [N] of a text, as far as it was recorded."""
+    rows = (places - max(text.start - 2, 0)).clamp(0, len(text.states) - 1)
+    logits = torch.full((len(rows), vocabulary), UNLIKELY)
+    logits.scatter_(1, text.likely[rows].long(), text.log_likely[rows].float())
+    return Scored(logits, text.states[rows].float())
+
+
+def recorded_says(vocabulary: int) -> Callable[[Recorded], Says]:
+    """What `force` listens to, of recorded texts."""
+    return lambda text: lambda first, last: said_at(text, torch.arange(first, last), vocabulary)
 
 
 @dataclass(frozen=True)
