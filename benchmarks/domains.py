@@ -65,7 +65,7 @@ def _gsm8k(data: Path) -> Domain:
 
 
 def _code(data: Path) -> Domain:
-    """Held out: HumanEval and MBPP's test tasks in turn. Stored: MBPP's other tasks, GPTeacher and CodeAlpaca in turn."""
+    """Held: HumanEval and MBPP's test tasks in turn. Stored: MBPP's other tasks, GPTeacher and CodeAlpaca in turn."""
     mbpp = list(read_rows(data / "mbpp" / "mbpp.jsonl"))
     tests = [11 <= row["task_id"] <= 510 for row in mbpp]
     tasks = [Pair(row["text"], row["code"].replace("\r\n", "\n")) for row in mbpp]

@@ -1,6 +1,6 @@
-"""The results page, docs/results.md: every system on an OOD and an ID store, greedy and sampled, on one and two ranks.
+"""docs/results-sample.md: every system with the sample model, an OOD and an ID store, greedy and sampled, one and two ranks.
 
-    python benchmarks/results.py [--prompts 20] [--documents 800] [--folder runs/results]
+    python benchmarks/results_sample.py [--prompts 20] [--documents 800] [--folder runs/results-sample]
 
 Builds both stores from the same prompts of the standard library (OOD: people's code; ID: the sample model's own sampled
 answers), generates from functions that were held back, and measures drafts under teacher forcing. Every part goes on
@@ -10,14 +10,11 @@ where it was interrupted.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from common import arguments
+from common import arguments, run
 
 from evaluation.sweep import markdown
 
@@ -26,7 +23,7 @@ SYSTEMS = "prompt_lookup,rest,suffix,small_lm,dense,hybrid"
 
 HEAD = """# Results with the sample model
 
-Made by `python benchmarks/results.py` {options}, {date}, commit {git}, on {hardware}, {dtype}.
+Made by `python benchmarks/results_sample.py` {options}, {date}, commit {git}, on {hardware}, {dtype}.
 All tables of this page are that command's output.
 
 **What these figures can say.** The machinery works end to end: every system runs through one loop and one verifier, on
@@ -49,7 +46,7 @@ one core, and every layer waits for gloo twice: these rows show that output is t
 
 
 def main() -> None:
-    options = arguments(__doc__ or "", prompts=20, documents=800, folder="runs/results", texts=100)
+    options = arguments(__doc__ or "", prompts=20, documents=800, folder="runs/results-sample", texts=100)
     folder = Path(options.folder).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     uri, begun = str(folder / "store.db"), perf_counter()
@@ -89,8 +86,8 @@ def main() -> None:
     for (store, texts), table in drafts.items():
         page += f"\n**{store.upper()} store, {texts}**\n\n{table}"
     page += "\n"
-    (ROOT / "docs" / "results.md").write_text(page)
-    print(f"docs/results.md, after {(perf_counter() - begun) / 60:.1f} minutes")
+    (ROOT / "docs" / "results-sample.md").write_text(page)
+    print(f"docs/results-sample.md, after {(perf_counter() - begun) / 60:.1f} minutes")
 
 
 def losers(matrix: list[dict[str, Any]], id_store: list[dict[str, Any]]) -> str:
@@ -112,13 +109,13 @@ def taken(cell: Path) -> float:
 def build(folder: Path, uri: str, name: str, documents: int) -> int:
     """Ingest, or go on; the number of rows."""
     answers = [] if name == "ood" else ["--answers", "sampled", "--answer-tokens", "128"]
-    run("ingestion", "run", "--source", "stdlib", "--limit", str(documents), "--uri", uri, "--collection", name,
+    run("-m", "ingestion", "run", "--source", "stdlib", "--limit", str(documents), "--uri", uri, "--collection", name,
         "--run-dir", str(folder / f"run-{name}"), "--also", "rest", *answers)  # fmt: skip
     return int(json.loads((folder / f"run-{name}" / "seal" / "00000.done").read_text())["rows"])
 
 
 def sweep(out: Path, axes: list[str], given: list[str]) -> list[dict[str, Any]]:
-    run("evaluation", "sweep", *(part for axis in axes for part in ("--axis", axis)), *given, "--out", str(out))
+    run("-m", "evaluation", "sweep", *(part for axis in axes for part in ("--axis", axis)), *given, "--out", str(out))
     return list(json.loads((out / "sweep.json").read_text())["entries"])
 
 
@@ -137,16 +134,9 @@ def own_answers(cell: Path, path: Path) -> Path:
 def intrinsic(folder: Path, uri: str, store: str, texts: str, where: str, limit: int) -> str:
     out = folder / "intrinsic" / f"{store} {texts}".replace(" ", "-").replace("'", "")
     if not (out / "table.md").exists():
-        run("evaluation", "intrinsic", "--uri", uri, "--collection", store, "--texts", where, "--limit", str(limit),
+        run("-m", "evaluation", "intrinsic", "--uri", uri, "--collection", store, "--texts", where, "--limit", str(limit),
             "--systems", "prompt_lookup,rest,suffix,dense,hybrid", "--out", str(out))  # fmt: skip
     return (out / "table.md").read_text()
-
-
-def run(*command: str) -> None:
-    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    done = subprocess.run([sys.executable, "-m", *command], env={**os.environ, "PYTHONPATH": path})
-    if done.returncode:
-        sys.exit(done.returncode)
 
 
 if __name__ == "__main__":

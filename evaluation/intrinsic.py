@@ -1,10 +1,9 @@
 """Draft quality without generating: what of a known text each drafter would have drafted (teacher forcing).
 
-A text is held out of the store. The target reads it once, or did so when it was recorded, which gives its state at every
-token; at chosen positions every drafter is asked with exactly what it would have seen there, and its tree is walked along
-the text. The mean of
-what was right is the quality of drafts at an average position, good for comparing drafters; decoding jumps over what is
-easy, and so has a shorter accepted length. Nothing is timed.
+A text is held out of the store. The target reads it once, or did so when it was recorded, which gives its state at
+every token; at chosen positions every drafter is asked with exactly what it would have seen there, and its tree is
+walked along the text. The mean of what was right is the quality of drafts at an average position, good for comparing
+drafters; decoding jumps over what is easy, and so has a shorter accepted length. Nothing is timed.
 """
 
 from __future__ import annotations

@@ -170,7 +170,13 @@ def test_two_runs_are_compared_prompt_by_prompt(tmp_path: Path, capsys: pytest.C
 def test_prompt_lookup_is_told_of_every_token() -> None:
     """Forced at every fifth position, it still knows all of the text."""
     text = Text([1, 2, 3, 4, 5, 1, 2, 3, 4, 5, 1, 2], 1)
-    found = force([text], lambda text: lambda first, last: said(torch.zeros(last - first, 1)), [PromptLookup()], [Shape(4, 4)], positions=5)
+    found = force(
+        [text],
+        lambda text: lambda first, last: said(torch.zeros(last - first, 1)),
+        [PromptLookup()],
+        [Shape(4, 4)],
+        positions=5,
+    )
     assert found["prompt_lookup"][Shape(4, 4)].accepted == [[0, 4, 1]]
 
 
