@@ -1,5 +1,4 @@
-"""Draft quality on a real model: accepted length by draft nodes under teacher forcing, of our systems and of others'
-own.
+"""Draft quality on a real model, teacher-forced: accepted length by draft nodes, of our systems and of others' own.
 
 Texts are recordings (evaluation/replay.py): the model read them once, and is not needed any more.
 """

@@ -153,8 +153,8 @@ def _summary(cells: dict[str, Any], sweeps: dict[str, Any]) -> str:
 
 def _bad(cells: dict[str, Any], sweeps: dict[str, Any]) -> Iterator[str]:
     unsure = [name for name, cell in cells.items() if cell["dense adds"][MIDDLE]["interval"][0] <= 1]
-    yield f"Dense retrieval adds nothing for certain (the interval reaches 0 %) in {len(unsure)} of {len(cells)} cells: "
-    yield from (f"  {_named(name)}: {_percent(cells[name]['dense adds'][MIDDLE])}" for name in unsure)
+    listed = "; ".join(f"{_named(name)} {_percent(cells[name]['dense adds'][MIDDLE])}" for name in unsure) or "none"
+    yield f"Cells in which dense retrieval adds nothing for certain: {len(unsure)} of {len(cells)}: {listed}."
     for peer in ("SuffixDecoding's core", "REST's package"):
         behind = [
             f"{_named(name)} at {nodes} nodes"

@@ -1,4 +1,4 @@
-"""docs/results-sample.md: every system with the sample model, an OOD and an ID store, greedy and sampled, one and two ranks.
+"""docs/results-sample.md: every system with the sample model, OOD and ID store, greedy and sampled, one rank and two.
 
     python benchmarks/results_sample.py [--prompts 20] [--documents 800] [--folder runs/results-sample]
 
@@ -134,8 +134,8 @@ def own_answers(cell: Path, path: Path) -> Path:
 def intrinsic(folder: Path, uri: str, store: str, texts: str, where: str, limit: int) -> str:
     out = folder / "intrinsic" / f"{store} {texts}".replace(" ", "-").replace("'", "")
     if not (out / "table.md").exists():
-        run("-m", "evaluation", "intrinsic", "--uri", uri, "--collection", store, "--texts", where, "--limit", str(limit),
-            "--systems", "prompt_lookup,rest,suffix,dense,hybrid", "--out", str(out))  # fmt: skip
+        run("-m", "evaluation", "intrinsic", "--uri", uri, "--collection", store, "--texts", where, "--limit",
+            str(limit), "--systems", "prompt_lookup,rest,suffix,dense,hybrid", "--out", str(out))  # fmt: skip
     return (out / "table.md").read_text()
 
 
