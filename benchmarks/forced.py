@@ -5,7 +5,7 @@ Texts are recordings (evaluation/replay.py): the model read them once, and is no
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -55,6 +55,13 @@ def others(store: SuffixStore, vocabulary: int, core: str) -> Iterator[list[Draf
     texts = [text for text in texts if len(text)]
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         yield [SuffixDecoding(decoding_core(core), texts), RestPackage(store, texts, vocabulary, Path(folder))]
+
+
+def check_others(core: str) -> None:
+    """Raise InputError where what others made is not installed."""
+    decoding_core(core)
+    if importlib.util.find_spec("draftretriever") is None:
+        raise InputError("REST's package is not installed; pip install draftretriever==0.1.1")
 
 
 def decoding_core(folder: str) -> Any:

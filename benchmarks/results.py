@@ -27,7 +27,7 @@ from time import perf_counter
 import numpy as np
 from common import arguments, run
 from domains import Domain, read_domains
-from forced import decoding_core, forced
+from forced import check_others, forced
 from own_answers import answer_all, answers_in
 from results_page import KINDS, SIMULATED, STORES, write_page
 from server_search import server
@@ -65,12 +65,25 @@ def main() -> None:
     domains = read_domains(Path(options.data))
     if not milvus_server.installed():
         raise InputError(milvus_server.MISSING)
-    decoding_core(options.core)
+    check_others(options.core)
+    keep_options(folder, options)
     for part in (answers, texts, stores, teacher_forcing, steps, decoding, replays):
         begun = perf_counter()
-        part(domains, folder, options)
-        timed(folder, part.__name__, perf_counter() - begun)
+        try:
+            part(domains, folder, options)
+        finally:
+            timed(folder, part.__name__, perf_counter() - begun)
     write_page(folder, ROOT / "docs" / "results.md", options)
+
+
+def keep_options(folder: Path, options: Namespace) -> None:
+    """Raise InputError where the folder has figures of other sizes or another model."""
+    folder.mkdir(parents=True, exist_ok=True)
+    deciding = {name: value for name, value in vars(options).items() if name not in ("data", "folder", "core", "out")}
+    file = folder / "options.json"
+    if file.exists() and (before := json.loads(file.read_text())) != deciding:
+        raise InputError(f"{folder} has results of other options ({before}); give those, or another --folder")
+    write_json(file, deciding)
 
 
 def timed(folder: Path, part: str, seconds: float) -> None:

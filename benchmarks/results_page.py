@@ -110,16 +110,16 @@ def write_page(folder: Path, page: Path, options: Namespace) -> None:
     """Write the page."""
     cells = {path.stem: _read(path) for path in sorted((folder / "forced").glob("*.json"))}
     sweeps = {path.parent.name: _read(path)["entries"] for path in (folder / "decoding").glob("*/sweep.json")}
-    about = _read(next((folder / "decoding").glob("*/cells/*/summary.json")))
+    stores = {path.parents[2].name: _read(path) for path in (folder / "decoding").glob("*/cells/*/summary.json")}
+    made, rows = next(iter(stores.values()))["provenance"], {name: s["store"]["rows"] for name, s in stores.items()}
     minutes = _read(folder / "minutes.json")
-    made, rows = about["provenance"], about["store"]["rows"]
     text = HEAD.format(
         date=made["made_at"][:10],
         git=made["git"],
         hardware=f"{made['hardware']['cores']} cores of {made['hardware']['processor']}",
         minutes=sum(minutes.values()),
         parts=", ".join(f"{part.replace('_', ' ')} {taken:.0f}" for part, taken in minutes.items()),
-        rows=f"some {round(rows, -3):,}",
+        rows=f"{min(rows.values()):,} to {max(rows.values()):,}",
         **vars(options),
     )
     text += _summary(cells, sweeps) + FORCED.format(depth=DEPTH)
@@ -127,7 +127,7 @@ def write_page(folder: Path, page: Path, options: Namespace) -> None:
         text += f"\n**{_named(name)}**\n\n{table(cell)}"
     text += "\n" + DECODING.format(**vars(options))
     for name in sorted(sweeps.keys() - {"ranks", "server"}):
-        text += f"\n**{_named(name)}**\n\n{sweep_table(sweeps[name], ['temperature'])}"
+        text += f"\n**{_named(name)}, {rows[name]:,} rows**\n\n{sweep_table(sweeps[name], ['temperature'])}"
     text += "\n**GSM8K, ID store, greedy, on two ranks** (DeepSpeed; each has one core, so that only identity means "
     text += f"anything)\n\n{sweep_table(sweeps['ranks'], ['tp'])}"
     text += "\n**The same, searched on a Milvus server** (on the same two cores, asked within a step)\n\n"

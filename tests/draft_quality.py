@@ -14,13 +14,14 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from dresd_milvus.console import Phases
+from dresd_milvus.corpus import Document, Template, encode_documents
+from dresd_milvus.corpus.chat import chat_template
 from dresd_milvus.corpus.rows import read_rows
 from dresd_milvus.loading import load_model
 from dresd_milvus.projection import Projection, ProjectionFit
@@ -31,10 +32,20 @@ from dresd_milvus.suffixes import SuffixStore
 from dresd_milvus.systems import Sources, make_drafter
 from evaluation.harness import Options
 from evaluation.intrinsic import Shape, force
-from evaluation.prompts import CHAT, SUITES, Conversation, Prompt, load_suite
-from evaluation.replay import Recorded, Recording, load_recording, record, recorded_says, save_recording
+from evaluation.prompts import SUITES, Prompt, load_suite
+from evaluation.replay import (
+    Recorded,
+    Recording,
+    about_recording,
+    load_recording,
+    read_text,
+    recorded_says,
+    save_recording,
+)
 from evaluation.results import write_json
+from ingestion.documents import Numbered
 from ingestion.embed import continuations
+from ingestion.generate import Sampling, generate_shard
 
 FOLDER = Path(__file__).parent / "data" / "draft_quality"
 FIGURES = FOLDER / "figures.json"
@@ -83,26 +94,29 @@ def _rows(number: int, text: Recorded) -> Rows:
 
 
 def make_recording(name: str) -> None:
-    """Have a model write the texts, and keep them with projected states."""
+    """Have a model write the texts, and keep what it said of them, with projected states."""
     questions = [row["question"] for row in read_rows(SUITES["gsm8k"].with_name("gsm8k-stored.jsonl"), STORED)]
-    prompts = [Prompt(f"stored-{n}", (question,)) for n, question in enumerate(questions)]
-    prompts += load_suite("gsm8k-extract", HELD).prompts
-    options = Options(TOKENS, temperature=0.7, top_p=0.95)
-    with Phases() as phases, tempfile.TemporaryDirectory() as folder:
+    questions += [prompt.text for prompt in load_suite("gsm8k-extract", HELD).prompts]
+    with Phases() as phases:
         phases.phase(f"loading the model {name}", None, "")
         model = load_model(name, "float32", "cpu")
-        phases.phase("recording", len(prompts), "texts")
-        conversation = Conversation(model.tokenizer, CHAT)
-        whole = record(model, conversation, prompts, options, Path(folder) / "recording", phases.advance)
+        put = Template(chat_template(model.tokenizer))
+        asked = Numbered(0, [Document((put(question), ""), "") for question in questions])
+        phases.phase("answering", TOKENS * len(questions), "tokens")
+        written = generate_shard(model, asked, Sampling(0.7, 0.95, TOKENS, seed=0), phases.advance)
+        phases.phase("reading", len(questions), "texts")
+        texts = []
+        for number, encoded in enumerate(encode_documents(model.tokenizer, written)):
+            ids, start = encoded.ids[:-1].tolist(), int(np.argmax(encoded.answered))  # most were cut, not ended
+            texts.append(read_text(model.target, Prompt(str(number), ("",)), ids, start, False))
+            phases.advance(1)
     fit = ProjectionFit(model.target.hidden_size)
-    for text in whole.texts[:STORED]:
+    for text in texts[:STORED]:
         fit.add(text.states.float())
     projection = fit.result(DIM)
-    small = [
-        text._replace(states=projection(text.states).half(), log_likely=text.log_likely.half()) for text in whole.texts
-    ]
-    about = {**whole.about, "model": "SmolLM2-135M-Instruct", "hidden_size": DIM}
-    save_recording(replace(whole, about=about, texts=small), FOLDER)
+    small = [text._replace(states=projection(text.states).half(), log_likely=text.log_likely.half()) for text in texts]
+    about = {**about_recording(model, Options(TOKENS, 0.7, 0.95)), "model": "SmolLM2-135M-Instruct", "hidden_size": DIM}
+    save_recording(Recording(about, {}, small), FOLDER)  # without step costs: nothing is timed
 
 
 def main() -> None:
