@@ -41,16 +41,16 @@ stores, and carries over as far as those do; the time of a step is one of the ma
 whole step more, on a GPU next to nothing: the two are shown apart, and simulated times are marked. A larger model is
 surer of itself and more often drafted right, or has more ways to say a thing: nobody has measured this here. If the
 weights came by way of the package index they were rounded to four bits and widened again. The stores are small, {rows}
-rows: real ones have millions, and every doubling so far added as much as the one before.
+rows; what one of millions gives is not measured here.
 
 - **Domains**: GSM8K (stores of training problems, texts of test problems); code (stores of MBPP's tasks that are not
   test tasks, GPTeacher and CodeAlpaca; texts of HumanEval and MBPP's test tasks); MT-Bench (stores of OASST pairs in
   English; texts of MT-Bench's first turns, and of Vicuna-Bench where those are used up).
-- **Stores**: OOD holds people's answers as published (GSM8K's carry calculator marks that the model never writes), ID
-  the model's own sampled answers (t = 0.7, top-p 0.95, {tokens} tokens at most) to {stored} prompts; OOD has as many
+- **Stores**: OOD holds people's answers as published (GSM8K's carry marks such as <<48/2=24>>, which this model does not
+  write), ID the model's own sampled answers (t = 0.7, top-p 0.95, {tokens} tokens at most) to {stored} prompts; OOD has as many
   characters. In MT-Bench's domain nothing in either store is about the questions asked: it shows what retrieval has
   where the store does not fit.
-- **Texts**: {texts} a cell, the model's own answers, greedy or sampled, {tokens} tokens at most, written in bfloat16.
+- **Texts**: {texts} a cell, the model's own answers, greedy or sampled, {tokens} tokens at most, written and read in {precision}.
 - **Intervals** are 95 % of bootstrap resamples: of texts under teacher forcing, of prompts when decoding.
 
 """
@@ -120,6 +120,7 @@ def write_page(folder: Path, page: Path, options: Namespace) -> None:
         minutes=sum(minutes.values()),
         parts=", ".join(f"{part.replace('_', ' ')} {taken:.0f}" for part, taken in minutes.items()),
         rows=f"{min(rows.values()):,} to {max(rows.values()):,}",
+        precision=_read(next((folder / "texts").glob("*/recording.json")))["dtype"],
         **vars(options),
     )
     text += _summary(cells, sweeps) + FORCED.format(depth=DEPTH)
