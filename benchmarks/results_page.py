@@ -46,11 +46,12 @@ rows; what one of millions gives is not measured here.
 - **Domains**: GSM8K (stores of training problems, texts of test problems); code (stores of MBPP's tasks that are not
   test tasks, GPTeacher and CodeAlpaca; texts of HumanEval and MBPP's test tasks); MT-Bench (stores of OASST pairs in
   English; texts of MT-Bench's first turns, and of Vicuna-Bench where those are used up).
-- **Stores**: OOD holds people's answers as published (GSM8K's carry marks such as <<48/2=24>>, which this model does not
-  write), ID the model's own sampled answers (t = 0.7, top-p 0.95, {tokens} tokens at most) to {stored} prompts; OOD has as many
-  characters. In MT-Bench's domain nothing in either store is about the questions asked: it shows what retrieval has
-  where the store does not fit.
-- **Texts**: {texts} a cell, the model's own answers, greedy or sampled, {tokens} tokens at most, written and read in {precision}.
+- **Stores**: OOD holds people's answers as published (GSM8K's carry marks such as <<48/2=24>>, which this model does
+  not write), ID the model's own sampled answers (t = 0.7, top-p 0.95, {tokens} tokens at most) to {stored} prompts;
+  OOD has as many characters. In MT-Bench's domain nothing in either store is about the questions asked: it shows what
+  retrieval has where the store does not fit.
+- **Texts**: {texts} a cell, the model's own answers, greedy or sampled, {tokens} tokens at most, written and read in
+  {precision}.
 - **Intervals** are 95 % of bootstrap resamples: of texts under teacher forcing, of prompts when decoding.
 
 """
