@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.registered_commands += demo.registered_commands
 
+
 @app.callback()
 def root() -> None:
     """Dense retrieval for speculative decoding, on Milvus."""
