@@ -1,4 +1,4 @@
-# Two commands matter: `make quickstart` and `make test`. Each makes .venv if there is none and installs into it.
+# Three commands matter: `make quickstart`, `make demo` and `make test`. Each makes .venv if there is none and installs into it.
 # `make server` adds a real Milvus server, without containers, that the tests then use as well.
 
 PYTHON ?= python3
@@ -7,10 +7,11 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install server quickstart test lint soak benchmarks clean
+.PHONY: help install server quickstart demo test lint soak benchmarks clean
 
 help:
 	@echo "make quickstart   ingest the standard library, measure on functions held back (runs/quickstart)"
+	@echo "make demo         a real chat model, fetched first: its own answers as a store, and people's (runs/demo)"
 	@echo "make test         the test suite"
 	@echo "make server       a real Milvus server for the tests (Linux x86-64, no containers)"
 	@echo "make lint         ruff and mypy"
@@ -32,6 +33,9 @@ server: .venv-server/.installed
 quickstart: $(READY)
 	$(BIN)/dresd quickstart
 
+demo: $(READY)
+	$(BIN)/dresd demo
+
 test: $(READY)
 	$(BIN)/python -m pytest
 
@@ -49,7 +53,7 @@ benchmarks: $(READY) server
 	$(BIN)/python benchmarks/pruning.py
 	$(BIN)/python benchmarks/curves.py
 	$(BIN)/python benchmarks/overhead.py
-	PYTHONPATH=. $(BIN)/python benchmarks/results.py
+	PYTHONPATH=. $(BIN)/python benchmarks/results_sample.py
 	PYTHONPATH=. $(BIN)/python benchmarks/peers.py
 	PYTHONPATH=. $(BIN)/python benchmarks/peers.py --temperature 0.7
 	PYTHONPATH=. $(BIN)/python benchmarks/ingest_ratio.py

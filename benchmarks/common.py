@@ -1,9 +1,12 @@
-"""What the benchmarks share: pairs in alternation, medians, an interval for their ratio, results as JSON."""
+"""What the benchmarks share: pairs in alternation, medians, an interval for their ratio, commands, results as JSON."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -75,6 +78,14 @@ def turns(cases: Sequence[Case], asked: Sequence[list[int]]) -> Iterator[tuple[i
     for turn, ids in enumerate([asked[0], *asked]):
         for case in cases if turn % 2 else cases[::-1]:
             yield turn, ids, case
+
+
+def run(*command: str) -> None:
+    """A Python program of this checkout, in a process of its own; where it fails, this one ends as it did."""
+    path = os.pathsep.join([str(Path(__file__).parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run([sys.executable, *command], env={**os.environ, "PYTHONPATH": path})
+    if done.returncode:
+        sys.exit(done.returncode)
 
 
 def arguments(description: str, **defaults: Any) -> argparse.Namespace:

@@ -26,7 +26,7 @@ from dresd_milvus.drafters.base import Drafter
 from dresd_milvus.drafters.rest import Rest
 from dresd_milvus.loading import LoadedModel, load_model
 from dresd_milvus.suffixes import SuffixStore
-from evaluation.intrinsic import Shape, Text, encode_texts, force, target_states
+from evaluation.intrinsic import Shape, Text, encode_texts, force, listener
 
 
 def main() -> None:
@@ -50,7 +50,7 @@ def main() -> None:
         drafters: list[Drafter] = [Rest(store), two, package]
         found: dict[str, Any] = {"tokens in the store": len(store)}
         shapes = [Shape(16, 10), Shape(64, 10)]
-        forced = force(texts, target_states(model), drafters, shapes, options.positions)
+        forced = force(texts, listener(model, head=False), drafters, shapes, options.positions)
         found["accepted length, teacher-forced"] = {
             f"{name} @{shape.nodes}": tally.summary() for name, by in forced.items() for shape, tally in by.items()
         }

@@ -1,153 +1,231 @@
-"""The results page, docs/results.md: every system on an OOD and an ID store, greedy and sampled, on one and two ranks.
+"""The results page, docs/results.md: a real model on three domains, with stores of people's and of its own answers.
 
-    python benchmarks/results.py [--prompts 20] [--documents 800] [--folder runs/results]
+    PYTHONPATH=. python benchmarks/results.py [--data FOLDER] [--core FOLDER] [--folder runs/results]
 
-Builds both stores from the same prompts of the standard library (OOD: people's code; ID: the sample model's own sampled
-answers), generates from functions that were held back, and measures drafts under teacher forcing. Every part goes on
-where it was interrupted.
+The parts, each of which goes on where it was interrupted and leaves its figures in --folder:
+
+    answers   the model writes texts to draft for, and the answers of its own stores
+    texts     the model reads the texts once: recordings
+    stores    two a domain, through dresd ingest: people's answers (OOD) and the model's own (ID)
+    forced    accepted length by draft nodes, teacher-forced
+    steps     what a step costs on this machine by draft nodes
+    decoding  speed on this machine, greedy and sampled; one cell on two ranks, one against a Milvus server
+    replays   the same texts decoded again with the step costs of a GPU: simulated
+    page      docs/results.md
 """
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
+import tempfile
+from argparse import Namespace
+from itertools import product
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
-from common import arguments
+import numpy as np
+from common import arguments, run
+from domains import Domain, read_domains
+from forced import check_others, forced
+from own_answers import answer_all, answers_in
+from results_page import KINDS, SIMULATED, STORES, write_page
+from server_search import server
 
-from evaluation.sweep import markdown
+from dresd_milvus.console import Phases
+from dresd_milvus.errors import DresdError, InputError
+from dresd_milvus.loading import load_model
+from evaluation.harness import Options
+from evaluation.prompts import CHAT, Conversation, Prompt
+from evaluation.replay import Recording, about_recording, load_recording, read_text, save_recording
+from evaluation.results import write_json
+from tests import milvus_server
 
 ROOT = Path(__file__).parent.parent
-SYSTEMS = "prompt_lookup,rest,suffix,small_lm,dense,hybrid"
+DATA = ROOT.parent / "shared" / "data"
 
-HEAD = """# Results with the sample model
+SYSTEMS = "prompt_lookup,rest,suffix,dense,hybrid-dense,hybrid"
 
-Made by `python benchmarks/results.py` {options}, {date}, commit {git}, on {hardware}, {dtype}.
-All tables of this page are that command's output.
+GPU = {0: 20.0, 64: 20.0}
+"""Milliseconds of a step by draft nodes, assumed: a 7 B model in 16 bits, whose 14 GB are read at 0.7 TB/s."""
 
-**What these figures can say.** The machinery works end to end: every system runs through one loop and one verifier, on
-one rank and on two, its texts are compared with plain decoding's token by token, and on this model each pays as shown.
-Differences between systems that draft from the same store are theirs.
+DTYPE = "float32"
+"""Of decoding: with it output is the same token for token, which bfloat16's ties are in the way of, and on a CPU its
+steps are as fast."""
 
-**What they cannot say.** How much faster a large model becomes. The sample model has 10 M parameters: a step takes 5
-to 10 ms, so that a draft of 0.5 ms is a tenth or a twentieth, where a 7 B model's step hides it altogether. Its
-greedy text falls into loops, which flatters what copies from the running text (prompt_lookup, suffix); sampled text
-is the honest half. It was trained on the functions that it is asked for. With two ranks on two cores each rank has
-one core, and every layer waits for gloo twice: these rows show that output is the same, not that two ranks are fast.
-
-- **OOD**: {documents} functions of the standard library as people wrote them, {ood_rows:,} rows.
-- **ID**: the same prompts, answered by the model itself (t = 0.7, top-p 0.95), {id_rows:,} rows.
-- Prompts: {prompts} functions that were held back, 128 tokens each; 16 draft nodes a step (hybrid: what pays, up to
-  64), at most 32 deep.
-- Columns: see [evaluation.md](evaluation.md). Intervals: 95 % of bootstrap resamples of the prompts.
-
-"""
+DRESD = ("-c", "from dresd_milvus.cli import main; main()")
 
 
 def main() -> None:
-    options = arguments(__doc__ or "", prompts=20, documents=800, folder="runs/results", texts=100)
+    options = arguments(
+        __doc__ or "", data=str(DATA), folder="runs/results", core="", model="smollm2",
+        texts=100, stored=300, tokens=128, prompts=8, decoded=96, replayed=30,
+    )  # fmt: skip
     folder = Path(options.folder).resolve()
+    domains = read_domains(Path(options.data))
+    if not milvus_server.installed():
+        raise InputError(milvus_server.MISSING)
+    check_others(options.core)
+    keep_options(folder, options)
+    for part in (answers, texts, stores, teacher_forcing, steps, decoding, replays):
+        begun = perf_counter()
+        try:
+            part(domains, folder, options)
+        finally:
+            timed(folder, part.__name__, perf_counter() - begun)
+    write_page(folder, ROOT / "docs" / "results.md", options)
+
+
+def keep_options(folder: Path, options: Namespace) -> None:
+    """Raise InputError where the folder has figures of other sizes or another model."""
     folder.mkdir(parents=True, exist_ok=True)
-    uri, begun = str(folder / "store.db"), perf_counter()
-    stores = {name: build(folder, uri, name, options.documents) for name in ("ood", "id")}
-    shared = ["--uri", uri, "--systems", SYSTEMS, "--limit", str(options.prompts), "--max-new-tokens", "128"]
-    matrix = sweep(folder / "matrix", ["temperature=0,0.7", "tp=1,2"], [*shared, "--collection", "ood"])
-    minutes = sum(taken(cell) for cell in (folder / "matrix" / "cells").iterdir()) / 60
-    id_store = sweep(folder / "id", ["temperature=0,0.7"], [*shared, "--collection", "id"])
-    own = own_answers(folder / "id" / "cells" / "temperature=0.7", folder / "own.jsonl")
-    drafts = {
-        (store, texts): intrinsic(folder, uri, store, texts, where, options.texts)
-        for store in ("ood", "id")
-        for texts, where in (("people's code", "stdlib"), ("the model's own sampled text", str(own)))
-    }
-    first = json.loads(next((folder / "matrix" / "cells").glob("*/summary.json")).read_text())["provenance"]
-    page = HEAD.format(
-        options=f"--prompts {options.prompts} --documents {options.documents}",
-        date=first["made_at"][:10],
-        git=first["git"],
-        hardware=f"{first['hardware']['cores']} cores of {first['hardware']['processor']}",
-        dtype=first["model"]["dtype"],
-        documents=options.documents,
-        prompts=options.prompts,
-        ood_rows=stores["ood"],
-        id_rows=stores["id"],
-    )
-    page += "## All systems, OOD store: greedy and sampled, one rank and two\n\n"
-    page += markdown(matrix, ["temperature", "tp"])
-    page += f"\nThe {len(matrix)} lines took {minutes:.1f} minutes to measure, loading included.\n\n"
-    page += "## All systems, ID store, one rank\n\n" + markdown(id_store, ["temperature"])
-    page += "\n**Not faster than plain decoding, or not for certain** (the interval reaches 1): "
-    page += f"{losers(matrix, id_store)}.\n"
-    page += (
-        "\n## Drafts under teacher forcing: accepted length by draft nodes\n\nNothing is generated: at positions of a"
-    )
-    page += " known text, how many of its next tokens were in the draft (bonus excluded; [95 %] over texts).\n"
-    for (store, texts), table in drafts.items():
-        page += f"\n**{store.upper()} store, {texts}**\n\n{table}"
-    page += "\n"
-    (ROOT / "docs" / "results.md").write_text(page)
-    print(f"docs/results.md, after {(perf_counter() - begun) / 60:.1f} minutes")
+    deciding = {name: value for name, value in vars(options).items() if name not in ("data", "folder", "core", "out")}
+    file = folder / "options.json"
+    if file.exists() and (before := json.loads(file.read_text())) != deciding:
+        raise InputError(f"{folder} has results of other options ({before}); give those, or another --folder")
+    write_json(file, deciding)
 
 
-def losers(matrix: list[dict[str, Any]], id_store: list[dict[str, Any]]) -> str:
-    """The lines whose speed-up may be 1 or less."""
-    found = [
-        f"{entry['system']} at {', '.join(f'{axis} {value}' for axis, value in entry['cell'].items())} ({store})"
-        for store, entries in (("OOD", matrix), ("ID", id_store))
-        for entry in entries
-        if entry["system"] != "vanilla" and entry["speedup_interval"][0] <= 1
+def timed(folder: Path, part: str, seconds: float) -> None:
+    """Add to the time that a part took, over all runs of the command."""
+    file = folder / "minutes.json"
+    taken = json.loads(file.read_text()) if file.exists() else {}
+    write_json(file, {**taken, part: taken.get(part, 0.0) + seconds / 60})
+
+
+def answers(domains: dict[str, Domain], folder: Path, options: Namespace) -> None:
+    """Greedy and sampled answers to held-out prompts, and sampled ones for the stores."""
+    (folder / "answers").mkdir(parents=True, exist_ok=True)
+    jobs = [
+        (answers_of(folder, name, kind), [pair.prompt for pair in pairs], temperature)
+        for name, domain in domains.items()
+        for kind, pairs, temperature in (
+            *((kind, domain.held[: options.texts], temperature) for kind, temperature in KINDS.items()),
+            ("stored", domain.stored[: options.stored], 0.7),
+        )
     ]
-    return "; ".join(found) or "none"
+    done, total = (sum(map(len, part)) for part in zip(*((answers_in(f), asked) for f, asked, _ in jobs), strict=True))
+    if done >= total:
+        return
+    with Phases() as phases:
+        model = load_model(options.model)
+        phases.phase("having the model answer", total, "answers", done)
+        for file, prompts, temperature in jobs:
+            answer_all(model, prompts, file, options.tokens, temperature, phases.advance)
 
 
-def taken(cell: Path) -> float:
-    """Seconds from the start of a cell to its results."""
-    return (cell / "summary.json").stat().st_mtime - (cell / "started").stat().st_mtime
+def answers_of(folder: Path, domain: str, kind: str) -> Path:
+    return folder / "answers" / f"{domain}-{kind}.jsonl"
 
 
-def build(folder: Path, uri: str, name: str, documents: int) -> int:
-    """Ingest, or go on; the number of rows."""
-    answers = [] if name == "ood" else ["--answers", "sampled", "--answer-tokens", "128"]
-    run("ingestion", "run", "--source", "stdlib", "--limit", str(documents), "--uri", uri, "--collection", name,
-        "--run-dir", str(folder / f"run-{name}"), "--also", "rest", *answers)  # fmt: skip
-    return int(json.loads((folder / f"run-{name}" / "seal" / "00000.done").read_text())["rows"])
+def texts(domains: dict[str, Domain], folder: Path, options: Namespace) -> None:
+    """Recordings of the answers to held-out prompts."""
+    todo = [(name, kind) for name in domains for kind in KINDS if not recording_of(folder, name, kind).exists()]
+    if not todo:
+        return
+    with Phases() as phases:
+        model = load_model(options.model)
+        put = Conversation(model.tokenizer, CHAT)
+        phases.phase("reading the texts", len(todo) * options.texts, "texts")
+        for name, kind in todo:
+            written = {row["instruction"]: row["tokens"] for row in answers_in(answers_of(folder, name, kind))}
+            read = []
+            for number, pair in enumerate(domains[name].held[: options.texts]):
+                ids, tokens = put.begin(pair.prompt), written[pair.prompt]
+                ended = tokens[-1] in model.target.eos_ids
+                read.append(read_text(model.target, Prompt(str(number), (pair.prompt,)), ids + tokens, len(ids), ended))
+                phases.advance(1)
+            about = about_recording(model, Options(options.tokens, KINDS[kind], 0.95))
+            save_recording(Recording(about, GPU, read), recording_of(folder, name, kind).parent)
 
 
-def sweep(out: Path, axes: list[str], given: list[str]) -> list[dict[str, Any]]:
-    run("evaluation", "sweep", *(part for axis in axes for part in ("--axis", axis)), *given, "--out", str(out))
-    return list(json.loads((out / "sweep.json").read_text())["entries"])
+def recording_of(folder: Path, domain: str, kind: str) -> Path:
+    """What marks a whole recording."""
+    return folder / "texts" / f"{domain}-{kind}" / "recording.json"
 
 
-def own_answers(cell: Path, path: Path) -> Path:
-    """The prompts of a run with what the model itself wrote, as a file of pairs."""
-    from evaluation.prompts import load_suite
-
-    asked = {prompt.id: prompt.text for prompt in load_suite("stdlib").prompts}
-    records = [json.loads(line) for line in (cell / "records.jsonl").read_text().splitlines()]
-    plain = [record for record in records if record["system"] == "vanilla"]
-    rows = [{"instruction": asked[record["prompt_id"]], "output": record["text"]} for record in plain]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
-
-
-def intrinsic(folder: Path, uri: str, store: str, texts: str, where: str, limit: int) -> str:
-    out = folder / "intrinsic" / f"{store} {texts}".replace(" ", "-").replace("'", "")
-    if not (out / "table.md").exists():
-        run("evaluation", "intrinsic", "--uri", uri, "--collection", store, "--texts", where, "--limit", str(limit),
-            "--systems", "prompt_lookup,rest,suffix,dense,hybrid", "--out", str(out))  # fmt: skip
-    return (out / "table.md").read_text()
+def stores(domains: dict[str, Domain], folder: Path, options: Namespace) -> None:
+    """An OOD and an ID store a domain, of like size: as many characters of people's answers as of the model's own."""
+    for name, domain in domains.items():
+        own, people = answers_of(folder, name, "stored"), answers_of(folder, name, "people")
+        characters = sum(len(row["instruction"]) + len(row["output"]) for row in answers_in(own))
+        sizes = np.cumsum([len(pair.prompt) + len(pair.answer) for pair in domain.stored])
+        pairs = domain.stored[: int(np.searchsorted(sizes, characters)) + 1]
+        rows = ({"instruction": pair.prompt, "output": pair.answer} for pair in pairs)
+        people.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        for store, source in (("ood", people), ("id", own)):
+            run("-m", "ingestion", "run", "--source", str(source), *store_of(folder, name, store), "--model",
+                options.model, "--template", CHAT, "--also", "rest")  # fmt: skip
 
 
-def run(*command: str) -> None:
-    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    done = subprocess.run([sys.executable, "-m", *command], env={**os.environ, "PYTHONPATH": path})
-    if done.returncode:
-        sys.exit(done.returncode)
+def store_of(folder: Path, domain: str, store: str) -> list[str]:
+    """Where a store is, as options of commands."""
+    return ["--uri", str(folder / "store.db"), "--collection", f"{domain.replace('-', '_')}_{store}"]
+
+
+def teacher_forcing(domains: dict[str, Domain], folder: Path, options: Namespace) -> None:
+    """A file a cell: a domain, a store, a kind of texts."""
+    (folder / "forced").mkdir(exist_ok=True)
+    for name, store, kind in product(domains, STORES, KINDS):
+        file = folder / "forced" / f"{name}-{store}-{kind}.json"
+        if not file.exists():
+            print(f"teacher forcing: {name}, {store} store, {kind} texts", file=sys.stderr)
+            _, uri, _, named = store_of(folder, name, store)
+            write_json(file, forced(load_recording(recording_of(folder, name, kind).parent), uri, named, options.core))
+
+
+def steps(domains: dict[str, Domain], folder: Path, options: Namespace) -> None:
+    """The table of benchmarks/curves.py, in the precision of decoding."""
+    if not (folder / "steps.md").exists():
+        run(str(ROOT / "benchmarks" / "curves.py"), "--model", options.model, "--dtype", DTYPE, "--nodes", "64",
+            "--rows", "0", "--out", str(folder / "steps.json"))  # fmt: skip
+
+
+def decoding(domains: dict[str, Domain], folder: Path, options: Namespace) -> None:
+    """Sweeps of dresd eval: every domain on one rank; the first on two, and against a server."""
+    (folder / "suites").mkdir(exist_ok=True)
+    shared = ["--model", options.model, "--dtype", DTYPE, "--template", CHAT, "--systems", SYSTEMS,
+              "--max-new-tokens", str(options.decoded)]  # fmt: skip
+    for name, domain in domains.items():
+        rows = [{"id": number, "prompt": pair.prompt} for number, pair in enumerate(domain.held[: options.prompts])]
+        suite_of(folder, name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+        for store in STORES:
+            sweep(folder, f"{name}-{store}", "temperature=0,0.7", *shared, "--suite", str(suite_of(folder, name)),
+                  *store_of(folder, name, store))  # fmt: skip
+    first = next(iter(domains))
+    shared += ["--suite", str(suite_of(folder, first))]
+    sweep(folder, "ranks", "tp=2", *shared, *store_of(folder, first, "id"))
+    if not (folder / "decoding" / "server" / "sweep.json").exists():
+        with tempfile.TemporaryDirectory() as home, server("", Path(home)) as uri:
+            moved, there = f"{home}/moved", ["--uri", uri, "--collection", "moved"]
+            run(*DRESD, "store", "export", *store_of(folder, first, "id"), "--to", moved)
+            run(*DRESD, "store", "import", moved, *there)
+            sweep(folder, "server", "search=server", *shared, *there, "--replace")
+
+
+def suite_of(folder: Path, domain: str) -> Path:
+    return folder / "suites" / f"{domain}.jsonl"
+
+
+def sweep(folder: Path, name: str, axis: str, *given: str) -> None:
+    run("-m", "evaluation", "sweep", "--axis", axis, *given, "--out", str(folder / "decoding" / name))
+
+
+def replays(domains: dict[str, Domain], folder: Path, options: Namespace) -> None:
+    """The first sampled texts of every domain on its ID store, with as many draft nodes as SIMULATED says."""
+    for name in domains:
+        part = folder / "replays" / name
+        if not (part / "recording.json").exists():
+            whole = load_recording(recording_of(folder, name, "sampled").parent)
+            save_recording(Recording(whole.about, whole.costs, whole.texts[: options.replayed]), part)
+        for nodes in SIMULATED:
+            if not (part / str(nodes) / "summary.json").exists():
+                run("-m", "evaluation", "replay", str(part), *store_of(folder, name, "id"), "--systems", SYSTEMS,
+                    "--nodes", str(nodes), "--out", str(part / str(nodes)))  # fmt: skip
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except DresdError as error:
+        sys.exit(f"error: {error}")

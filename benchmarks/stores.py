@@ -59,12 +59,20 @@ def answers(target: HFTarget, prompts: Sequence[list[int]], tokens: int, seed: i
     prompts = sorted((ids for ids in prompts if len(ids) + tokens < target.context), key=len)
     for start in range(0, len(prompts), batch):
         part = prompts[start : start + batch]
-        width = max(map(len, part))
-        ids = torch.tensor([[0] * (width - len(p)) + p for p in part])
-        mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in part])
-        written = target.write(ids, mask, tokens, 0, do_sample=True, temperature=0.7, top_p=0.95, top_k=0)
-        for prompt, row in zip(part, written[:, width:].tolist(), strict=True):
-            end = next((at + 1 for at, token in enumerate(row) if token in target.eos_ids), len(row))
-            whole = np.array(prompt + row[:end], np.int32)
+        for prompt, answer in zip(part, write(target, part, tokens, 0.7), strict=True):
+            whole = np.array(prompt + answer, np.int32)
             found.append(Encoded(whole, np.arange(len(whole)) >= len(prompt), "", np.empty((0, 2), np.int64)))
     return found
+
+
+def write(target: HFTarget, prompts: Sequence[list[int]], tokens: int, temperature: float) -> list[list[int]]:
+    """What the target answers to these prompts, all at once: at most so many tokens, an end token included; sampled
+    with top-p 0.95, or greedy at temperature 0."""
+    width = max(map(len, prompts))
+    ids = torch.tensor([[0] * (width - len(p)) + p for p in prompts])
+    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
+    sampled = {"do_sample": True, "temperature": temperature, "top_p": 0.95, "top_k": 0}
+    how = sampled if temperature else {"do_sample": False}
+    written = target.write(ids, mask, tokens, 0, **how)[:, width:].tolist()
+    ends = (next((at + 1 for at, t in enumerate(row) if t in target.eos_ids), len(row)) for row in written)
+    return [row[:end] for row, end in zip(written, ends, strict=True)]

@@ -7,22 +7,17 @@ import json
 import os
 import sys
 from functools import cache
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from dresd_milvus.demo import app as demo
 from dresd_milvus.errors import DresdError
 from dresd_milvus.options import CollectionOption, TokenOption, UriOption
 from dresd_milvus.talk_cli import app as talk
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-app.registered_commands += talk.registered_commands
-
-QUICKSTART_DOCUMENTS = 800
-QUICKSTART_PROMPTS = 16
-QUICKSTART_TOKENS = 128
-QUICKSTART_SYSTEMS = ("vanilla", "prompt_lookup", "rest", "dense", "hybrid")
+app.registered_commands += [*demo.registered_commands, *talk.registered_commands]
 
 
 @app.callback()
@@ -31,57 +26,6 @@ def root() -> None:
 
 
 @app.command()
-def quickstart(
-    out: Annotated[Path, typer.Option(help="Folder for the database, the results and the report.")] = Path(
-        "runs/quickstart"
-    ),
-) -> None:
-    """Ingest Python's standard library with the sample model, measure on functions it held back, show one."""
-    from dresd_milvus.checkpoint import SAMPLE
-    from dresd_milvus.choose import Greedy
-    from dresd_milvus.console import Phases, wide_console
-    from dresd_milvus.corpus import Template
-    from dresd_milvus.corpus.conversation import Conversation
-    from dresd_milvus.costs import step_costs
-    from dresd_milvus.loading import load_model
-    from dresd_milvus.systems import Where, open_sources
-    from dresd_milvus.talk import Speaker
-    from evaluation.harness import Options
-    from evaluation.prompts import load_suite
-    from evaluation.report import print_table
-    from evaluation.runner import Evaluation, run_evaluation
-    from ingestion.cli import print_summary
-    from ingestion.plan import Settings
-    from ingestion.runner import ingest
-
-    uri, collection, template = str(out / "store.db"), "stdlib", Template()
-    with Phases() as phases:
-        phases.phase("loading the sample model", None, "")
-        model = load_model(SAMPLE)
-        settings = Settings(
-            SAMPLE, ("stdlib",), collection, uri, template=template.text, limit=QUICKSTART_DOCUMENTS, also="rest"
-        )
-        manifest = ingest(settings, out / "ingestion", phases, model=model)
-        assert manifest is not None  # there are no other shares
-        sources = open_sources(Where(uri, collection), QUICKSTART_SYSTEMS, model, phases.replica)
-        suite, options = load_suite("stdlib", QUICKSTART_PROMPTS), Options(max_new_tokens=QUICKSTART_TOKENS)
-        what = Evaluation(suite, QUICKSTART_SYSTEMS, template, options, out, replace=True)
-        summary = run_evaluation(what, model, sources, phases)
-    print_summary(uri, collection, manifest)
-    console = wide_console()
-    console.print(
-        "\n[bold]One of the prompts, with hybrid drafts[/bold] (green: drafted and accepted)\n",
-        highlight=False,
-    )
-    speaker = Speaker(
-        model, sources, "hybrid", Greedy(), options.budget("hybrid"), QUICKSTART_TOKENS, step_costs(model)
-    )
-    speaker.answer(Conversation(model.tokenizer, template).begin(suite.prompts[0].text))
-    console.print(f"\n[bold]{QUICKSTART_PROMPTS} held-out functions, {QUICKSTART_TOKENS} tokens each, greedy[/bold]\n")
-    print_table(summary["runs"])
-    console.print(f"\nreport: {out}/report.html", highlight=False)
-
-
 @app.command()
 def inspect(
     uri: UriOption,

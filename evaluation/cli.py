@@ -125,10 +125,11 @@ def suites() -> None:
     """The suites that have a name."""
     from evaluation.prompts import SUITES, about_suite
 
-    print("stdlib       functions of Python's standard library that ingestion holds back")
+    print("stdlib         functions of Python's standard library that ingestion holds back")
     for name in SUITES:
         about = about_suite(name)
-        print(f"{name:12} {about['description']}; {about.get('hub') or 'a file: ' + name + '=FILE'}")
+        where = "shipped" if "file" in about else about.get("hub") or f"a file: {name}=FILE"
+        print(f"{name:14} {about['description']}; {where}")
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

@@ -1,16 +1,16 @@
 """Draft quality without generating: what of a known text each drafter would have drafted (teacher forcing).
 
-A text is held out of the store. The target reads it once, which gives its state at every token; at chosen positions
-every drafter is asked with exactly what it would have seen there, and its tree is walked along the text. The mean of
-what was right is the quality of drafts at an average position, good for comparing drafters; decoding jumps over what is
-easy, and so has a shorter accepted length. Nothing is timed.
+A text is held out of the store. The target reads it once, or did so when it was recorded, which gives its state at
+every token; at chosen positions every drafter is asked with exactly what it would have seen there, and its tree is
+walked along the text. The mean of what was right is the quality of drafts at an average position, good for comparing
+drafters; decoding jumps over what is easy, and so has a shorter accepted length. Nothing is timed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -25,11 +25,26 @@ from dresd_milvus.tree import DraftTree
 RESAMPLES = 2_000
 
 
-class Text(NamedTuple):
+class Forced(Protocol):
     """A text to force: ids, of which the answer begins at `start` (at least 1)."""
+
+    @property
+    def ids(self) -> list[int]: ...
+    @property
+    def start(self) -> int: ...
+
+
+class Text(NamedTuple):
+    """A text and no more, see `Forced`."""
 
     ids: list[int]
     start: int
+
+
+AnyText = TypeVar("AnyText", bound=Forced)
+
+Says = Callable[[int, int], Scored]
+"""(first, last) -> what the target says at the tokens of a text from `first` on and before `last`."""
 
 
 @dataclass(frozen=True)
@@ -67,19 +82,18 @@ class Tally:
 
 
 def force(
-    texts: Sequence[Text],
-    states: Callable[[Text], Tensor],
+    texts: Sequence[AnyText],
+    listen: Callable[[AnyText], Says],
     drafters: Sequence[Drafter],
     shapes: Sequence[Shape],
     positions: int,
     advance: Callable[[int], None] = lambda texts: None,
-    head: Callable[[Tensor], Tensor] = lambda hidden: hidden[:, :0],
 ) -> dict[str, dict[Shape, Tally]]:
     """Ask every drafter with every shape at about `positions` positions of all texts together, evenly spread.
 
     Positions lie further apart than a draft is deep, so that all of a draft is proved right or wrong before the next,
-    for the drafters that learn. states: the target's hidden states [T, H] at every token of a text; head: what makes
-    logits [N, V] of some of them. Raises InputError when there is nothing to ask.
+    for the drafters that learn. listen: what the target says along a text. Raises InputError when there is nothing to
+    ask.
     """
     room = sum(len(text.ids) - text.start for text in texts)
     if room <= 0:
@@ -87,25 +101,23 @@ def force(
     stride = max(room // positions, 1 + max(shape.depth for shape in shapes))
     found = {drafter.name: {shape: Tally() for shape in shapes} for drafter in drafters}
     for index, text in enumerate(texts):
-        hidden = states(text)
-        # Texts shorter than a stride are asked at other places each, or all would be asked at their first token.
-        first = text.start + index % min(stride, len(text.ids) - text.start)
-        asked = range(first, len(text.ids), stride)
+        says = listen(text)
         for drafter in drafters:
-            tallies = found[drafter.name]
-            for tally in tallies.values():
+            for tally in found[drafter.name].values():
                 tally.accepted.append([])
                 tally.nodes.append([])
             drafter.begin(text.ids[: text.start])
-            told = text.start
-            for at in asked:
-                if at > told:
-                    seen = hidden[told - 1 : at - 1]
-                    drafter.observe(_step(text.ids, told, at, Scored(head(seen), seen)))
-                told = at
-                for shape, tally in tallies.items():
-                    # The state that produced the root, text.ids[at - 1], is that of the token before it.
-                    state = hidden[at - 2] if at >= 2 else None
+        # Texts shorter than a stride are asked at other places each, or all would be asked at their first token.
+        told, first = text.start, text.start + index % min(stride, len(text.ids) - text.start)
+        for at in range(first, len(text.ids), stride):
+            step = _step(text.ids, told, at, says(told - 1, at - 1)) if at > told else None
+            # The state that produced the root, text.ids[at - 1], is that of the token before it.
+            state = says(at - 2, at - 1).states if at >= 2 else None
+            told = at
+            for drafter in drafters:
+                if step:
+                    drafter.observe(step)
+                for shape, tally in found[drafter.name].items():
                     tree = drafter.draft(Context(text.ids[:at], state, shape.nodes, shape.depth))
                     tally.accepted[-1].append(agreement(tree, text.ids[at:]))
                     tally.nodes[-1].append(len(tree))
@@ -127,14 +139,20 @@ def _step(ids: Sequence[int], begin: int, end: int, scored: Scored) -> Step:
     return Step(ids[:end], np.array(ids[begin:end]), chain, np.arange(count), scored)
 
 
-def target_states(model: LoadedModel) -> Callable[[Text], Tensor]:
-    """What `force` asks for, of a model: its last hidden states [T, H], the keys' kind."""
+def listener(model: LoadedModel, head: bool = True) -> Callable[[Forced], Says]:
+    """What a model says along a text: the keys' kind of states, and with its head the logits (else [N, 0])."""
 
-    def states(text: Text) -> Tensor:
+    def listen(text: Forced) -> Says:
         ids = torch.tensor([text.ids])
-        return model.target.embed(ids, torch.ones_like(ids))[0]
+        hidden = model.target.embed(ids, torch.ones_like(ids))[0]
+        return lambda first, last: said(hidden[first:last], model.target.score if head else None)
 
-    return states
+    return listen
+
+
+def said(states: Tensor, head: Callable[[Tensor], Tensor] | None = None) -> Scored:
+    """States [N, H] with the logits that a head makes of them, [N, 0] without one."""
+    return Scored(head(states) if head else states[:, :0], states)
 
 
 def encode_texts(model: LoadedModel, pairs: Iterable[tuple[list[int], str]], limit: int) -> list[Text]:

@@ -69,7 +69,7 @@ def intrinsic(
     from dresd_milvus.errors import InputError
     from dresd_milvus.loading import load_model
     from dresd_milvus.systems import Where, make_drafter, open_sources, parse_systems
-    from evaluation.intrinsic import Shape, force, target_states
+    from evaluation.intrinsic import Shape, force, listener
     from evaluation.intrinsic_report import report_curves, report_systems
     from evaluation.provenance import provenance
     from evaluation.study import Study, as_text, parse_vary, read_texts
@@ -107,9 +107,7 @@ def intrinsic(
                 phases.phase("asking", len(held), "texts")
                 drafters = [make_drafter(name, sources) for name in names]
                 asked = [as_text(encoded) for encoded in held]
-                found = force(
-                    asked, target_states(loaded), drafters, shapes, positions, phases.advance, loaded.target.score
-                )
+                found = force(asked, listener(loaded), drafters, shapes, positions, phases.advance)
             finally:
                 sources.close()
             shown = report_systems(found, {**sources.about(), "provenance": about}, out)

@@ -1,7 +1,8 @@
 """Suites: the prompts of an evaluation, by name or from a file.
 
-A named suite is a TOML file in suites/: where its rows are (hub, config, split), which key holds the prompt, which rows
-count (shuffle, take, range), how many turns, and what a prompt goes into. NAME=FILE reads a local copy instead.
+A named suite is a TOML file in suites/: where its rows are (a file beside it, or hub, config, split), which key holds
+the prompt, which rows count (shuffle, take, range), how many turns, and what a prompt goes into. NAME=FILE reads a
+local copy instead.
 """
 
 from __future__ import annotations

@@ -28,6 +28,7 @@ from dresd_milvus.loading import LoadedModel
 from dresd_milvus.target import HFTarget
 from dresd_milvus.tree import DraftTree, Int64, Walk
 from evaluation.harness import Options, make_record
+from evaluation.intrinsic import Says
 from evaluation.metrics import Record
 from evaluation.prompts import Prompt
 from evaluation.results import write_json
@@ -77,26 +78,38 @@ def record(
     """Have the target answer the first turn of every prompt, plainly, and keep what it wrote and its states."""
     if (folder / "recording.json").exists():
         raise InputError(f"there is a recording in {folder} already; give another --out")
-    folder.mkdir(parents=True, exist_ok=True)
     texts: list[Recorded] = []
     for index, prompt in enumerate(prompts):
         ids = conversation.begin(prompt.text)
         done = generate(model.target, Vanilla(), options.chooser(index), ids, options.max_new_tokens, FixedBudget())
-        text = read_text(model.target, prompt, ids + done.tokens, len(ids), done.reason == "eos")
-        texts.append(text)
-        content = {name: getattr(text, name) for name in ("states", "likely", "log_likely")}
-        save_file({"ids": torch.tensor(text.ids, dtype=torch.int32), **content}, folder / f"{index:05d}.safetensors")
+        texts.append(read_text(model.target, prompt, ids + done.tokens, len(ids), done.reason == "eos"))
         advance(1)
-    costs = measure_costs(model.target).ms
-    about = {
+    made = Recording(about_recording(model, options), measure_costs(model.target).ms, texts)
+    save_recording(made, folder)
+    return made
+
+
+def about_recording(model: LoadedModel, options: Options) -> dict[str, Any]:
+    """Recording.about, of texts that a model wrote in this way."""
+    return {
         "model": model.name, "fingerprint": model.fingerprint, "tokenizer": model.tokenizer_hash, "dtype": model.dtype,
         "device": str(model.target.device), "vocab_size": model.target.vocab_size,
         "hidden_size": model.target.hidden_size, "max_new_tokens": options.max_new_tokens,
         "temperature": options.temperature, "top_p": options.top_p, "seed": options.seed,
     }  # fmt: skip
-    listed = [{"id": t.prompt.id, "category": t.prompt.category, "start": t.start, "ended": t.ended} for t in texts]
-    write_json(folder / "recording.json", {**about, "costs": {str(n): ms for n, ms in costs.items()}, "texts": listed})
-    return Recording(about, costs, texts)
+
+
+def save_recording(made: Recording, folder: Path) -> None:
+    """The texts first, recording.json last: without it there is no recording."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for index, text in enumerate(made.texts):
+        content = {name: getattr(text, name) for name in ("states", "likely", "log_likely")}
+        save_file({"ids": torch.tensor(text.ids, dtype=torch.int32), **content}, folder / f"{index:05d}.safetensors")
+    listed = [
+        {"id": t.prompt.id, "category": t.prompt.category, "start": t.start, "ended": t.ended} for t in made.texts
+    ]
+    costs = {str(nodes): ms for nodes, ms in made.costs.items()}
+    write_json(folder / "recording.json", {**made.about, "costs": costs, "texts": listed})
 
 
 def read_text(target: HFTarget, prompt: Prompt, ids: list[int], start: int, ended: bool) -> Recorded:
@@ -156,13 +169,21 @@ class RecordedTarget:
         return self.context - prompt
 
     def _said(self, places: Tensor) -> Scored:
-        """What was said at these places [N] of the text."""
-        text = self._text
-        assert text is not None
-        rows = (places - max(text.start - 2, 0)).clamp(0, len(text.states) - 1)
-        logits = torch.full((len(rows), self.vocab_size), UNLIKELY)
-        logits.scatter_(1, text.likely[rows].long(), text.log_likely[rows])
-        return Scored(logits, text.states[rows].float())
+        assert self._text is not None
+        return said_at(self._text, places, self.vocab_size)
+
+
+def said_at(text: Recorded, places: Tensor, vocabulary: int) -> Scored:
+    """What the target said at these places [N] of a text, as far as it was recorded."""
+    rows = (places - max(text.start - 2, 0)).clamp(0, len(text.states) - 1)
+    logits = torch.full((len(rows), vocabulary), UNLIKELY)
+    logits.scatter_(1, text.likely[rows].long(), text.log_likely[rows].float())
+    return Scored(logits, text.states[rows].float())
+
+
+def recorded_says(vocabulary: int) -> Callable[[Recorded], Says]:
+    """What `force` listens to, of recorded texts."""
+    return lambda text: lambda first, last: said_at(text, torch.arange(first, last), vocabulary)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from dresd_milvus.loading import LoadedModel
 from dresd_milvus.projection import ProjectionFit
 from dresd_milvus.replica import Replica
 from dresd_milvus.store import PAD, POSITION_BITS, Manifest, Rows
-from evaluation.intrinsic import Shape, Text, force
+from evaluation.intrinsic import Says, Shape, Text, force, said
 
 BATCH_TOKENS = 4096
 
@@ -107,6 +107,10 @@ class Study:
         tokens = torch.tensor([ids])
         return [layer[0].half().cpu() for layer in self.model.target.embed_layers(tokens, torch.ones_like(tokens))]
 
+    def _says(self, text: Text, layer: int) -> Says:
+        states = self._asked[id(text)][layer].float()
+        return lambda first, last: said(states[first:last])
+
     def run(self, setting: Setting, shapes: Sequence[Shape], positions: int) -> dict[str, Any]:
         """Accepted length by shape; raises InputError for a layer that the model does not have."""
         layers = len(self._stored[0])
@@ -125,7 +129,7 @@ class Study:
         with tempfile.TemporaryDirectory() as folder:
             store = Replica.build(manifest, iter(rows), Path(folder) / "replica")
             drafter = Dense(store, projection, setting.neighbours)
-            found = force(self.texts, lambda t: self._asked[id(t)][setting.layer].float(), [drafter], shapes, positions)
+            found = force(self.texts, lambda text: self._says(text, setting.layer), [drafter], shapes, positions)
         return {
             **asdict(setting),
             "rows": manifest.rows,

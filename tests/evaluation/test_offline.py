@@ -16,7 +16,7 @@ from dresd_milvus.errors import InputError
 from dresd_milvus.loading import LoadedModel
 from dresd_milvus.tree import DraftTree
 from evaluation.compare import compare
-from evaluation.intrinsic import Shape, Text, agreement, force
+from evaluation.intrinsic import Says, Shape, Text, agreement, force, said
 from evaluation.prompts import Prompt
 from evaluation.replay import Recorded, Recording, recorded_model
 from evaluation.replay import replay as again
@@ -54,23 +54,24 @@ def test_forcing_asks_with_what_decoding_would_see() -> None:
             seen.append((list(context.tokens), None if context.hidden is None else context.hidden.tolist()))
             return super().draft(context)
 
-    def states(text: Text) -> torch.Tensor:
-        return torch.tensor([[float(token)] for token in text.ids])
+    def listen(text: Text) -> Says:
+        states = torch.tensor([[float(token)] for token in text.ids])
+        return lambda first, last: said(states[first:last], lambda hidden: 10 * hidden)
 
-    found = force(texts, states, [Spy()], [Shape(4, 1)], positions=100, head=lambda hidden: 10 * hidden)["vanilla"]
+    found = force(texts, listen, [Spy()], [Shape(4, 1)], positions=100)["vanilla"]
     # The state that produced the root is that of the token before the root.
     assert seen == [([5, 6], [5.0]), ([5, 6, 7, 8], [7.0]), ([5, 1], [5.0])]
     # What the target said of a token is what it said at the token before.
     assert told == [([7, 8], [60.0, 70.0]), ([1], [50.0])]
-    force([texts[1]], states, [Spy()], [Shape(4, 1)], positions=100)
+    force([texts[1]], listen, [Spy()], [Shape(4, 1)], positions=100)
     assert seen[3] == ([5], None)
     assert found[Shape(4, 1)].summary()["accepted_length"] == 0
     text = Text(list(range(20, 40)), 3)
     oracle = Oracle(text.ids)
-    quality = force([text], states, [oracle], [Shape(16, 4)], positions=100)["wild"][Shape(16, 4)]
+    quality = force([text], listen, [oracle], [Shape(16, 4)], positions=100)["wild"][Shape(16, 4)]
     assert quality.accepted == [[4, 4, 4, 2]], "a draft is proved before the next is asked for"
     with pytest.raises(InputError, match="no answers"):
-        force([Text([1, 2], 2)], states, [oracle], [Shape(4, 4)], 10)
+        force([Text([1, 2], 2)], listen, [oracle], [Shape(4, 4)], 10)
 
 
 def test_systems_are_measured_on_held_out_texts(
@@ -169,7 +170,13 @@ def test_two_runs_are_compared_prompt_by_prompt(tmp_path: Path, capsys: pytest.C
 def test_prompt_lookup_is_told_of_every_token() -> None:
     """Forced at every fifth position, it still knows all of the text."""
     text = Text([1, 2, 3, 4, 5, 1, 2, 3, 4, 5, 1, 2], 1)
-    found = force([text], lambda t: torch.zeros(len(t.ids), 1), [PromptLookup()], [Shape(4, 4)], positions=5)
+    found = force(
+        [text],
+        lambda text: lambda first, last: said(torch.zeros(last - first, 1)),
+        [PromptLookup()],
+        [Shape(4, 4)],
+        positions=5,
+    )
     assert found["prompt_lookup"][Shape(4, 4)].accepted == [[0, 4, 1]]
 
 

@@ -9,6 +9,7 @@ import pytest
 from dresd_milvus.corpus import Document, Template, encode_documents
 from dresd_milvus.corpus.chat import turns_by_template
 from dresd_milvus.corpus.conversation import Conversation
+from dresd_milvus.corpus.rows import read_rows
 from dresd_milvus.errors import InputError
 from dresd_milvus.loading import LoadedModel
 from evaluation.prompts import SUITES, about_suite, load_suite
@@ -39,16 +40,30 @@ def test_every_named_suite_reads_its_file(tmp_path: Path) -> None:
         "humaneval": {"task_id": "HumanEval/0", "prompt": "def f():\n"},
         "mbpp": {"task_id": 11, "text": "t", "code": "c"},
         "gsm8k": {"question": "q", "answer": "a"},
+        "gsm8k-extract": {"question": "q", "answer": "a"},
         "spec-bench": {"question_id": 81, "category": "qa", "turns": ["one", "two"]},
     }
     assert set(rows) == set(SUITES) - {"adversarial"}
-    assert len(load_suite("adversarial").prompts) == 24, "it brings its own file"
     for name, row in rows.items():
         suite = load_suite(f"{name}={write(tmp_path / 'rows.jsonl', row)}")
         assert suite.name == name and len(suite.prompts) == 1 and about_suite(name)["description"]
         assert len(suite.prompts[0].turns) == (2 if name == "spec-bench" else 1)
     with pytest.raises(InputError, match="no file of prompts"):
         load_suite("gsm8k=nothing.jsonl")
+
+
+def test_shipped_suites_need_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evaluation.prompts.read_hub", None)
+    sizes = {name: len(load_suite(name).prompts) for name in ("adversarial", "gsm8k-extract", "mt-bench")}
+    assert sizes == {"adversarial": 24, "gsm8k-extract": 100, "mt-bench": 80}
+    licences = (SUITES["mt-bench"].parent / "LICENSES.md").read_text()
+    shipped = {path.name for path in SUITES["mt-bench"].parent.glob("*.jsonl")}
+    assert {name for name in shipped if f"`{name}`" in licences} == shipped, "every file has its licence"
+
+
+def test_what_stores_are_made_of_is_held_out_of_the_suite() -> None:
+    stored = {row["question"] for row in read_rows(SUITES["gsm8k"].with_name("gsm8k-stored.jsonl"))}
+    assert len(stored) == 200 and not stored & {prompt.text for prompt in load_suite("gsm8k-extract").prompts}
 
 
 def test_a_seeded_suite_takes_the_datasets_librarys_order(tmp_path: Path) -> None:

@@ -1,0 +1,102 @@
+"""Draft quality on a real model, teacher-forced: accepted length by draft nodes, of our systems and of others' own.
+
+Texts are recordings (evaluation/replay.py): the model read them once, and is not needed any more.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from published import RestPackage, SuffixDecoding
+
+from dresd_milvus.drafters.base import Drafter
+from dresd_milvus.errors import InputError
+from dresd_milvus.suffixes import SuffixStore
+from dresd_milvus.systems import Where, make_drafter, open_sources
+from evaluation.intrinsic import RESAMPLES, Shape, Tally, force
+from evaluation.replay import Recording, recorded_model, recorded_says
+
+SYSTEMS = ("prompt_lookup", "rest", "suffix", "dense", "hybrid-dense", "hybrid")
+NODES, DEPTH = (4, 8, 16, 32, 64), 16
+EVERYWHERE = 10**6
+"""Positions: more than there are, so that drafters are asked as often as drafts of this depth allow."""
+
+
+def forced(recording: Recording, uri: str, collection: str, core: str) -> dict[str, Any]:
+    """A cell. systems: {name: {nodes: summary of Tally}}; dense adds: {nodes: hybrid over hybrid-dense}.
+
+    core: see `decoding_core`.
+    """
+    shapes = [Shape(nodes, DEPTH) for nodes in NODES]
+    model = recorded_model(recording)
+    sources = open_sources(Where(uri, collection), SYSTEMS, model)
+    assert sources.suffixes is not None, "stores are ingested with --also rest"
+    ours = [make_drafter(name, sources) for name in SYSTEMS]
+    with others(sources.suffixes, model.target.vocab_size, core) as theirs:
+        listen = recorded_says(model.target.vocab_size)
+        found = force(recording.texts, listen, [*ours, *theirs], shapes, EVERYWHERE)
+    return {
+        "systems": {name: {s.nodes: tally.summary() for s, tally in by.items()} for name, by in found.items()},
+        "dense adds": {s.nodes: gain(found["hybrid"][s], found["hybrid-dense"][s]) for s in shapes},
+    }
+
+
+@contextmanager
+def others(store: SuffixStore, vocabulary: int, core: str) -> Iterator[list[Drafter]]:
+    """REST's package and SuffixDecoding's core over the documents of our own suffix store."""
+    texts = [text[text >= 0] for text in np.split(store.tokens, np.flatnonzero(store.tokens < 0))]
+    texts = [text for text in texts if len(text)]
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        yield [SuffixDecoding(decoding_core(core), texts), RestPackage(store, texts, vocabulary, Path(folder))]
+
+
+def check_others(core: str) -> None:
+    """Raise InputError where what others made is not installed."""
+    decoding_core(core)
+    if importlib.util.find_spec("draftretriever") is None:
+        raise InputError("REST's package is not installed; pip install draftretriever==0.1.1")
+
+
+def decoding_core(folder: str) -> Any:
+    """SuffixDecoding's compiled core, in a folder or installed with arctic-inference; raises InputError without it."""
+    sys.path.insert(0, folder)
+    for name in ("_C", "arctic_inference.suffix_decoding._C"):
+        try:
+            return importlib.import_module(name)
+        except ImportError:
+            continue
+    raise InputError("SuffixDecoding's core is not here; docs/results.md says how to build it, --core where it lies")
+
+
+def gain(ours: Tally, theirs: Tally) -> dict[str, Any]:
+    """The ratio of accepted lengths over the same positions, and its 95 % bootstrap interval over texts."""
+    sums = np.array([[sum(a), sum(b)] for a, b in zip(ours.accepted, theirs.accepted, strict=True)], float)
+    resampled = sums[np.random.default_rng(0).integers(0, len(sums), (RESAMPLES, len(sums)))].sum(1)
+    ratios = resampled[:, 0] / np.maximum(resampled[:, 1], 1)
+    whole = sums.sum(0)
+    return {"ratio": whole[0] / max(whole[1], 1), "interval": np.percentile(ratios, [2.5, 97.5]).tolist()}
+
+
+def table(cell: dict[str, Any]) -> str:
+    """A cell as Markdown: a row a system, a column a number of nodes, and what dense adds."""
+    lines = [
+        f"| accepted at | {' | '.join(f'{nodes} nodes' for nodes in NODES)} |",
+        "|---" + "|---:" * len(NODES) + "|",
+    ]
+    for name, by in cell["systems"].items():
+        shown = (by[str(nodes)] for nodes in NODES)
+        lines.append(_row(name, [(each["accepted_length"], each["interval"]) for each in shown]))
+    adds = (cell["dense adds"][str(nodes)] for nodes in NODES)
+    lines.append(_row("hybrid / hybrid-dense", [(each["ratio"], each["interval"]) for each in adds]))
+    return "\n".join(lines) + "\n"
+
+
+def _row(name: str, cells: Sequence[tuple[float, Sequence[float]]]) -> str:
+    return f"| {name} | " + " | ".join(f"{value:.2f} [{low:.2f}, {high:.2f}]" for value, (low, high) in cells) + " |"

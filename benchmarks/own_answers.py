@@ -1,0 +1,61 @@
+"""The model's own answers to a domain's prompts: texts to force, and what ID stores are made of.
+
+Kept as JSONL, a row an answer (instruction, output, tokens: its ids, an end token included), a batch at a time, so that
+an interrupted run goes on with the next batch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from stores import write
+
+from dresd_milvus.loading import LoadedModel
+from evaluation.prompts import CHAT, Conversation
+from evaluation.results import read_records
+
+BATCH = 32
+"""Prompts of like length that are answered at once."""
+
+Row = dict[str, Any]
+
+
+def answer_all(
+    model: LoadedModel,
+    prompts: Sequence[str],
+    file: Path,
+    tokens: int,
+    temperature: float,
+    advance: Callable[[int], None] = lambda answers: None,
+) -> None:
+    """Have the model answer those of the prompts that the file lacks, under its chat template."""
+    put = Conversation(model.tokenizer, CHAT)
+    known = {row["instruction"] for row in answers_in(file)}
+    todo = sorted(((put.begin(p), p) for p in prompts if p not in known), key=lambda each: len(each[0]))
+    for start in range(0, len(todo), BATCH):
+        part = todo[start : start + BATCH]
+        torch.manual_seed(len(known) + start)
+        written = write(model.target, [ids for ids, _ in part], tokens, temperature)
+        texts = (model.tokenizer.decode(ids, skip_special_tokens=True) for ids in written)
+        rows = [
+            {"instruction": prompt, "output": text, "tokens": ids}
+            for (_, prompt), text, ids in zip(part, texts, written, strict=True)
+        ]
+        with file.open("a") as out:
+            out.write("".join(json.dumps(row) + "\n" for row in rows))
+        advance(len(part))
+
+
+def answers_in(file: Path) -> list[Row]:
+    """The whole rows of a file, [] where there is none; a row that was cut short is taken out of it."""
+    if not file.exists():
+        return []
+    text = file.read_text()
+    rows = read_records(text)
+    if text.count("\n") != len(rows) or not text.endswith("\n"):
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return rows

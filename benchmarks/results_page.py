@@ -1,0 +1,215 @@
+"""docs/results.md, from the figures that benchmarks/results.py has left in its folder."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from domains import FILES
+from forced import DEPTH, table
+
+from evaluation.report import markdown as runs_table
+from evaluation.sweep import markdown as sweep_table
+
+KINDS = {"greedy": 0.0, "sampled": 0.7}
+"""Texts by their temperature; sampled ones have top-p 0.95."""
+
+STORES = {"ood": "people's answers", "id": "the model's own"}
+
+SIMULATED = (16, 32, 64)
+"""Draft nodes of the replays."""
+
+MIDDLE = "16"
+"""Draft nodes of the summary."""
+
+SHOWN = ("prompt_lookup", "suffix", "SuffixDecoding's core", "REST's package", "dense", "hybrid-dense", "hybrid")
+
+HEAD = """# Results on a real model
+
+SmolLM2-135M-Instruct under its chat template. Made by `python benchmarks/results.py`, {date}, commit {git}, on
+{hardware}; the whole took {minutes:.0f} minutes ({parts}). All tables are that command's output, none was left out.
+What the sample model shows is in [results-sample.md](results-sample.md).
+
+**What these figures can say.** How good drafts are on real text of a real instruction model, by domain, by whose
+answers are in the store, greedy and sampled; what each kind of retrieval adds; what it is worth on this processor.
+
+**What they cannot say.** How much faster a large model becomes on a GPU. Accepted length is a property of texts and
+stores, and carries over as far as those do; the time of a step is one of the machine. Here 16 draft nodes cost about a
+whole step more, on a GPU next to nothing: the two are shown apart, and simulated times are marked. A larger model is
+surer of itself and more often drafted right, or has more ways to say a thing: nobody has measured this here. If the
+weights came by way of the package index they were rounded to four bits and widened again. The stores are small, {rows}
+rows; what one of millions gives is not measured here.
+
+- **Domains**: GSM8K (stores of training problems, texts of test problems); code (stores of MBPP's tasks that are not
+  test tasks, GPTeacher and CodeAlpaca; texts of HumanEval and MBPP's test tasks); MT-Bench (stores of OASST pairs in
+  English; texts of MT-Bench's first turns, and of Vicuna-Bench where those are used up).
+- **Stores**: OOD holds people's answers as published (GSM8K's carry marks such as <<48/2=24>>, which this model does
+  not write), ID the model's own sampled answers (t = 0.7, top-p 0.95, {tokens} tokens at most) to {stored} prompts;
+  OOD has as many characters. In MT-Bench's domain nothing in either store is about the questions asked: it shows what
+  retrieval has where the store does not fit.
+- **Texts**: {texts} a cell, the model's own answers, greedy or sampled, {tokens} tokens at most, written and read in
+  {precision}.
+- **Intervals** are 95 % of bootstrap resamples: of texts under teacher forcing, of prompts when decoding.
+
+"""
+
+FORCED = """## Draft quality: accepted length by draft nodes
+
+Teacher forcing: at places of a text, {depth} tokens apart and more, every system is asked with exactly the text and
+state that it would have there; counted is how many of the next tokens its tree holds (at most {depth}, bonus
+excluded). `suffix` is SuffixDecoding's rule in this project; SuffixDecoding's core is its authors' own
+(arctic-inference 0.3.0), with their settings; REST's package is its authors' own (draftretriever 0.1.1). The last row
+is what dense retrieval adds to all else: the ratio of the two rows above, over the same positions.
+"""
+
+DECODING = """## Decoding on this processor
+
+{prompts} prompts a cell, {decoded} tokens each, float32: in it every text must be plain decoding's, which ties of
+bfloat16 are in the way of, and on this processor its steps are as fast. All systems choose their tree sizes by
+`--nodes auto`. Columns: see [evaluation.md](evaluation.md).
+"""
+
+STEPS = """## What a step costs here by draft nodes
+
+float32. Read beside the tables above: what drafts are worth is what they add there over what they cost here.
+
+"""
+
+REPLAYS = """## Simulated: the step costs of a GPU
+
+The first {replayed} sampled texts of each domain, decoded again on the ID store: acceptance and the time of drafts are
+real (drafts on this processor), **the time of the model is not**: every step takes {ms:.0f} ms, whatever the nodes.
+That is what reading the 14 GB of a 7 B model in 16 bits takes at 0.7 TB/s, and what it stays up to some 64 nodes. It
+says what the same acceptance would give there, and nothing about how a 7 B model would be drafted.
+"""
+
+DATA = """## The data
+
+`--data FOLDER` (default: `../shared/data`) has these files, as their authors publish them. CodeAlpaca may not be used
+commercially: it is measured with, and neither it nor anything made of it is shipped.
+
+| file | licence and source |
+|---|---|
+{files}
+
+SuffixDecoding's core is built from its source package and named by `--core build`:
+
+```bash
+pip download --no-deps --no-binary :all: arctic-inference==0.3.0 && tar xf arctic_inference-0.3.0.tar.gz
+pip install nanobind cmake ninja draftretriever==0.1.1
+cmake -G Ninja -S arctic_inference-0.3.0/csrc/suffix_decoding -B build && cmake --build build
+```
+
+The server of the last cell is `make server`'s.
+"""
+
+
+def write_page(folder: Path, page: Path, options: Namespace) -> None:
+    """Write the page."""
+    cells = {path.stem: _read(path) for path in sorted((folder / "forced").glob("*.json"))}
+    sweeps = {path.parent.name: _read(path)["entries"] for path in (folder / "decoding").glob("*/sweep.json")}
+    stores = {path.parents[2].name: _read(path) for path in (folder / "decoding").glob("*/cells/*/summary.json")}
+    made, rows = next(iter(stores.values()))["provenance"], {name: s["store"]["rows"] for name, s in stores.items()}
+    minutes = _read(folder / "minutes.json")
+    text = HEAD.format(
+        date=made["made_at"][:10],
+        git=made["git"],
+        hardware=f"{made['hardware']['cores']} cores of {made['hardware']['processor']}",
+        minutes=sum(minutes.values()),
+        parts=", ".join(f"{part.replace('_', ' ')} {taken:.0f}" for part, taken in minutes.items()),
+        rows=f"{min(rows.values()):,} to {max(rows.values()):,}",
+        precision=_read(next((folder / "texts").glob("*/recording.json")))["dtype"],
+        **vars(options),
+    )
+    text += _summary(cells, sweeps) + FORCED.format(depth=DEPTH)
+    for name, cell in cells.items():
+        text += f"\n**{_named(name)}**\n\n{table(cell)}"
+    text += "\n" + DECODING.format(**vars(options))
+    for name in sorted(sweeps.keys() - {"ranks", "server"}):
+        text += f"\n**{_named(name)}, {rows[name]:,} rows**\n\n{sweep_table(sweeps[name], ['temperature'])}"
+    text += "\n**GSM8K, ID store, greedy, on two ranks** (DeepSpeed; each has one core, so that only identity means "
+    text += f"anything)\n\n{sweep_table(sweeps['ranks'], ['tp'])}"
+    text += "\n**The same, searched on a Milvus server** (on the same two cores, asked within a step)\n\n"
+    text += f"{sweep_table(sweeps['server'], ['search'])}\n"
+    text += STEPS + (folder / "steps.md").read_text() + "\n" + _replays(folder, options)
+    text += DATA.format(files="\n".join(f"| {name} | {licence} |" for name, licence in FILES.items()))
+    page.write_text(text)
+    print(f"written: {page}")
+
+
+def _summary(cells: dict[str, Any], sweeps: dict[str, Any]) -> str:
+    """All cells in one table, and what is bad before anything else."""
+    text = f"## In short\n\nAccepted length with {MIDDLE} draft nodes, teacher-forced; what dense adds there "
+    text += "(hybrid over hybrid-dense).\n\n"
+    text += f"| texts | store | {' | '.join(SHOWN)} | dense adds |\n" + "|---" * 2 + "|---:" * (len(SHOWN) + 1) + "|\n"
+    for name, cell in cells.items():
+        domain, store, kind = name.rsplit("-", 2)
+        shown = " | ".join(f"{cell['systems'][system][MIDDLE]['accepted_length']:.2f}" for system in SHOWN)
+        text += f"| {domain}, {kind} | {store.upper()} | {shown} | {_percent(cell['dense adds'][MIDDLE])} |\n"
+    text += "\n**What is bad.**\n\n" + "\n".join(f"- {line}" for line in _bad(cells, sweeps)) + "\n\n"
+    return text
+
+
+def _bad(cells: dict[str, Any], sweeps: dict[str, Any]) -> Iterator[str]:
+    unsure = [name for name, cell in cells.items() if cell["dense adds"][MIDDLE]["interval"][0] <= 1]
+    listed = "; ".join(f"{_named(name)} {_percent(cells[name]['dense adds'][MIDDLE])}" for name in unsure) or "none"
+    yield f"Cells in which dense retrieval adds nothing for certain: {len(unsure)} of {len(cells)}: {listed}."
+    for peer in ("SuffixDecoding's core", "REST's package"):
+        behind = [
+            f"{_named(name)} at {nodes} nodes"
+            for name, cell in cells.items()
+            for nodes in cell["dense adds"]
+            if cell["systems"]["hybrid"][nodes]["accepted_length"] < cell["systems"][peer][nodes]["accepted_length"]
+        ]
+        yield f"`hybrid` accepts less than {peer}: {'; '.join(behind) or 'nowhere'}."
+    entries = [(name, entry) for name, found in sorted(sweeps.items()) for entry in found]
+    slow = [
+        f"{entry['system']} on {_named(name)} {_cell(entry)} ({entry['speedup']:.2f}x)"
+        for name, entry in entries
+        if entry["system"] != "vanilla" and entry["speedup_interval"][0] <= 1
+    ]
+    yield f"Not faster than plain decoding here, or not for certain: {'; '.join(slow) or 'none'}."
+    by = {(name, _cell(entry), entry["system"]): entry["speedup"] for name, entry in entries}
+    worse = [
+        f"{_named(name)} {cell} ({by[name, cell, 'hybrid']:.2f}x, without dense {by[name, cell, 'hybrid-dense']:.2f}x)"
+        for name, cell in dict.fromkeys((name, cell) for name, cell, _ in by)
+        if by[name, cell, "hybrid"] < by[name, cell, "hybrid-dense"]
+    ]
+    yield f"`hybrid` is slower with dense than without: {'; '.join(worse) or 'nowhere'}."
+    differing = sum(entry["compared"] - entry["identical"] for _, entry in entries)
+    compared = sum(entry["compared"] for _, entry in entries)
+    explained = sum(entry["explained"] for _, entry in entries)
+    yield f"Of {compared} texts {differing} differ from plain decoding's, {explained} of them at a gap below 1e-4."
+
+
+def _replays(folder: Path, options: Namespace) -> str:
+    found = sorted((folder / "replays").iterdir())
+    costs = _read(found[0] / "recording.json")["costs"]
+    text = REPLAYS.format(ms=costs["0"], **vars(options))
+    for part in found:
+        for nodes in SIMULATED:
+            runs = _read(part / str(nodes) / "summary.json")["runs"]
+            text += f"\n**{part.name}, sampled, ID store, {nodes} nodes (simulated)**\n\n{runs_table(runs)}"
+    return text + "\n"
+
+
+def _named(cell: str) -> str:
+    """'mt-bench-ood-greedy' -> 'mt-bench, OOD store, greedy'."""
+    parts = cell.rsplit("-", 2) if cell.endswith(tuple(KINDS)) else cell.rsplit("-", 1)
+    return ", ".join(f"{part.upper()} store" if part in STORES else part for part in parts)
+
+
+def _cell(entry: dict[str, Any]) -> str:
+    return ", ".join(f"{axis} {value}" for axis, value in entry["cell"].items())
+
+
+def _percent(gain: dict[str, Any]) -> str:
+    low, high = gain["interval"]
+    return f"{gain['ratio'] - 1:+.0%} [{low - 1:+.0%}, {high - 1:+.0%}]"
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text())
