@@ -17,7 +17,6 @@ from dresd_milvus.options import CollectionOption, TokenOption, UriOption
 from dresd_milvus.talk_cli import app as talk
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-app.registered_commands += talk.registered_commands
 
 QUICKSTART_DOCUMENTS = 800
 QUICKSTART_PROMPTS = 16
@@ -79,6 +78,9 @@ def quickstart(
     console.print(f"\n[bold]{QUICKSTART_PROMPTS} held-out functions, {QUICKSTART_TOKENS} tokens each, greedy[/bold]\n")
     print_table(summary["runs"])
     console.print(f"\nreport: {out}/report.html", highlight=False)
+
+
+app.registered_commands += talk.registered_commands
 
 
 @app.command()
