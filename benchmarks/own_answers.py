@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from stores import write
 
+from dresd_milvus.corpus.chat import CHAT
+from dresd_milvus.corpus.conversation import Conversation
 from dresd_milvus.loading import LoadedModel
-from evaluation.prompts import CHAT, Conversation
 from evaluation.results import read_records
 
 BATCH = 32

@@ -33,10 +33,12 @@ from results_page import KINDS, SIMULATED, STORES, write_page
 from server_search import server
 
 from dresd_milvus.console import Phases
+from dresd_milvus.corpus.chat import CHAT
+from dresd_milvus.corpus.conversation import Conversation
 from dresd_milvus.errors import DresdError, InputError
 from dresd_milvus.loading import load_model
 from evaluation.harness import Options
-from evaluation.prompts import CHAT, Conversation, Prompt
+from evaluation.prompts import Prompt
 from evaluation.replay import Recording, about_recording, load_recording, read_text, save_recording
 from evaluation.results import write_json
 from tests import milvus_server

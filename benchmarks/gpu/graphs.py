@@ -35,10 +35,11 @@ def replays(model: LoadedModel, length: int, repeats: int) -> dict[str, Any]:
 @torch.inference_mode()
 def _replay(model: LoadedModel, length: int, nodes: int, repeats: int) -> list[float]:
     hf, device = model.target.model, model.target.device
-    cache = TreeCache(hf.config.num_hidden_layers, capacity=length + nodes + 1)  # does not grow while captured
+    cache = TreeCache(hf.config.num_hidden_layers)
     text = torch.tensor([random_text(model, length)], device=device)
     hf(input_ids=text, past_key_values=cache, use_cache=True, logits_to_keep=1)
     cache.length = length
+    cache.reserve(length + nodes + 1)  # it does not grow while captured
     inputs: dict[str, Any] = {
         "input_ids": text[:, : nodes + 1].clone(),
         "position_ids": torch.full((1, nodes + 1), length, device=device),
