@@ -96,7 +96,6 @@ def _read_model(found: Checkpoint, dtype: torch.dtype, where: torch.device) -> A
     lacking = sorted({*seen["missing_keys"], *(key for key, *_ in seen["mismatched_keys"])})
     if found.file:
         check_read(found.path, model, lacking)
-        model.hf_quantizer.remove_quantization_config(model)  # it is in plain numbers now
     elif lacking:
         raise InputError(
             f"the weights of the model '{found.name}' are not those of its configuration: {lacking[0]} (one of "
