@@ -18,10 +18,8 @@ def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
         tokenizer.get_vocab().get(tokenizer.eos_token),
         turn_end(tokenizer),
     ]
-    ids: set[int] = set()
-    for one in named:
-        ids.update([] if one is None else [one] if isinstance(one, int) else one)
-    return frozenset(ids)
+    ids = [id for one in named if one is not None for id in ([one] if isinstance(one, int) else one)]
+    return frozenset(id for id in ids if id >= 0)  # some configurations say -1 for none
 
 
 def turn_end(tokenizer: Any) -> int | None:

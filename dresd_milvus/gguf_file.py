@@ -219,13 +219,18 @@ def read_tokenizer(path: Path) -> Any:
         content = json.loads(tokenizer.backend_tokenizer.to_str())
         content["added_tokens"] = [token for token in content["added_tokens"] if token["id"] < listed]
         tokenizer._tokenizer = Tokenizer.from_str(json.dumps(content))
+        there = tokenizer.get_vocab()
+        for role, token in tokenizer.special_tokens_map.items():
+            if isinstance(token, str) and token not in there:
+                setattr(tokenizer, role, None)
     return tokenizer
 
 
 def check_read(path: Path, model: Any, lacking: Sequence[str]) -> None:
     """Raise InputError unless every value of a file is in the model and every value of the model is from the file.
 
-    lacking: the names of the parameters that transformers found nothing for.
+    lacking: the names of the parameters that transformers found nothing for. The model can be saved then: it no longer
+    counts as quantised.
     """
     check_config(path, model.config)
     inside = sum(math.prod(tensor.shape) for tensor in read_header(path).tensors)
@@ -234,6 +239,8 @@ def check_read(path: Path, model: Any, lacking: Sequence[str]) -> None:
         raise _refusal(path, f"has no tensor that would become {lacking[0]} (one of {len(lacking)})")
     if inside != sum(parameters.values()):
         raise _refusal(path, f"holds {inside:,} numbers, and the model is made of {sum(parameters.values()):,}")
+    if getattr(model, "hf_quantizer", None) is not None:  # transformers 5.16 sets none
+        model.hf_quantizer.remove_quantization_config(model)
 
 
 def _refusal(path: Path, reason: str) -> InputError:

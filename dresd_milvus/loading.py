@@ -31,7 +31,8 @@ class LoadedModel:
     """A target with its tokenizer and what identifies it in a store's manifest.
 
     name: as it was asked for, with what was done to the weights. fingerprint: of the checkpoint's files.
-    weights: the fingerprint of the loaded weights, by which stores of earlier versions know the model.
+    weights: the fingerprint of the loaded weights, by which stores of earlier versions know the model. ends: the tokens
+    that end a text.
     """
 
     name: str
@@ -40,6 +41,7 @@ class LoadedModel:
     fingerprint: str
     tokenizer_hash: str
     weights: str = ""
+    ends: tuple[str, ...] = ()
 
     @property
     def dtype(self) -> str:
@@ -65,34 +67,36 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto", tp: int = 1
         raise InputError("--graphs replays CUDA graphs on one GPU; leave it out on a CPU and with --tp above 1")
     found = find_checkpoint(name)
     tokenizer = _read_tokenizer(found)
-    model = _read_model(found, pick_dtype(dtype, where))
+    # Split, each rank's part goes to its device; the whole may not fit there.
+    model = _read_model(found, pick_dtype(dtype, where), where if tp == 1 else torch.device("cpu"))
     _check_ids(found, tokenizer, model.get_input_embeddings().num_embeddings)
     weights = weights_fingerprint(model)  # of the whole, before it is split
     ends = end_tokens(model, tokenizer)
     # What a model's authors recommend for sampling (penalties and the like) is no part of what it says.
     model.generation_config = GenerationConfig(eos_token_id=sorted(ends) or None, pad_token_id=tokenizer.pad_token_id)
-    # Split, each rank's part goes to its device; the whole may not fit there.
-    model = model.to(where) if tp == 1 else split_model(model, tp, where)
+    if tp > 1:
+        model = split_model(model, tp, where)
     target = HFTarget(model, ends, fixed=graphs)
     if target.family not in TESTED:
         compare_with_itself(target)
+    shown = tuple(tokenizer.convert_ids_to_tokens(sorted(ends)))
     files = checkpoint_fingerprint(found.path)
-    return LoadedModel(found.title, target, tokenizer, files, tokenizer_hash(tokenizer), weights)
+    return LoadedModel(found.title, target, tokenizer, files, tokenizer_hash(tokenizer), weights, shown)
 
 
-def _read_model(found: Checkpoint, dtype: torch.dtype) -> Any:
-    """The whole model, on the CPU; InputError for a parameter without a value in the files, which would be random."""
+def _read_model(found: Checkpoint, dtype: torch.dtype, where: torch.device) -> Any:
+    """The whole model, on a device; InputError for a parameter without a value in the files, which would be random."""
     from transformers import AutoModelForCausalLM
 
     told = {"output_loading_info": True, "ignore_mismatched_sizes": True}  # they are looked at below, and named
     try:
         model, seen = AutoModelForCausalLM.from_pretrained(found.where, dtype=dtype, **told, **found.how)
+        model = model.to(where)
     except UNREADABLE as error:
         raise cannot_load(found.name, error) from error
     lacking = sorted({*seen["missing_keys"], *(key for key, *_ in seen["mismatched_keys"])})
     if found.file:
         check_read(found.path, model, lacking)
-        model.hf_quantizer.remove_quantization_config(model)  # it is in plain numbers now
     elif lacking:
         raise InputError(
             f"the weights of the model '{found.name}' are not those of its configuration: {lacking[0]} (one of "

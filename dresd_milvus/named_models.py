@@ -159,7 +159,6 @@ def _write(path: Path, model: NamedModel, packaged: Packaged, folder: Path) -> N
         path.parent, gguf_file=path.name, dtype=torch.float32, output_loading_info=True
     )
     check_read(path, loaded, sorted(told["missing_keys"]))
-    loaded.hf_quantizer.remove_quantization_config(loaded)  # it is in plain numbers now, and is saved as such
     loaded.save_pretrained(folder)
     read_tokenizer(path).save_pretrained(folder)
     note = f"{header.kind}, dequantised"

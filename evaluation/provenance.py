@@ -39,7 +39,7 @@ def provenance(model: LoadedModel, options: dict[str, Any]) -> dict[str, Any]:
             "name": model.name,
             "fingerprint": model.fingerprint,
             "dtype": model.dtype,
-            "end_tokens": model.tokenizer.convert_ids_to_tokens(sorted(model.target.eos_ids)),
+            "end_tokens": list(model.ends),
         },
         "options": options,
     }
