@@ -136,9 +136,12 @@ def check_file(path: Path) -> Header:
     architecture = str(fields.get("general.architecture"))
     layers, scaled = SCALED.get(architecture, (0, ""))
     if fields.get("split.count", 1) > 1:
-        raise _refusal(path, f"is one of {fields['split.count']} parts of a model; join them with llama-gguf-split")
-    if any(tensor.name.startswith("rope_f") for tensor in header.tensors):
-        raise _refusal(path, "scales positions by its tensor rope_freqs (Llama 3.1 and later do)")
+        raise InputError(
+            f"the file {path} is one of {fields['split.count']} parts of a model; join them: llama-gguf-split --merge"
+        )
+    for tensor in header.tensors:
+        if tensor.name.startswith(("rope_freqs", "rope_factors")):  # of Llama 3.1 and later, of long Phi-3
+            raise _refusal(path, f"scales positions by its tensor {tensor.name}")
     if scaled and fields.get(f"{architecture}.block_count") == layers:
         raise _refusal(path, f"is {scaled}, whose attention is scaled in a way that the file does not say")
     if fields.get("tokenizer.ggml.model") == "gpt2" and fields.get("tokenizer.ggml.pre") not in _known_splits():
@@ -244,7 +247,4 @@ def check_read(path: Path, model: Any, lacking: Sequence[str]) -> None:
 
 
 def _refusal(path: Path, reason: str) -> InputError:
-    return InputError(
-        f"the file {path} {reason}, which transformers' reader of GGUF files does not know: the model would be loaded "
-        "wrongly; use its safetensors"
-    )
+    return InputError(f"transformers would read the file {path} wrongly: it {reason}; use the model's safetensors")
