@@ -34,6 +34,9 @@ class MarkovTarget:
     def keep(self, path):
         pass
 
+    def room(self, prompt):
+        return self.context - prompt
+
 
 class TreeDrafter(Vanilla):
     """A fixed tree below every root: some tokens drafted, some not, branches of unlike depth."""
