@@ -168,9 +168,9 @@ def test_nothing_is_generated_when_nothing_is_asked_for(tiny, limit):
 
 @pytest.mark.parametrize("kind", [RandomTree, Overlong, Oracle, PromptLookup])
 @pytest.mark.parametrize("capacity", [1, 7, 32])
-def test_a_cache_outgrown_while_decoding_stays_exact(tiny_ending_at, kind, capacity):
+def test_a_cache_outgrown_while_decoding_stays_exact(tiny_ending_at, monkeypatch, kind, capacity):
+    monkeypatch.setattr("dresd_milvus.cache.CAPACITY", capacity)
     target = tiny_ending_at(())
-    target._cache.capacity = capacity
     assert_exact(target, kind, [5, 6, 7], 60, FixedBudget(20, 6))
     assert all(layer.keys.shape[2] == target._cache.capacity > capacity for layer in target._cache.layers)
 
