@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from dresd_milvus.errors import InputError
 from dresd_milvus.inputs import Windows
@@ -81,6 +82,14 @@ def rope_border(config: Any) -> int | None:
         return None
     border = rope.get("original_max_position_embeddings") or config.original_max_position_embeddings
     return int(border) if border < config.max_position_embeddings else None
+
+
+def finish(logits: Tensor, config: Any) -> Tensor:
+    """What a family makes of its output head's numbers: scaled (Granite, Cohere) or capped (Gemma)."""
+    config = config.get_text_config()
+    logits = logits * (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)
+    cap = getattr(config, "final_logit_softcapping", None)
+    return logits if cap is None else cap * torch.tanh(logits / cap)
 
 
 def compare_with_itself(target: HFTarget) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dresd_milvus.cache import TreeCache
-from dresd_milvus.families import attention_windows, refuse_unsupported, rope_border
+from dresd_milvus.families import attention_windows, finish, refuse_unsupported, rope_border
 from dresd_milvus.fixed import FixedPasses
 from dresd_milvus.host import Scored
 from dresd_milvus.inputs import Inputs, tree_inputs
@@ -169,7 +169,8 @@ class HFTarget:
     @torch.inference_mode()
     def score(self, hidden: Tensor) -> Tensor:
         """Logits [N, V] of hidden states [N, H], the input of the output head."""
-        return self.model.get_output_embeddings()(hidden.to(self.device, self.dtype))
+        logits = self.model.get_output_embeddings()(hidden.to(self.device, self.dtype))
+        return finish(logits, self.model.config)
 
     @torch.inference_mode()
     def write(self, tokens: Tensor, attention_mask: Tensor, max_new_tokens: int, pad: int, **how: Any) -> Tensor:

@@ -52,6 +52,7 @@ def assert_scored_as_full_passes(target: HFTarget, text: list[int], seed: int) -
             state = target.embed(ids, torch.ones_like(ids))[0, -1]
             assert torch.allclose(scored.logits[node], right, rtol=0, atol=tolerance)
             assert torch.allclose(scored.hidden[node], state, rtol=0, atol=tolerance)
+            assert torch.allclose(target.score(state[None])[0], right, rtol=0, atol=tolerance)
         kept = climb(tree, int(np.random.default_rng(turn).integers(len(tree.tokens))))
         target.keep(np.array(kept))
         text = [*text, *tree.tokens[kept[1:]].tolist(), 7]
