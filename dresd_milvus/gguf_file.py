@@ -9,8 +9,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
-import mmap
-import struct
 from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
@@ -18,10 +16,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dresd_milvus.errors import InputError
-
-SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
-STRING, ARRAY = 8, 9
-"""The types of a file's fields, as the format numbers them; of the scalars, how `struct` reads them."""
 
 FLOATS = ("F32", "F16", "BF16", "F64")
 
@@ -72,61 +66,26 @@ def read_header(path: Path) -> Header:
 
 @lru_cache(maxsize=4)
 def _read_header(path: Path, _changed: int) -> Header:
+    from gguf import GGUFReader
+
     try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return _Reader(data).header()
-    except (ValueError, KeyError, struct.error, OverflowError) as error:
+        reader = GGUFReader(path)
+        tensors = [
+            Tensor(t.name, t.tensor_type.name, tuple(map(int, t.shape)), int(t.data_offset), int(t.n_bytes))
+            for t in reader.tensors
+        ]
+        if not tensors:
+            raise ValueError("it holds no tensors")
+        return Header({name: _value(field) for name, field in reader.fields.items()}, tensors)
+    except (ValueError, KeyError, IndexError, OverflowError) as error:
         raise InputError(f"the file {path} is no GGUF file, or is damaged ({error}); fetch it again") from error
 
 
-class _Reader:
-    def __init__(self, data: mmap.mmap) -> None:
-        self.data, self.at = data, 0
+def _value(field: Any) -> Any:
+    from gguf import GGUFValueType
 
-    def header(self) -> Header:
-        from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
-
-        if self.data[:4] != b"GGUF":
-            raise ValueError("it does not begin with GGUF")
-        self.at = 4
-        version, tensors, fields = self.numbers("IQQ")
-        if version not in (2, 3):
-            raise ValueError(f"its version is {version}, and 2 and 3 are known")
-        found = {self.string(): self.value(*self.numbers("I")) for _ in range(fields)}
-        listed = []
-        for _ in range(tensors):
-            name, (dimensions,) = self.string(), self.numbers("I")
-            shape, (kind, offset) = self.numbers(f"{dimensions}Q"), self.numbers("IQ")
-            block, size = GGML_QUANT_SIZES[GGMLQuantizationType(kind)]
-            size *= math.prod(shape) // block
-            listed.append((name, GGMLQuantizationType(kind).name, shape, offset, size))
-        align = found.get("general.alignment", 32)
-        start = -(-self.at // align) * align
-        content = [Tensor(name, kind, shape, start + offset, size) for name, kind, shape, offset, size in listed]
-        if not content or max(tensor.begin + tensor.size for tensor in content) > len(self.data):
-            raise ValueError("it ends before its tensors do")
-        return Header(found, content)
-
-    def numbers(self, layout: str) -> tuple[Any, ...]:
-        found = struct.unpack_from(f"<{layout}", self.data, self.at)
-        self.at += struct.calcsize(f"<{layout}")
-        return found
-
-    def string(self) -> str:
-        (length,) = self.numbers("Q")
-        return self.numbers(f"{length}s")[0].decode()
-
-    def value(self, kind: int) -> Any:
-        if kind == STRING:
-            return self.string()
-        if kind != ARRAY:
-            return self.numbers(SCALARS[kind])[0]
-        of, count = self.numbers("IQ")
-        if of in SCALARS:
-            return list(self.numbers(f"{count}{SCALARS[of]}"))
-        for _ in range(count):
-            self.value(of)
-        return count
+    strings = field.types[0] == GGUFValueType.ARRAY and field.types[-1] == GGUFValueType.STRING
+    return len(field.data) if strings else field.contents()
 
 
 def check_file(path: Path) -> Header:

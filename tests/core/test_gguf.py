@@ -150,7 +150,7 @@ def test_a_file_with_a_broken_header_is_refused(tmp_path: Path, at: int) -> None
 def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.bin"
     path.write_text("words " * 100)
-    assert "does not begin with GGUF" in refusal(path)
+    assert "is no GGUF file" in refusal(path)
     assert "there is no model folder or file" in refusal(tmp_path / "none.gguf")
 
 
