@@ -150,7 +150,7 @@ def test_rows_that_no_token_belongs_to_do_no_harm(tmp_path):
         [5, 6, 7],
         12,
         FixedBudget(),
-        watch=TokenStream(loaded.tokenizer, [5, 6, 7], console),
+        watch=TokenStream(loaded.tokenizer, console),
     )
     assert len(done.tokens) == 12 and min(done.tokens) >= 8192
     assert loaded.tokenizer.decode(done.tokens) == "" == console.file.getvalue()
