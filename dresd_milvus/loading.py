@@ -88,7 +88,9 @@ def _read_model(found: Checkpoint, dtype: torch.dtype, where: torch.device) -> A
     """The whole model, on a device; InputError for a parameter without a value in the files, which would be random."""
     from transformers import AutoModelForCausalLM
 
-    told = {"output_loading_info": True, "ignore_mismatched_sizes": True}  # they are looked at below, and named
+    told: dict[str, Any] = {"output_loading_info": True, "ignore_mismatched_sizes": True}  # looked at below, and named
+    if dtype == torch.float64:
+        told["experts_implementation"] = "eager"  # grouped products of experts know no float64
     try:
         model, seen = AutoModelForCausalLM.from_pretrained(found.where, dtype=dtype, **told, **found.how)
         model = model.to(where)

@@ -15,6 +15,7 @@ from dresd_milvus.options import (
     DeviceOption,
     DtypeOption,
     GraphsOption,
+    ModelOption,
     NodesOption,
     SearchOption,
     SuffixesOption,
@@ -27,7 +28,7 @@ app = typer.Typer()
 
 
 def speaker(
-    model: Annotated[str, typer.Option(help="'sample', a model folder, or a hub name.")] = "sample",
+    model: ModelOption = "sample",
     uri: Annotated[str | None, typer.Option(help="The database, for dense drafts.")] = None,
     collection: Annotated[str | None, typer.Option(help="The collection, for dense drafts.")] = None,
     suffixes: SuffixesOption = None,
@@ -36,7 +37,7 @@ def speaker(
         str | None, typer.Option(help="What drafts. Default: hybrid, without its dense part where there is no store.")
     ] = None,
     system_prompt: Annotated[str | None, typer.Option(help="The chat template's system message.")] = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Of one answer.")] = 128,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Of one answer.")] = 512,
     temperature: Annotated[float, typer.Option(min=0, help="0 is greedy.")] = 0.0,
     top_p: Annotated[float, typer.Option(help="Nucleus of this probability.")] = 1.0,
     seed: Annotated[int, typer.Option(min=0)] = 0,

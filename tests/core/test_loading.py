@@ -10,7 +10,7 @@ import pytest
 import torch
 from rich.console import Console
 from safetensors.torch import load_file, save_file
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, MixtralConfig, MixtralForCausalLM
 
 from dresd_milvus.checkpoint import SAMPLE_FOLDER
 from dresd_milvus.choose import Greedy
@@ -52,6 +52,14 @@ def test_the_sample_model_loads_and_continues_a_prompt(sample):
 def test_a_folder_is_loaded_like_the_sample_it_copies(sample, copied):
     loaded = load_model(str(copied), "float32", "cpu")
     assert loaded.fingerprint == sample.fingerprint and loaded.tokenizer_hash == sample.tokenizer_hash
+
+
+def test_experts_are_computed_in_float64(copied):
+    config = MixtralConfig(**{**TINY.to_dict(), "vocab_size": 8192}, num_local_experts=4, num_experts_per_tok=2)
+    MixtralForCausalLM(config).save_pretrained(copied)
+    loaded = load_model(str(copied), "float64", "cpu")
+    assert loaded.dtype == "float64"
+    assert len(generate(loaded.target, Vanilla(), Greedy(), [5, 6, 7], 4, FixedBudget()).tokens) == 4
 
 
 @pytest.mark.parametrize("name", ["no-such-model", "nobody-at-all/no-such-model", "./missing", "/no/such/folder"])
