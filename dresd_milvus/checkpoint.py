@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dresd_milvus.errors import InputError
 from dresd_milvus.gguf_file import FLOATS, check_file
-from dresd_milvus.named_models import NAMED, ask_hub, conversion_note, place
+from dresd_milvus.named_models import NAMED, conversion_note, on_hub, place
 
 SAMPLE = "sample"
 SAMPLE_FOLDER = Path(__file__).parent / "sample"
@@ -69,10 +69,9 @@ def find_checkpoint(name: str) -> Checkpoint:
     if where.startswith((".", "/", "~")) or where.count("/") > 1 or where.endswith(".gguf"):
         raise InputError(f"there is no model folder or file {name}; give {KINDS}")
     try:
-        ask_hub(where, HUB_SECONDS)
+        return Checkpoint(name, on_hub(where, HUB_SECONDS))
     except Exception as error:  # whatever the hub's client of the day raises, it means one thing here
         raise cannot_load(name, error) from error
-    return Checkpoint(name, where)
 
 
 KINDS = f"a folder, a GGUF file, a hub name or one of {', '.join((SAMPLE, *NAMED))}"
@@ -80,5 +79,7 @@ KINDS = f"a folder, a GGUF file, a hub name or one of {', '.join((SAMPLE, *NAMED
 
 def cannot_load(name: str, error: Exception) -> InputError:
     """One line for what a library says of a model that it cannot read."""
-    reason = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
+    lines = str(error).strip().splitlines() or [""]
+    plain = isinstance(error, OSError | ValueError) and lines[0]
+    reason = lines[0].rstrip(".:, ") if plain else f"{type(error).__name__} {lines[0]}".strip()
     return InputError(f"cannot load the model '{name}': {reason}; give {KINDS}")

@@ -16,6 +16,9 @@ from dresd_milvus.errors import DresdError
 from dresd_milvus.options import CollectionOption, TokenOption, UriOption
 from dresd_milvus.talk_cli import app as talk
 
+INTERRUPTED = 130
+"""What typer exits with after Ctrl-C."""
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.registered_commands += [*demo.registered_commands, *talk.registered_commands]
 
@@ -61,9 +64,10 @@ def run_app(application: typer.Typer, name: str | None = None) -> None:
         application(prog_name=name)
     except DresdError as error:
         _fail(str(error))
-    except KeyboardInterrupt:
-        print("interrupted; run the same command again to go on", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:
+            print("interrupted; run the same command again to go on", file=sys.stderr)
+        raise
     except BrokenPipeError:
         sys.exit(141)
     except OSError as error:

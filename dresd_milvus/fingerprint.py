@@ -42,8 +42,8 @@ def checkpoint_fingerprint(path: Path) -> str:
     digest = hashlib.sha256()
     try:
         if path.is_dir() and not _weights(path, "model.safetensors"):
-            for line in _zipped(_weights(path, "pytorch_model.bin")):
-                digest.update(line.encode())
+            for line in _saved(_weights(path, "pytorch_model.bin")):
+                digest.update(line)
         else:
             for tensor in sorted(_in_gguf(path) if path.is_file() else _in_safetensors(path)):
                 digest.update(f"{tensor.name} {tensor.about} {tensor.size}\n".encode())
@@ -52,6 +52,12 @@ def checkpoint_fingerprint(path: Path) -> str:
     except (ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise InputError(f"the weights in {path} cannot be read: {error}") from error
     return digest.hexdigest()[:16]
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that hold a checkpoint's weights; [] where there are none, or some of them are missing."""
+    files = _weights(folder, "model.safetensors") or _weights(folder, "pytorch_model.bin")
+    return files if all(file.exists() for file in files) else []
 
 
 def _weights(folder: Path, name: str) -> list[Path]:
@@ -93,13 +99,18 @@ def _pieces(file: BinaryIO, tensor: Stored) -> bytes:
     return found
 
 
-def _zipped(files: list[Path]) -> Iterator[str]:
+def _saved(files: list[Path]) -> Iterator[bytes]:
+    """What tells files of `torch.save` apart: of a zip its directory, of an older file some of its bytes."""
     if not files:
         raise ValueError("there is neither model.safetensors nor pytorch_model.bin")
     for path in files:
+        if not zipfile.is_zipfile(path):
+            with path.open("rb") as file:
+                yield _pieces(file, Stored(path.name, "", path, 0, path.stat().st_size))
+            continue
         with zipfile.ZipFile(path) as archive:
             for entry in archive.infolist():
-                yield f"{path.name} {entry.filename.partition('/')[2]} {entry.file_size} {entry.CRC}\n"
+                yield f"{path.name} {entry.filename.partition('/')[2]} {entry.file_size} {entry.CRC}\n".encode()
 
 
 def weights_fingerprint(model: Any) -> str:

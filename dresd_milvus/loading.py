@@ -7,6 +7,7 @@ import os
 import sys
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -66,6 +67,7 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto", tp: int = 1
     if graphs and (where.type != "cuda" or tp > 1):
         raise InputError("--graphs replays CUDA graphs on one GPU; leave it out on a CPU and with --tp above 1")
     found = find_checkpoint(name)
+    _read_config(found)  # a family that is refused, before its weights are read
     tokenizer = _read_tokenizer(found)
     # Split, each rank's part goes to its device; the whole may not fit there.
     model = _read_model(found, pick_dtype(dtype, where), where if tp == 1 else torch.device("cpu"))
@@ -155,21 +157,29 @@ def _read_tokenizer(found: Checkpoint) -> Any:
     try:
         return read_tokenizer(found.path) if found.file else AutoTokenizer.from_pretrained(found.where)
     except UNREADABLE as error:
+        if not found.file and Path(found.where).is_dir() and not list(Path(found.where).glob("*token*")):
+            raise InputError(f"the model '{found.name}' has no tokenizer; copy its tokenizer files there") from error
         raise cannot_load(found.name, error) from error
 
 
 def check_model(name: str, dtype: str = "auto", device: str = "auto") -> int:
     """The hidden size of a model, from its configuration alone; raises InputError where load_model would for it."""
-    from transformers import AutoConfig
-
     pick_dtype(dtype, pick_device(device))
     found = find_checkpoint(name)
+    config = _read_config(found)
+    if found.file:
+        check_config(found.path, config)
+    _check_ids(found, _read_tokenizer(found), config.vocab_size)
+    return int(config.hidden_size)
+
+
+def _read_config(found: Checkpoint) -> Any:
+    """The configuration of a model's text part; InputError for a family that is refused."""
+    from transformers import AutoConfig
+
     try:
         config = AutoConfig.from_pretrained(found.where, **found.how)
     except UNREADABLE as error:
-        raise cannot_load(name, error) from error
+        raise cannot_load(found.name, error) from error
     refuse_unsupported(config)
-    if found.file:
-        check_config(found.path, config)
-    _check_ids(found, _read_tokenizer(found), config.get_text_config().vocab_size)
-    return int(config.get_text_config().hidden_size)
+    return config.get_text_config()

@@ -16,6 +16,7 @@ from filelock import FileLock
 
 from dresd_milvus.caches import cache_folder
 from dresd_milvus.errors import InputError
+from dresd_milvus.fingerprint import weight_files
 from dresd_milvus.gguf_file import check_file, check_read, read_tokenizer
 from dresd_milvus.rowfile import sync
 
@@ -86,20 +87,28 @@ def place(name: str, models: dict[str, NamedModel] = NAMED) -> str:
     if model.packaged is None:
         return model.hub
     try:
-        ask_hub(model.hub, HUB_SECONDS)
-        return model.hub
+        return on_hub(model.hub, HUB_SECONDS)
     except Exception as error:  # whatever the hub's client of the day raises, it means one thing here
         _tell(f"{name}: the hub does not answer for {model.hub} ({error})")
     convert(name, model, model.packaged, folder)
     return str(folder)
 
 
-def ask_hub(name: str, seconds: float) -> None:
-    """Raise what the hub's client raises unless a model is in its cache or the hub answers for it."""
+def on_hub(name: str, seconds: float) -> str:
+    """Where transformers finds a model: its name if the hub answers for it, else its folder in the hub's cache.
+
+    The hub is asked once. Raises what its client raises where it does not answer and the cache lacks the weights.
+    """
     from huggingface_hub import HfApi, try_to_load_from_cache
 
-    if not isinstance(try_to_load_from_cache(name, "config.json"), str):
+    try:
         HfApi().model_info(name, timeout=seconds)
+        return name
+    except Exception:
+        cached = try_to_load_from_cache(name, "config.json")
+        if isinstance(cached, str) and weight_files(Path(cached).parent):
+            return str(Path(cached).parent)
+        raise
 
 
 def convert(name: str, model: NamedModel, packaged: Packaged, folder: Path) -> None:

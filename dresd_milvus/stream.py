@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
+from rich.color import ColorSystem
 from rich.console import Console
-from rich.text import Text
+from rich.style import Style
 
 from dresd_milvus.drafters.base import Step
 
@@ -14,6 +15,9 @@ DRAFTED = "bold green"
 
 UNKNOWN = "\ufffd"
 """What stands for bytes that are not UTF-8, or not yet."""
+
+STEERING = {code: None for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"}
+"""Characters that would steer a terminal."""
 
 LONGEST = 4
 """Tokens that one character takes at most, each of them a byte."""
@@ -73,5 +77,8 @@ class TokenStream:
         return text
 
     def _print(self, text: str, style: str) -> None:
-        if text:
-            self.console.print(Text(text, style), end="", soft_wrap=True)
+        """As it is, where it goes into a file; in a terminal in colour, and without what would steer the terminal."""
+        if self.console.is_terminal:
+            text = Style.parse(style).render(text.translate(STEERING), color_system=ColorSystem.STANDARD)
+        self.console.file.write(text)
+        self.console.file.flush()

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from dresd_milvus.errors import InputError
 from dresd_milvus.options import (
     DEPTH,
     SEARCH_SECONDS,
@@ -106,6 +107,8 @@ def chat(speaking: Any) -> None:
 
     with suppress(ImportError):
         import readline  # noqa: F401  (input() takes lines back and edits them)
+    if sys.stdin is None:
+        raise InputError("dresd chat reads questions from the standard input, which is closed")
     if hasattr(sys.stdin, "reconfigure"):
         sys.stdin.reconfigure(errors="replace")
     speaker, conversation = speaking

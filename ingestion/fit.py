@@ -26,10 +26,6 @@ DIMENSIONS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 GOOD_ENOUGH = 0.98
 """It takes the fewest that draft so well, as a share of the best."""
 
-LEAST_SHARE, MARGIN = 0.1, 1.25
-"""Of a shard's documents, when the fit needs few: reading a shard for less would not pay. And how many more are taken
-than should do, for documents differ in length; the fit stops when it has enough."""
-
 STORED, ASKED, NEIGHBOURS = 40_000, 1_000, 10
 """States that are kept to measure the curve: as rows, and as queries of other documents."""
 
@@ -92,10 +88,9 @@ def fit_projection(
 def _spread(read: Callable[[int], Numbered], plan: Plan) -> Iterator[tuple[int, list[int], list[Document]]]:
     """(shard, places in it, documents there) from all over the corpus: shards in a random order that is always the
     same, every k-th document of each."""
-    share = min(max(MARGIN * plan.settings.fit_tokens / max(plan.tokens, 1), LEAST_SHARE), 1.0)
     for shard in np.random.default_rng(0).permutation(len(plan.shards)):
         documents = read(int(shard)).documents
-        wanted = np.linspace(0, len(documents) - 1, max(round(share * len(documents)), 1)).round().astype(int)
+        wanted = np.linspace(0, len(documents) - 1, max(round(plan.fit_share * len(documents)), 1)).round().astype(int)
         places = np.unique(wanted).tolist()
         yield int(shard), places, [documents[place] for place in places]
 

@@ -10,6 +10,7 @@ import torch
 
 from dresd_milvus.corpus import Document
 from dresd_milvus.corpus.documents import encode_documents
+from dresd_milvus.errors import InputError
 from dresd_milvus.loading import LoadedModel
 from ingestion.documents import Numbered
 
@@ -38,7 +39,13 @@ def generate_shard(
     """The same documents with the target's answers; where a prompt leaves no room for one, an empty answer.
 
     Conversations are answered turn by turn, each on top of the answers before it. advance is told of tokens written.
+    Raises InputError where answers of that length leave no room for any prompt.
     """
+    if sampling.max_new_tokens >= model.target.context:
+        raise InputError(
+            f"answers of {sampling.max_new_tokens} tokens leave no room for a prompt in the model's context of "
+            f"{model.target.context}; give a smaller --answer-tokens"
+        )
     turns = [list(document.turns) for document in numbered.documents]
     for at in range(1, max(map(len, turns), default=0), 2):
         asked = [index for index, turn in enumerate(turns) if len(turn) > at]

@@ -22,6 +22,10 @@ from ingestion.documents import clean, split_long, write_documents
 from ingestion.folder import RunFolder, write_durably
 from ingestion.prune import Pruning
 
+LEAST_SHARE, MARGIN = 0.1, 1.25
+"""Of a shard's documents, when the fit needs few: reading a shard for less would not pay. And how many more are taken
+than should do, for documents differ in length; the fit stops when it has enough."""
+
 AUTO = "auto"
 """A --template of this name is what the model is usually asked in: its own chat template if it has one."""
 
@@ -106,6 +110,11 @@ class Plan:
     rows: int
     skipped: dict[str, int]
     build: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
+
+    @property
+    def fit_share(self) -> float:
+        """The share of every shard's documents that the fit may read."""
+        return min(max(MARGIN * self.settings.fit_tokens / max(self.tokens, 1), LEAST_SHARE), 1.0)
 
     @property
     def fingerprint(self) -> str:

@@ -39,7 +39,7 @@ class States:
     def begin(self, plan: Plan, target: HFTarget, tell: Callable[[str], None]) -> None:
         """Start anew, and decide whether there is room for what the fit will see; tell is told in one line."""
         self.clear()
-        count = plan.rows * min(plan.settings.fit_tokens, plan.tokens) // max(plan.tokens, 1)
+        count = round(plan.rows * plan.fit_share)
         size = count * target.hidden_size * target.dtype.itemsize
         room, place = self.room(self.run.folder), self.run.folder / PHASE
         states = f"the states of about {count:,} tokens for embedding: {size / 1e9:.3g} GB in {place}"

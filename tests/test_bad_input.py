@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+import typer
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from dresd_milvus.checkpoint import SAMPLE_FOLDER
+from dresd_milvus.cli import run_app
 from dresd_milvus.loading import LoadedModel
 from tests.helpers import dresd
 from tests.samples import build, write_corpus
@@ -146,3 +148,26 @@ def test_a_full_disk_is_one_clear_line_and_the_run_goes_on_later(
         for uri in (small_disk / "a.db", tmp_path / "b.db")
     ]
     assert checksums[0] == checksums[1]
+
+
+def test_an_interrupted_command_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+    app = typer.Typer()
+
+    @app.command()
+    def work() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as ended:
+        run_app(app, "work")
+    assert ended.value.code == 130 and "run the same command again to go on" in capsys.readouterr().err
+
+
+def test_answers_longer_than_the_context_are_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, other_model: Path
+) -> None:
+    source = write_corpus(tmp_path / "a.jsonl", 2)
+    done = dresd(
+        capsys, "ingest", "run", "--source", source, "--uri", tmp_path / "a.db", "--collection", "a", "--model",
+        other_model, "--answers", "greedy", "--answer-tokens", "5000",
+    )  # fmt: skip
+    assert "leave no room for a prompt" in done.error and "--answer-tokens" in done.error

@@ -65,7 +65,7 @@ def _object(path: Path, number: int, row: Any) -> dict[str, Any]:
 def _csv(path: Path) -> Iterator[dict[str, Any]]:
     csv.field_size_limit(2**31 - 1)
     with _opened(path) as file:
-        yield from csv.DictReader(io.TextIOWrapper(file, encoding="utf-8", newline=""))
+        yield from csv.DictReader(io.TextIOWrapper(file, encoding="utf-8-sig", newline=""))
 
 
 def _parquet(path: Path) -> Iterator[dict[str, Any]]:

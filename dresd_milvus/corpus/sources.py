@@ -218,7 +218,7 @@ def _folder(folder: Path, origin: str, reading: Reading) -> Iterator[Document]:
         if not path.is_file() or any(part.startswith(".") or part == "__pycache__" for part in parts):
             continue
         try:
-            text = path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8-sig")
         except UnicodeDecodeError:
             reading.skipped["files that are not UTF-8"] += 1
             continue

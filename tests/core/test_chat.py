@@ -172,6 +172,13 @@ def test_chat_takes_lines_from_a_pipe(folder: Path) -> None:
     assert done.stdout.decode().count("hybrid-dense: ") == 2 and done.stdout.endswith(b"> \n")
 
 
+def test_a_closed_input_is_one_clear_line(
+    capsys: pytest.CaptureFixture[str], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    assert "standard input, which is closed" in dresd(capsys, "chat", "--model", folder, "--nodes", "4").error
+
+
 def test_generate_shows_the_answer_alone(capsys: pytest.CaptureFixture[str], folder: Path, model: LoadedModel) -> None:
     options = ["--nodes", "4", "--max-new-tokens", "8", "--dtype", "float32"]
     done = dresd(capsys, "generate", QUESTIONS[0], "--model", folder, *options)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from rich.console import Console
 from safetensors.torch import load_file, save_file
-from transformers import LlamaConfig, LlamaForCausalLM, MixtralConfig, MixtralForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, MixtralConfig, MixtralForCausalLM, T5Config
 
 from dresd_milvus.checkpoint import SAMPLE_FOLDER
 from dresd_milvus.choose import Greedy
@@ -52,6 +52,17 @@ def test_the_sample_model_loads_and_continues_a_prompt(sample):
 def test_a_folder_is_loaded_like_the_sample_it_copies(sample, copied):
     loaded = load_model(str(copied), "float32", "cpu")
     assert loaded.fingerprint == sample.fingerprint and loaded.tokenizer_hash == sample.tokenizer_hash
+
+
+def test_a_refused_family_is_named_before_its_weights_are_read(tmp_path):
+    T5Config().save_pretrained(tmp_path)
+    assert "family t5 are not supported: it has an encoder and a decoder" in refusal(str(tmp_path))
+
+
+def test_a_folder_without_a_tokenizer_is_told_so(copied):
+    for path in copied.glob("*token*"):
+        path.unlink()
+    assert "has no tokenizer" in refusal(str(copied))
 
 
 def test_experts_are_computed_in_float64(copied):

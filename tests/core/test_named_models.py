@@ -136,6 +136,16 @@ def test_a_python_without_pip_is_told_so(wheels: Path, monkeypatch: pytest.Monke
         place("tiny", {"tiny": row})
 
 
+def test_half_a_model_in_the_hubs_cache_is_none(wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    folder = tmp_path / "hub" / "models--nobody-at-all--tiny"
+    (folder / "snapshots" / "abc").mkdir(parents=True)
+    (folder / "snapshots" / "abc" / "config.json").write_text("{}")
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text("abc")
+    assert Path(place("tiny", {"tiny": publish(wheels)})).parent == cache_folder() / "models"
+
+
 def test_a_model_of_the_hub_alone_is_its_hub_name(wheels: Path) -> None:
     assert place("tiny", {"tiny": NamedModel("nobody/tiny", "MIT")}) == "nobody/tiny"
 

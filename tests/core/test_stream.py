@@ -88,3 +88,12 @@ def test_drafted_tokens_are_green_and_end_tokens_are_not_shown() -> None:
     stream(Step(ids.tolist(), ids, DraftTree.root_only(0), np.arange(2), scored))
     stream.finish()
     assert out.getvalue() == "\x1b[1;32m the\x1b[0mhe\n"
+
+
+def test_a_file_gets_the_text_as_it_is_and_a_terminal_nothing_that_steers_it() -> None:
+    text = "\tx = 1\r\n\x1b[31m\u3000y"
+    into_a_file, on_a_terminal = (Console(file=StringIO(), force_terminal=forced) for forced in (False, True))
+    for console in (into_a_file, on_a_terminal):
+        TokenStream(TOKENIZERS["bytes"], console)._print(text, "bold green")
+    assert into_a_file.file.getvalue() == text
+    assert on_a_terminal.file.getvalue() == "\x1b[1;32m\tx = 1\n[31m\u3000y\x1b[0m"

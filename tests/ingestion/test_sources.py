@@ -57,6 +57,14 @@ def test_files_of_every_kind(tmp_path: Path, name: str) -> None:
     assert len(read(path, limit=2)) == 2 and {d.origin for d in read(f"mine={path}")} == {"mine"}
 
 
+def test_a_byte_order_mark_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("instruction,output\nq,a\n", encoding="utf-8-sig")
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.txt").write_text("words", encoding="utf-8-sig")
+    assert read(tmp_path / "a.csv") == [Document(("q", "a"), "a.csv")]
+    assert [document.turns for document in read(tmp_path / "texts")] == [("", "words")]
+
+
 def test_rows_without_a_key_are_counted_and_named(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "a.jsonl", [*ROWS, {"instruction": "q"}, {"instruction": "q", "output": None}])
     with pytest.raises(InputError, match=r"2 of 7 rows of .* row 6: .* under 'output' \(its keys: instruction\)"):
