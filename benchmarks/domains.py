@@ -1,6 +1,6 @@
 """What the results page asks: of every domain held-out prompts, and the prompts and people's answers that stores hold.
 
-A folder of public data files is needed, each as its authors publish it (docs/results.md lists them with licences).
+A folder of public data files is needed, each as its authors publish it (docs/evaluation.md lists them with licences).
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ class Domain(NamedTuple):
 def read_domains(data: Path) -> dict[str, Domain]:
     """The domains by name. Ends the program with one line where files are missing."""
     if missing := [name for name in FILES if not (data / name).exists()]:
-        sys.exit(f"error: {data} lacks {', '.join(missing)}; docs/results.md says what to download, --data where it is")
+        sys.exit(
+            f"error: {data} lacks {', '.join(missing)}; see docs/evaluation.md, or say with --data where it is"
+        )
     return {"gsm8k": _gsm8k(data), "code": _code(data), "mt-bench": _chat(data)}
 
 

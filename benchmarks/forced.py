@@ -72,7 +72,7 @@ def decoding_core(folder: str) -> Any:
             return importlib.import_module(name)
         except ImportError:
             continue
-    raise InputError("SuffixDecoding's core is not here; docs/results.md says how to build it, --core where it lies")
+    raise InputError("SuffixDecoding's core is not here; docs/evaluation.md says how to build it, --core where it lies")
 
 
 def gain(ours: Tally, theirs: Tally) -> dict[str, Any]:

@@ -84,10 +84,10 @@ def rope_border(config: Any) -> int | None:
     return int(border) if border < config.max_position_embeddings else None
 
 
-def finish(logits: Tensor, config: Any) -> Tensor:
-    """What a family makes of its output head's numbers: scaled (Granite, Cohere) or capped (Gemma)."""
+def head_to_logits(numbers: Tensor, config: Any) -> Tensor:
+    """Logits [N, V] of what the output head gives [N, V]: some families scale it (Granite, Cohere) or cap it (Gemma)."""
     config = config.get_text_config()
-    logits = logits * (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)
+    logits = numbers * (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)
     cap = getattr(config, "final_logit_softcapping", None)
     return logits if cap is None else cap * torch.tanh(logits / cap)
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dresd_milvus.cache import TreeCache
-from dresd_milvus.families import attention_windows, finish, refuse_unsupported, rope_border
+from dresd_milvus.families import attention_windows, head_to_logits, refuse_unsupported, rope_border
 from dresd_milvus.fixed import FixedPasses
 from dresd_milvus.host import Scored
 from dresd_milvus.inputs import Inputs, tree_inputs
@@ -78,7 +78,8 @@ class HFTarget:
         config = model.config.get_text_config()
         self.family: str = config.model_type
         self.vocab_size: int = config.vocab_size
-        self.hidden_size: int = config.hidden_size
+        # A few OPT models project their states to narrower words before the output head.
+        self.hidden_size: int = getattr(config, "word_embed_proj_dim", None) or config.hidden_size
         self.context: int = config.max_position_embeddings
         self.device: torch.device = model.device
         self.dtype: torch.dtype = model.dtype
@@ -169,8 +170,8 @@ class HFTarget:
     @torch.inference_mode()
     def score(self, hidden: Tensor) -> Tensor:
         """Logits [N, V] of hidden states [N, H], the input of the output head."""
-        logits = self.model.get_output_embeddings()(hidden.to(self.device, self.dtype))
-        return finish(logits, self.model.config)
+        numbers = self.model.get_output_embeddings()(hidden.to(self.device, self.dtype))
+        return head_to_logits(numbers, self.model.config)
 
     @torch.inference_mode()
     def write(self, tokens: Tensor, attention_mask: Tensor, max_new_tokens: int, pad: int, **how: Any) -> Tensor:

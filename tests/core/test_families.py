@@ -45,6 +45,7 @@ def assert_scored_as_full_passes(target: HFTarget, text: list[int], seed: int) -
             return
         tree = random_tree(seed + turn, 12, text[-1], min(6, end - len(text) - 1))
         scored = target.verify(tree)
+        assert scored.hidden.shape == (len(tree.tokens), target.hidden_size)
         for node in range(len(tree.tokens)):
             ids = torch.tensor([text + spelled(tree, node)])
             with torch.inference_mode():
