@@ -52,9 +52,7 @@ class Domain(NamedTuple):
 def read_domains(data: Path) -> dict[str, Domain]:
     """The domains by name. Ends the program with one line where files are missing."""
     if missing := [name for name in FILES if not (data / name).exists()]:
-        sys.exit(
-            f"error: {data} lacks {', '.join(missing)}; see docs/evaluation.md, or say with --data where it is"
-        )
+        sys.exit(f"error: {data} lacks {', '.join(missing)}; see docs/evaluation.md, or say with --data where it is")
     return {"gsm8k": _gsm8k(data), "code": _code(data), "mt-bench": _chat(data)}
 
 
