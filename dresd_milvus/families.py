@@ -85,7 +85,7 @@ def rope_border(config: Any) -> int | None:
 
 
 def head_to_logits(numbers: Tensor, config: Any) -> Tensor:
-    """Logits [N, V] of what the output head gives [N, V], which some families scale (Granite, Cohere) or cap (Gemma)."""
+    """Logits [N, V] of what the output head gives [N, V]; some families scale (Granite, Cohere) or cap (Gemma) it."""
     config = config.get_text_config()
     logits = numbers * (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)
     cap = getattr(config, "final_logit_softcapping", None)
