@@ -119,7 +119,8 @@ def force(
                     drafter.observe(step)
                 for shape, tally in found[drafter.name].items():
                     tree = drafter.draft(Context(text.ids[:at], state, shape.nodes, shape.depth))
-                    tally.accepted[-1].append(agreement(tree, text.ids[at:]))
+                    # What lies deeper than was asked for is proved at the next position.
+                    tally.accepted[-1].append(agreement(tree, text.ids[at : at + shape.depth]))
                     tally.nodes[-1].append(len(tree))
         advance(1)
     return found

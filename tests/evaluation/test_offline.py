@@ -13,6 +13,7 @@ from dresd_milvus.decode import FixedBudget
 from dresd_milvus.drafters.base import Context, Step, Vanilla
 from dresd_milvus.drafters.prompt_lookup import PromptLookup
 from dresd_milvus.errors import InputError
+from dresd_milvus.host import Scored
 from dresd_milvus.loading import LoadedModel
 from dresd_milvus.tree import DraftTree
 from evaluation.compare import compare
@@ -72,6 +73,20 @@ def test_forcing_asks_with_what_decoding_would_see() -> None:
     assert quality.accepted == [[4, 4, 4, 2]], "a draft is proved before the next is asked for"
     with pytest.raises(InputError, match="no answers"):
         force([Text([1, 2], 2)], listen, [oracle], [Shape(4, 4)], 10)
+
+
+def said_nothing(first: int, last: int) -> Scored:
+    return said(torch.zeros(last - first, 1), None)
+
+
+def test_a_draft_deeper_than_asked_for_counts_to_that_depth() -> None:
+    class Deep(Vanilla):
+        def draft(self, context: Context) -> DraftTree:
+            tokens = np.arange(context.tokens[-1], 40, dtype=np.int32)
+            return DraftTree(tokens, np.arange(-1, len(tokens) - 1, dtype=np.int32))
+
+    found = force([Text(list(range(40)), 1)], lambda text: said_nothing, [Deep()], [Shape(16, 4)], positions=100)
+    assert found["vanilla"][Shape(16, 4)].accepted == [[4] * 8]
 
 
 def test_systems_are_measured_on_held_out_texts(
