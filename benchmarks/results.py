@@ -52,8 +52,7 @@ GPU = {0: 20.0, 64: 20.0}
 """Milliseconds of a step by draft nodes, assumed: a 7 B model in 16 bits, whose 14 GB are read at 0.7 TB/s."""
 
 DTYPE = "float32"
-"""Of decoding: with it output is the same token for token, which bfloat16's ties are in the way of, and on a CPU its
-steps are as fast."""
+"""Of decoding: with it output is the same token for token, which bfloat16's ties are in the way of."""
 
 DRESD = ("-c", "from dresd_milvus.cli import main; main()")
 

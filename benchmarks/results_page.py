@@ -68,7 +68,7 @@ is what dense retrieval adds to all else: the ratio of the two rows above, over 
 DECODING = """## Decoding on this processor
 
 {prompts} prompts a cell, {decoded} tokens each, float32: in it every text must be plain decoding's, which ties of
-bfloat16 are in the way of, and on this processor its steps are as fast. All systems choose their tree sizes by
+bfloat16 are in the way of. All systems choose their tree sizes by
 `--nodes auto`. Columns: see [evaluation.md](evaluation.md).
 """
 
