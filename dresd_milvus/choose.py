@@ -1,86 +1,85 @@
 """How the target picks a token from its logits: greedy, or sampled with noise that a seed and a position fix.
 
-A chooser turns one row of logits into scores and takes the highest. For sampling the score of a token is its
-filtered log-probability plus Gumbel noise, so that the argmax is an exact draw (Gumbel-max trick); the noise
-depends only on (seed, absolute position). One draw per position serves every path of a draft tree, which keeps
-speculative sampling lossless and makes it emit, seed for seed, what plain sampling emits.
+A chooser turns the logits after a text into scores and takes the highest. A sampled token's score is its filtered
+log-probability plus Gumbel noise, so that the argmax is an exact draw (Gumbel-max trick; Maddison, Tarlow and Minka
+2014, "A* sampling"). The noise is a hash of seed, absolute position and token alone. One draw per position serves every
+path of a draft tree: speculative sampling is lossless, and emits, seed for seed, what plain sampling emits.
 
-On a processor a walk through the tree is one compiled call, which looks at the nodes that it comes to. On a device what
-every node needs is made at once and fetched in one piece; only sampling without a nucleus fetches the row of every node
-that is walked.
+Penalty and filters are those of transformers, in its order: repetition penalty, temperature, top-k, top-p, min-p.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from dresd_milvus.compiled import compiled
 from dresd_milvus.errors import InputError
-from dresd_milvus.host import Floats, Scored, floats, gather, like, likeliest, number, numbers, on_host
-from dresd_milvus.tree import DraftTree, Int32, Int64, PickAt, Walk, child
+from dresd_milvus.host import Floats, Scored, kth_highest
+from dresd_milvus.tree import DraftTree, Walk
 
-STRIDE, FAINTEST = np.log(16.0), -64.0
-"""By how much the bound of what is looked at closely is lowered, and log-probabilities that add up to nothing."""
+Float64 = NDArray[np.float64]
 
-DOUBT = 1e-4
-"""By what share of itself a quickly made mass may be wrong: where that could change the nucleus, it is made well."""
+FAINTEST = -700.0
+"""e^-700 adds nothing to a sum; of lower numbers, -inf among them, np.exp takes four times as long."""
 
-FEW = 112
-"""Tokens that room is made for at first: behind a forward pass, room for a whole row takes 7 us to get."""
+CLASSES = 64
+"""Log-probabilities are grouped by how far they lie below the highest: 0 to 1, 1 to 2, ..., and 63 or more."""
 
-PART = 4096
-"""Numbers that are added up in float32."""
-
-UNKNOWN = 0.0
-"""A mass that was not added up yet; all are at least 1."""
-
-LIKELIEST = 256
-"""Tokens of a row that are fetched from a device, where they are sure to hold its nucleus; else the whole row is."""
+MARGIN, SLACK = 1 + 1e-9, 8
+"""By how much a bound on the noise's hash is loosened, as a factor and in units of the hash: far more than rounding of
+logarithms and sums can make of it."""
 
 
 class Chooser(Protocol):
-    """Picks the target's tokens at absolute positions (the index that a token will have in the text)."""
+    """Picks the target's next token after a text (token ids, prompt included, not empty)."""
 
-    def scores(self, logits: Tensor, position: int) -> Tensor:
-        """logits float [V] -> scores float [V]; the pick is their argmax, and their top-2 gap its margin."""
+    def scores(self, row: Floats, text: Sequence[int]) -> Floats:
+        """Logits [V] after a text -> scores [V]; the pick is the first of the highest, and their top-2 gap its
+        margin."""
         ...
 
-    def walk(self, tree: DraftTree, scored: Scored, position: int) -> Walk:
-        """Follow the picks through a tree of which the target has said logits [N, V]; position: of the token after the
-        root."""
+    def walk(self, tree: DraftTree, scored: Scored, text: Sequence[int]) -> Walk:
+        """Follow the picks through a tree that the target has scored; text: what is committed, the root its last."""
         ...
 
 
 @dataclass(frozen=True)
 class Greedy:
-    """The most likely token."""
+    """The most likely token, of equal ones the first. repetition_penalty: see `penalised`."""
 
-    def scores(self, logits: Tensor, position: int) -> Tensor:
-        return logits
+    repetition_penalty: float = 1.0
 
-    def walk(self, tree: DraftTree, scored: Scored, position: int) -> Walk:
-        if scored.held is not None:
-            return Walk(*_walk(tree.tokens, tree.parents, *scored.held, 0.0, 1.0, 0, position))
-        best = scored.logits.argmax(-1).tolist()
-        return tree.walk(lambda node, depth: best[node])
+    def __post_init__(self) -> None:
+        _check_penalty(self.repetition_penalty)
+
+    def scores(self, row: Floats, text: Sequence[int]) -> Floats:
+        return penalised(row, text, self.repetition_penalty)
+
+    def walk(self, tree: DraftTree, scored: Scored, text: Sequence[int]) -> Walk:
+        return _walk(tree, scored, text, lambda row, before: int(self.scores(row, before).argmax()))
 
 
 @dataclass(frozen=True)
 class Sampler:
-    """Temperature and top-p (nucleus) sampling.
+    """Sampling with a temperature and filters.
 
-    temperature > 0; 0 < top_p <= 1 keeps the smallest set of most likely tokens whose probability reaches top_p.
+    temperature > 0. top_p: keep the smallest set of most likely tokens whose probability reaches it; 1 keeps all.
+    seed: 0 to 2^64 - 1. top_k: keep so many most likely tokens, and those equal to the last of them; 0 keeps all.
+    min_p: keep tokens at least this share as likely as the likeliest; 0 keeps all. repetition_penalty: see `penalised`.
+    Raises InputError for values outside of these ranges.
     """
 
     temperature: float = 1.0
     top_p: float = 1.0
     seed: int = 0
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
 
     def __post_init__(self) -> None:
         if not 0 < self.temperature < float("inf"):
@@ -89,196 +88,162 @@ class Sampler:
             raise InputError(f"top-p must be above 0 and at most 1, not {self.top_p:g}")
         if not 0 <= self.seed < 2**64:
             raise InputError(f"a seed must be from 0 to 2^64 - 1, not {self.seed}")
+        if self.top_k < 0:
+            raise InputError(f"top-k must be 0 (all tokens) or more, not {self.top_k}")
+        if not 0 <= self.min_p <= 1:
+            raise InputError(f"min-p must be from 0 to 1, not {self.min_p:g}")
+        _check_penalty(self.repetition_penalty)
 
-    def scores(self, logits: Tensor, position: int) -> Tensor:
-        row = on_host(logits)
-        kept, below = _nucleus(row, self.temperature, self.top_p, UNKNOWN)
-        scores = np.full(len(row), -np.inf)
-        scores[kept] = below + _noise(self.seed, position, kept)
-        return torch.from_numpy(scores).to(logits.device)
+    def filtered(self, row: Floats, text: Sequence[int]) -> Float64:
+        """Logits [V] after a text -> how far each log-probability lies below the highest, at most 0; -inf for tokens
+        that are not kept."""
+        levels = penalised(row, text, self.repetition_penalty).astype(np.float64)
+        levels -= levels.max()
+        with np.errstate(over="ignore"):  # at the lowest temperatures: -inf
+            levels /= self.temperature
+        if 0 < self.top_k < len(levels):
+            levels[levels < kth_highest(levels, self.top_k)] = -np.inf
+        if self.top_p < 1:
+            _keep_nucleus(levels, self.top_p)
+        if self.min_p > 0:
+            levels[levels < np.log(self.min_p)] = -np.inf
+        return levels
 
-    def walk(self, tree: DraftTree, scored: Scored, position: int) -> Walk:
-        if scored.held is not None:
-            how = *scored.held, self.temperature, self.top_p, self.seed, position
-            return Walk(*_walk(tree.tokens, tree.parents, *how))
-        if self.top_p >= 1:  # without a nucleus whole rows are needed, each as it is walked
-            return tree.walk(self.of_rows(scored.logits, position))
-        return tree.walk(self.of_likeliest(scored.logits, position))
+    def noise(self, size: int, position: int) -> Float64:
+        """Standard Gumbel noise [size] of tokens 0 to size - 1 at a position (the index of a token in its text)."""
+        return _noise(np.uint64(self.seed), np.uint64(position), size)
 
-    def of_rows(self, logits: Tensor, position: int) -> PickAt:
-        """The picks from logits [N, V] of any device, a row fetched when its node is asked for."""
-        how = self.temperature, self.top_p, self.seed
-        return lambda node, depth: _draw(on_host(logits[node]), *how, position + depth)
+    def scores(self, row: Floats, text: Sequence[int]) -> Float64:
+        return self.filtered(row, text) + self.noise(len(row), len(text))
 
-    def of_likeliest(self, logits: Tensor, position: int) -> PickAt:
-        """The same from the likeliest tokens of all rows, fetched in one piece; from the whole row where they do not
-        surely hold the nucleus."""
-        values = logits.double()
-        totals = ((values - values.amax(-1, keepdim=True)) / self.temperature).exp().sum(-1, keepdim=True)
-        # In the order of their numbers, for of equals the first goes into the nucleus.
-        tokens = values.topk(min(LIKELIEST, logits.shape[1])).indices.sort(-1).values
-        fetched = torch.cat([totals, tokens.double(), values.gather(1, tokens)], 1).cpu().numpy()
-        whole, of_row = tokens.shape[1] == logits.shape[1], self.of_rows(logits, position)
+    def walk(self, tree: DraftTree, scored: Scored, text: Sequence[int]) -> Walk:
+        return _walk(tree, scored, text, self._pick)
 
-        def pick(node: int, depth: int) -> int:
-            total, (named, row) = fetched[node, 0], fetched[node, 1:].reshape(2, -1)
-            how = total, self.temperature, self.top_p, self.seed, position + depth
-            token, least = _draw_named(row, named, *how)
-            # What was left behind is no likelier than the least that was fetched.
-            return token if least > row.min() or whole else of_row(node, depth)
-
-        return pick
-
-    def noise(self, size: int, position: int) -> Tensor:
-        """float64 [size] of standard Gumbel noise, a hash of seed, position and token: the same everywhere."""
-        return torch.from_numpy(_noise(self.seed, position, np.arange(size)))
+    def _pick(self, row: Floats, text: Sequence[int]) -> int:
+        """The argmax of `scores`, without making noise for all tokens."""
+        levels = self.filtered(row, text)
+        return draw(levels, int(levels.argmax()), np.uint64(self.seed), np.uint64(len(text)))
 
 
-def make_chooser(temperature: float, top_p: float, seed: int) -> Chooser:
-    """Greedy for temperature 0, else a sampler."""
-    return Greedy() if temperature == 0 else Sampler(temperature, top_p, seed)
-
-
-@compiled
-def _walk(
-    tokens: Int32,
-    parents: Int32,
-    address: int,
-    width: int,
-    kind: NDArray[Any],
+def make_chooser(
     temperature: float,
     top_p: float,
     seed: int,
-    position: int,
-) -> tuple[Int64, Int64]:
-    """(path, picks) of `DraftTree.walk`. address, width, kind: of logits [N, V], see `Held`; temperature 0: the
-    first of the likeliest."""
-    path, picks = np.empty(len(tokens), np.int64), np.empty(len(tokens), np.int64)
-    node, depth = 0, 0
-    while True:
-        row = numbers(address, width, kind, node)
-        pick = _draw(row, temperature, top_p, seed, position + depth) if temperature else likeliest(row)
-        path[depth], picks[depth] = node, pick
-        node, depth = child(tokens, parents, node, pick), depth + 1
-        if node == 0:
-            return path[:depth], picks[:depth]
+    top_k: int = 0,
+    min_p: float = 0.0,
+    repetition_penalty: float = 1.0,
+) -> Chooser:
+    """Greedy for temperature 0, where filters change nothing, else a sampler; raises InputError as they do."""
+    if temperature == 0:
+        return Greedy(repetition_penalty)
+    return Sampler(temperature, top_p, seed, top_k, min_p, repetition_penalty)
 
 
-@compiled
-def _draw(row: NDArray[Any], temperature: float, top_p: float, seed: int, position: int) -> int:
-    """The token of the nucleus whose score, log-probability plus noise, is highest. row: logits [V]."""
-    kept, below = _nucleus(row, temperature, top_p, UNKNOWN)
-    return kept[np.argmax(below + _noise(seed, position, kept))]
-
-
-@compiled
-def _draw_named(
-    row: Floats, named: Floats, total: float, temperature: float, top_p: float, seed: int, position: int
-) -> tuple[int, float]:
-    """(the same, the least logit of the nucleus) from some tokens' logits [K]; named: which tokens they are, [K];
-    total: the mass of all of the row that they are from."""
-    kept, below = _nucleus(row, temperature, top_p, total)
-    tokens = named[kept].astype(np.int64)
-    return tokens[np.argmax(below + _noise(seed, position, tokens))], row[kept].min()
-
-
-@compiled
-def _nucleus(row: NDArray[Any], temperature: float, top_p: float, total: float) -> tuple[NDArray[np.int64], Floats]:
-    """(the fewest most likely tokens whose probabilities reach top_p, of equal ones the first; how far their
-    log-probabilities lie below the highest). row: logits [V]; total: see `_mass`, UNKNOWN for this row's."""
-    top = number(row, likeliest(row))
-    highest, exact = np.float64(top), total != UNKNOWN
-    if top_p >= 1:
-        return np.arange(len(row)), (floats(row) - highest) / temperature
-    if not exact:
-        total = _about_mass(row, top, temperature)
-    # Few tokens hold most of the probability: only those are looked at closely.
-    bound = -STRIDE
-    few, below, mass = _above(row, top, bound, temperature)
-    while mass < top_p * total * (1 + DOUBT) and bound > FAINTEST:
-        bound -= STRIDE
-        few, below, mass = _above(row, top, bound, temperature)
-    order = np.argsort(-below, kind="mergesort")
-    reached, kept = 0.0, 0
-    while kept < len(few) and (kept == 0 or reached < top_p * total):
-        reached += np.exp(below[order[kept]])
-        kept += 1
-        if not exact and abs(reached - top_p * total) < DOUBT * total:
-            total, exact = _mass(row, highest, temperature), True
-    return few[order[:kept]], below[order[:kept]]
-
-
-@compiled
-def _above(
-    row: NDArray[Any], top: np.floating[Any], bound: float, temperature: float
-) -> tuple[NDArray[np.int64], Floats, float]:
-    """(tokens whose log-probabilities lie at most so far below the highest, how far they do, their mass). top: the
-    highest of the logits, of their own type, in which they are compared."""
-    least, few = top + like(bound * temperature, row), np.empty(FEW, np.int64)
-    many = gather(row, least, few)
-    if many < 0:
-        few = np.empty(len(row), np.int64)
-        many = gather(row, least, few)
-    few, below, mass = few[:many], np.empty(many), 0.0
-    for place in range(many):
-        below[place] = (np.float64(number(row, few[place])) - np.float64(top)) / temperature
-        mass += np.exp(below[place])
-    return few, below, mass
-
-
-@compiled(any_order=True)
-def _mass(row: NDArray[Any], highest: float, temperature: float) -> float:
-    """The sum of e^((logit - the highest) / temperature) over logits [V], within 1e-12.
-
-    e^x as the 1024th power of the series of e^(x / 1024): without branches, so that many are made at a time.
-    """
-    total, scale = 0.0, min(1 / temperature, 1e300)  # the lowest temperatures have no inverse
-    for token in range(len(row)):
-        x = max((np.float64(number(row, token)) - highest) * scale, FAINTEST) * (1 / 1024)
-        tail = 1 + x * (1 / 5) * (1 + x * (1 / 6) * (1 + x * (1 / 7) * (1 + x * (1 / 8))))
-        power = 1 + x * (1 + x * (1 / 2) * (1 + x * (1 / 3) * (1 + x * (1 / 4) * tail)))
-        for _ in range(10):
-            power *= power
-        total += power
-    return total
-
-
-@compiled
-def _about_mass(row: NDArray[Any], top: np.floating[Any], temperature: float) -> float:
-    """The same within DOUBT, in a third of the time: in float32, as the 64th power of a shorter series. top: the
-    highest of the logits, of their own type."""
-    total, scale = 0.0, np.float32(min(1 / temperature, 1e30) / 64)
-    for begin in range(0, len(row), PART):
-        total += _about_part(row[begin : begin + PART], top, scale)
-    return total
-
-
-@compiled(any_order=True)
-def _about_part(row: NDArray[Any], top: np.floating[Any], scale: np.float32) -> np.float32:
-    """The mass of so few logits that float32 can add it up."""
-    total, one = np.float32(0), np.float32(1)
-    for token in range(len(row)):
-        x = max(np.float32(number(row, token) - top) * scale, np.float32(FAINTEST / 64))
-        tail = x * np.float32(1 / 3) * (one + x * np.float32(1 / 4) * (one + x * np.float32(1 / 5)))
-        of_64 = one + x * (one + x * np.float32(1 / 2) * (one + tail))
-        of_32 = of_64 * of_64  # a loop over these would keep the others from being made many at a time
-        of_16 = of_32 * of_32
-        of_8 = of_16 * of_16
-        of_4 = of_8 * of_8
-        of_2 = of_4 * of_4
-        total += of_2 * of_2
-    return total
-
-
-@compiled
-def _noise(seed: int, position: int, tokens: NDArray[np.int64]) -> Floats:
-    """Gumbel noise [T] of these tokens at a position: -log(-log(u)), u from 53 bits of a hash."""
-    base = _mix(_mix(np.uint64(seed)) ^ np.uint64(position))
-    found = np.empty(len(tokens))
-    for index in range(len(tokens)):
-        bits = _mix(base ^ np.uint64(tokens[index])) >> np.uint64(11)
-        found[index] = -np.log(-np.log((np.float64(bits) + 0.5) * 2.0**-53))
+def penalised(row: Floats, text: Sequence[int], penalty: float) -> Floats:
+    """Logits [V] with those of tokens that are in the text made less likely: positive ones divided by the penalty,
+    negative ones multiplied (Keskar et al. 2019, "CTRL"; transformers' definition). 1 leaves them as they are."""
+    if penalty == 1:
+        return row
+    found, seen = row.copy(), np.array(text)
+    seen = seen[seen < len(row)]  # some vocabularies have tokens that the model reads and never writes
+    found[seen] = np.where(row[seen] < 0, row[seen] * penalty, row[seen] / penalty)
     return found
+
+
+def _check_penalty(penalty: float) -> None:
+    if not 0 < penalty < float("inf"):
+        raise InputError(f"a repetition penalty must be a number above 0, not {penalty:g}")
+
+
+def _walk(tree: DraftTree, scored: Scored, text: Sequence[int], pick: Callable[[Floats, Sequence[int]], int]) -> Walk:
+    """Follow what `pick` makes of logits [V] and the text before them: the committed one and the node's own path."""
+    before = list(text)
+
+    def pick_at(node: int, depth: int) -> int:
+        before.append(pick(scored.row(node), before))
+        return before[-1]
+
+    return tree.walk(pick_at)
+
+
+def _keep_nucleus(levels: Float64, top_p: float) -> None:
+    """Keep of levels [V] (see `Sampler.filtered`), in place, those of the nucleus; of equal ones the first.
+
+    In place, for memory of a whole row costs more to get than what is done with it.
+    """
+    # Tokens of less than (1 - top_p) / V of the likeliest one's mass, 1, hold less than 1 - top_p together.
+    few = np.flatnonzero(levels >= np.log((1 - top_p) / len(levels)))
+    few = few[np.argsort(-levels[few], kind="stable")]
+    likely = levels[few]
+    np.maximum(levels, FAINTEST, out=levels)
+    enough = top_p * np.exp(levels, out=levels).sum()
+    count = 1 + np.searchsorted(np.exp(likely).cumsum(), enough)
+    levels.fill(-np.inf)
+    levels[few[:count]] = likely[:count]
+
+
+@compiled
+def draw(levels: Float64, top: int, seed: np.uint64, position: np.uint64) -> int:
+    """The first token whose level plus noise is highest, as argmax(levels + noise) finds it.
+
+    levels [V]: see `Sampler.filtered`. top: the token with the highest of them, 0. A token's noise grows with its hash.
+    To beat the best score so far it must be higher than how far the token's level lies below that: a bound on the hash,
+    kept per class of levels, that rules out all but a few tokens before a logarithm is taken.
+    """
+    base, least = _base(seed, position), np.empty(CLASSES, np.uint64)
+    pick, best = top, levels[top] + _gumbel(_hash(base, top))
+    _bounds(best, least)
+    for token in range(len(levels)):
+        level = levels[token]
+        if level == -np.inf:
+            continue
+        hashed = _hash(base, token)
+        if hashed >= least[int(min(-level, CLASSES - 1))]:
+            score = level + _gumbel(hashed)
+            if score > best or (score == best and token < pick):
+                pick, best = token, score
+                _bounds(best, least)
+    return pick
+
+
+@compiled
+def _bounds(best: float, least: NDArray[np.uint64]) -> None:
+    """Put down for each class the least hash with which a token of it could reach a score.
+
+    A level at most -c needs noise of at least best + c. Of the 2^53 hashes a share 1 - exp(-exp(-noise)), the highest
+    ones, gives as much (the Gumbel distribution).
+    """
+    for below in range(len(least)):
+        share = -np.expm1(-np.exp(-(best + below)))
+        highest = int(min(2.0**53 * MARGIN * share + SLACK, 2.0**53))
+        least[below] = np.uint64(2**53 - highest)
+
+
+@compiled
+def _noise(seed: np.uint64, position: np.uint64, size: int) -> Float64:
+    """See `Sampler.noise`."""
+    base, found = _base(seed, position), np.empty(size)
+    for token in range(size):
+        found[token] = _gumbel(_hash(base, token))
+    return found
+
+
+@compiled
+def _gumbel(hashed: np.uint64) -> float:
+    """-log(-log(u)), u from 53 bits of a hash."""
+    return -np.log(-np.log((np.float64(hashed) + 0.5) * 2.0**-53))
+
+
+@compiled
+def _hash(base: np.uint64, token: int) -> np.uint64:
+    """53 bits of a token's hash at a position."""
+    return _mix(base ^ np.uint64(token)) >> np.uint64(11)
+
+
+@compiled
+def _base(seed: np.uint64, position: np.uint64) -> np.uint64:
+    """What all hashes of a position begin with."""
+    return _mix(_mix(seed) ^ position)
 
 
 @compiled

@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 
 import torch
 
-from dresd_milvus.choose import Chooser, Greedy
+from dresd_milvus.choose import Chooser, Sampler
 from dresd_milvus.drafters.base import Context, Drafter, Step
 from dresd_milvus.errors import InputError
 from dresd_milvus.host import Scored
@@ -158,7 +158,7 @@ def generate(
         verifying = perf_counter()
         scored = target.verify(tree)
         choosing = perf_counter()
-        path, picks = choose.walk(tree, scored, len(tokens))
+        path, picks = choose.walk(tree, scored, tokens)
         new = picks.tolist()
         taken = stop.take(new)
         if taken < len(new):
@@ -185,6 +185,6 @@ def rehearse(drafter: Drafter, hidden: int, dtype: torch.dtype) -> None:
     drafter.begin(text)
     tree = drafter.draft(Context(text, torch.zeros(hidden, dtype=dtype), 8, 4))
     scored = Scored(torch.zeros(len(tree.tokens), 8, dtype=dtype), torch.zeros(len(tree.tokens), hidden, dtype=dtype))
-    path, picks = Greedy().walk(tree, scored, len(text))
+    path, picks = Sampler().walk(tree, scored, text)
     drafter.observe(Step([*text, *picks.tolist()], picks, tree, path, scored))
     drafter.begin(text)

@@ -46,7 +46,7 @@ class FixedPasses:
     """Runs a model's forward pass in fixed shapes. capture: as CUDA graphs, each made when its shape first comes.
 
     forward: one pass over N tokens behind the committed text, through the cache. What is returned is good until the
-    next pass, but for the states, which the next draft is asked with.
+    next pass, rows of it that share its memory included, but for the states, which the next draft is asked with.
     """
 
     def __init__(

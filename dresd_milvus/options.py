@@ -55,6 +55,25 @@ TimeoutOption = Annotated[
     float, typer.Option("--search-timeout", min=0.001, help="Seconds a step waits for a server's answer.")
 ]
 
+TemperatureOption = Annotated[float, typer.Option(min=0, help="Temperature of sampling; 0 is greedy.")]
+
+TopPOption = Annotated[
+    float, typer.Option(help="Probability of the most likely tokens that are sampled from; 1 keeps all.")
+]
+
+TopKOption = Annotated[int, typer.Option(help="Number of most likely tokens that are sampled from; 0 keeps all.")]
+
+MinPOption = Annotated[
+    float, typer.Option(help="Least probability of a sampled token, as a share of the likeliest one's; 0 keeps all.")
+]
+
+PenaltyOption = Annotated[
+    float,
+    typer.Option("--repetition-penalty", help="Penalty of tokens that are in prompt or answer already; 1 is none."),
+]
+
+SeedOption = Annotated[int, typer.Option(min=0, help="Seed of sampling.")]
+
 DtypeOption = Annotated[str, typer.Option(help="auto, bfloat16, float16, float32 or float64.")]
 
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]

@@ -19,12 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dresd_milvus.compiled import compiled
 from dresd_milvus.errors import InputError, StoreError
-from dresd_milvus.host import floats, numbers, readable
-
-TINY = 1e-12
-"""What a length is at least when it is divided by, as in torch's normalize."""
 
 ROWS_AT_ONCE = 2048
 """States of one product while fitting: bounds the memory of the copies (64 MiB each at H = 4096)."""
@@ -58,21 +53,13 @@ class Projection:
         return torch.nn.functional.normalize(keys, dim=-1)
 
     def query(self, states: Tensor, at: int = 0) -> NDArray[np.float32]:
-        """One of states [..., H], the at-th -> its key as a query [1, d], on the host; the same in fewer steps."""
-        if not states.is_cpu:
-            states, at = states.flatten(0, -2)[at], 0
-        _kept, held = readable(states)
-        return key_of(*(*self.arrays, *held), at)
+        """One of states [..., H] of any dtype and device, the at-th -> its key as a query [1, d], on the host."""
+        return self(states.reshape(-1, states.shape[-1])[at : at + 1]).cpu().numpy()
 
     def _on(self, device: torch.device) -> tuple[Tensor, Tensor]:
         if device not in self._copies:
             self._copies[device] = (self.weight.to(device), self.bias.to(device))
         return self._copies[device]
-
-    @cached_property
-    def arrays(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Weight and bias on the host."""
-        return self.weight.contiguous().numpy(), self.bias.numpy()
 
     @cached_property
     def _copies(self) -> dict[torch.device, tuple[Tensor, Tensor]]:
@@ -122,23 +109,6 @@ class Projection:
         if projection.fingerprint != about["fingerprint"]:
             raise StoreError(f"the projection in {folder} is not the one its JSON names; ingest again")
         return projection
-
-
-@compiled(any_order=True)
-def key_of(
-    weight: NDArray[np.float32], bias: NDArray[np.float32], address: int, width: int, kind: NDArray[Any], at: int
-) -> NDArray[np.float32]:
-    """weight [d, H], bias [d], the at-th of the states [N, H] that are `Held` there -> [1, d] of length 1."""
-    state, key = floats(numbers(address, width, kind, at)), np.empty((1, len(bias)), np.float32)
-    square = np.float32(0)
-    for row in range(len(bias)):
-        entry = bias[row]
-        for column in range(len(state)):
-            entry += weight[row, column] * state[column]
-        key[0, row] = entry
-        square += entry * entry
-    key *= np.float32(1 / max(np.sqrt(square), TINY))
-    return key
 
 
 class ProjectionFit:

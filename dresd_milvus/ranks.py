@@ -18,12 +18,11 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import Tensor
 
 from dresd_milvus.choose import Chooser
 from dresd_milvus.drafters.base import Context, Drafter, Step
 from dresd_milvus.errors import DresdError, InputError
-from dresd_milvus.host import Scored
+from dresd_milvus.host import Floats, Scored
 from dresd_milvus.tree import DraftTree, Walk
 
 STEP_SECONDS = 60
@@ -192,13 +191,13 @@ class _Picks:
     lockstep: Lockstep
     choose: Chooser
 
-    def scores(self, logits: Tensor, position: int) -> Tensor:
-        return self.choose.scores(logits, position)
+    def scores(self, row: Floats, text: Sequence[int]) -> Floats:
+        return self.choose.scores(row, text)
 
-    def walk(self, tree: DraftTree, scored: Scored, position: int) -> Walk:
+    def walk(self, tree: DraftTree, scored: Scored, text: Sequence[int]) -> Walk:
         ranks = self.lockstep.ranks
         if self.lockstep.drafter:
-            walk = self.choose.walk(tree, scored, position)
+            walk = self.choose.walk(tree, scored, text)
             ranks._send(PICKS, walk.picks.tolist())
             return walk
         told = ranks._receive(PICKS)

@@ -20,10 +20,12 @@ from numpy.typing import NDArray
 
 from dresd_milvus.compiled import compiled
 from dresd_milvus.errors import StoreError
-from dresd_milvus.host import BLOCK, reaches
 from dresd_milvus.store import PAD, Hits, Manifest, Rows
 
 COPY_ROWS = 65_536
+
+BLOCK = 64
+"""Rows that a search passes over together where none of them is good enough."""
 
 FORMAT = "planes"
 """How its files are laid out; one of another layout is built anew."""
@@ -77,18 +79,13 @@ class Replica:
         return len(self.continuations)
 
     @property
-    def arrays(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
-        """Keys, continuations and starts."""
-        return (*self.keys, self.continuations, self.starts)
-
-    @property
     def nbytes(self) -> int:
         """Bytes it occupies when all of it is in memory."""
-        return sum(part.nbytes for part in self.arrays)
+        return sum(part.nbytes for part in (*self.keys, self.continuations, self.starts))
 
     def search(self, queries: NDArray[np.float32], next_tokens: NDArray[np.int64] | None, k: int) -> Hits:
         tokens = ANY if next_tokens is None else next_tokens
-        return Hits(*nearest(*self.arrays, queries, tokens, k))
+        return Hits(*nearest(*self.keys, self.continuations, self.starts, queries, tokens, k))
 
     @classmethod
     def build(
@@ -174,7 +171,7 @@ def _search_group(
     above, least = _bounds(high, scale, start, end, query, most)
     order = np.empty(most, np.int64)
     for begin in range(0, rows, BLOCK):
-        if not reaches(above[begin : begin + BLOCK], least):
+        if not _reaches(above[begin : begin + BLOCK], least):
             continue
         for row in range(begin, min(begin + BLOCK, rows)):
             if above[row] >= least:
@@ -204,7 +201,7 @@ def _bounds(
                 product = np.int32(product + np.int32(block[row, at]) * np.int32(fixed[at]))
             about = step * np.float32(product) + around
             below[row], highest[row] = of_ones[row] * (about - error), of_ones[row] * (about + error)
-        if reaches(below[: len(block)], lower[-1]):
+        if _reaches(below[: len(block)], lower[-1]):
             for row in range(len(block)):
                 _insert(below[row], row, lower, order)
     return above, lower[-1]
@@ -225,6 +222,15 @@ def _fixed(query: NDArray[np.float32]) -> tuple[NDArray[np.int16], np.float32, n
         fixed[at] = round(query[at] / step)
     error = 128 * total + step / 2 * (FINEST + 1) * dim  # of the low bytes, of the query
     return fixed, np.float32(256 * step), np.float32(128 * mean), np.float32(error)
+
+
+@compiled
+def _reaches(scores: NDArray[np.float32], least: float) -> bool:
+    """Whether any of a few scores is as high: counted, not searched for, so that many are compared at a time."""
+    many = 0
+    for at in range(len(scores)):
+        many += scores[at] >= least
+    return many > 0
 
 
 @compiled

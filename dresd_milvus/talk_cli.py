@@ -16,12 +16,18 @@ from dresd_milvus.options import (
     DeviceOption,
     DtypeOption,
     GraphsOption,
+    MinPOption,
     ModelOption,
     NodesOption,
+    PenaltyOption,
     SearchOption,
+    SeedOption,
     SuffixesOption,
+    TemperatureOption,
     TimeoutOption,
     TokenOption,
+    TopKOption,
+    TopPOption,
     with_options,
 )
 
@@ -39,9 +45,12 @@ def speaker(
     ] = None,
     system_prompt: Annotated[str | None, typer.Option(help="The chat template's system message.")] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Of one answer.")] = 512,
-    temperature: Annotated[float, typer.Option(min=0, help="0 is greedy.")] = 0.0,
-    top_p: Annotated[float, typer.Option(help="Nucleus of this probability.")] = 1.0,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    temperature: TemperatureOption = 0.0,
+    top_p: TopPOption = 1.0,
+    top_k: TopKOption = 0,
+    min_p: MinPOption = 0.0,
+    repetition_penalty: PenaltyOption = 1.0,
+    seed: SeedOption = 0,
     nodes: NodesOption = "auto",
     depth: DepthOption = DEPTH,
     template: Annotated[
@@ -63,7 +72,7 @@ def speaker(
     from dresd_milvus.systems import Where, budget_of, must_know_costs, open_sources, parse_nodes, parse_systems
     from dresd_milvus.talk import Speaker
 
-    choose = make_chooser(temperature, top_p, seed)
+    choose = make_chooser(temperature, top_p, seed, top_k, min_p, repetition_penalty)
     system = system or ("hybrid" if uri else "hybrid-dense")
     names, most = parse_systems(system), parse_nodes(nodes)
     where = Where(uri, collection, suffixes, draft_model, search, token, timeout=timeout)

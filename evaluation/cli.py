@@ -15,12 +15,18 @@ from dresd_milvus.options import (
     DtypeOption,
     GraphsOption,
     LocalRankOption,
+    MinPOption,
     ModelOption,
     NodesOption,
+    PenaltyOption,
     SearchOption,
+    SeedOption,
     SuffixesOption,
+    TemperatureOption,
     TimeoutOption,
     TokenOption,
+    TopKOption,
+    TopPOption,
     TpOption,
 )
 from evaluation.offline_cli import app as offline
@@ -57,9 +63,12 @@ def run(
     out: Annotated[Path, typer.Option(help="Folder for records, summary and report.")] = Path("runs/eval"),
     replace: Annotated[bool, typer.Option("--replace", help="Start over what is in --out.")] = False,
     repeats: Annotated[int, typer.Option(min=1, help="Generate everything so often; times are medians.")] = 1,
-    temperature: Annotated[float, typer.Option(min=0, help="0 is greedy.")] = 0.0,
-    top_p: Annotated[float, typer.Option(help="Nucleus of this probability.")] = 1.0,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    temperature: TemperatureOption = 0.0,
+    top_p: TopPOption = 1.0,
+    top_k: TopKOption = 0,
+    min_p: MinPOption = 0.0,
+    repetition_penalty: PenaltyOption = 1.0,
+    seed: SeedOption = 0,
     dtype: DtypeOption = "auto",
     device: DeviceOption = "auto",
     tp: TpOption = 1,
@@ -93,7 +102,7 @@ def run(
     where = Where(uri, collection, suffixes, draft_model, search, token, timeout)
     where.check(names)
     most = parse_nodes(nodes)
-    make_chooser(temperature, top_p, seed)  # refuse bad options before the model is loaded
+    make_chooser(temperature, top_p, seed, top_k, min_p, repetition_penalty)  # refuse bad ones before loading
     ranks = Ranks.join(tp, pick_device(device).type)
     with ranks.together(), Phases(silent=not ranks.first) as phases:
         prompts = load_suite(suite, limit)
@@ -106,7 +115,8 @@ def run(
             )
         put = ranks.share(lambda: choose_template(loaded.tokenizer, template, sources.manifest, prompts.template))
         tokens = max_new_tokens or prompts.max_new_tokens or 128
-        options = Options(tokens, temperature, top_p, seed, most, depth, repeats)
+        how = (temperature, top_p, top_k, min_p, repetition_penalty, seed)
+        options = Options(tokens, *how, most, depth, repeats)
         drafting_by = (f"draft model {draft_model or 'the sample'}", f"search timeout {timeout:g}", f"graphs {graphs}")
         what = Evaluation(prompts, names, put, options, out, replace, neighbours, skip_long, drafting_by)
         try:

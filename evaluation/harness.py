@@ -34,6 +34,9 @@ class Options:
     max_new_tokens: int = 128
     temperature: float = 0.0
     top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
     seed: int = 0
     nodes: int | None = None
     depth: int = DEPTH
@@ -43,7 +46,8 @@ class Options:
         return budget_of(system, self.nodes, self.depth)
 
     def chooser(self, index: int) -> Chooser:
-        return make_chooser(self.temperature, self.top_p, self.seed + index)
+        filters = self.top_k, self.min_p, self.repetition_penalty
+        return make_chooser(self.temperature, self.top_p, self.seed + index, *filters)
 
 
 class Unit(NamedTuple):

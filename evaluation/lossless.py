@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from dresd_milvus.choose import Chooser
 from dresd_milvus.target import Target
 from dresd_milvus.tree import DraftTree
@@ -25,6 +27,6 @@ def first_difference(ours: Sequence[int], theirs: Sequence[int]) -> int | None:
 def gap_at(target: Target, choose: Chooser, text: Sequence[int]) -> float:
     """The margin of the target's pick after `text` (not empty), decoded plainly."""
     target.prefill(text[:-1])
-    logits = target.verify(DraftTree.root_only(text[-1])).logits[0]
-    best = choose.scores(logits.float(), len(text)).topk(2).values
-    return float(best[0] - best[1])
+    scores = choose.scores(target.verify(DraftTree.root_only(text[-1])).row(0), text)
+    second, best = np.partition(scores, -2)[-2:]
+    return float(best - second)

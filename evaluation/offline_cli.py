@@ -12,11 +12,17 @@ from dresd_milvus.options import (
     SEARCH_SECONDS,
     DeviceOption,
     DtypeOption,
+    MinPOption,
     ModelOption,
+    PenaltyOption,
     SearchOption,
+    SeedOption,
     SuffixesOption,
+    TemperatureOption,
     TimeoutOption,
     TokenOption,
+    TopKOption,
+    TopPOption,
 )
 from evaluation.options import (
     LimitOption,
@@ -122,9 +128,12 @@ def record(
     suite: SuiteOption = "stdlib",
     limit: LimitOption = None,
     max_new_tokens: Annotated[int, typer.Option(min=1)] = 128,
-    temperature: Annotated[float, typer.Option(min=0, help="0 is greedy.")] = 0.0,
-    top_p: Annotated[float, typer.Option(help="Nucleus of this probability.")] = 1.0,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    temperature: TemperatureOption = 0.0,
+    top_p: TopPOption = 1.0,
+    top_k: TopKOption = 0,
+    min_p: MinPOption = 0.0,
+    repetition_penalty: PenaltyOption = 1.0,
+    seed: SeedOption = 0,
     template: TemplateOption = None,
     dtype: DtypeOption = "auto",
     device: DeviceOption = "auto",
@@ -138,7 +147,7 @@ def record(
     from evaluation.prompts import load_suite
     from evaluation.replay import record as make
 
-    make_chooser(temperature, top_p, seed)
+    make_chooser(temperature, top_p, seed, top_k, min_p, repetition_penalty)
     with Phases() as phases:
         prompts = load_suite(suite, limit)
         phases.phase(f"loading the model {model}", None, "")
@@ -147,7 +156,7 @@ def record(
         conversation = Conversation(loaded.tokenizer, put)
         check_lengths(loaded, conversation, prompts.prompts)
         phases.phase("recording", len(prompts.prompts), "texts")
-        options = Options(max_new_tokens, temperature, top_p, seed)
+        options = Options(max_new_tokens, temperature, top_p, top_k, min_p, repetition_penalty, seed)
         made = make(loaded, conversation, prompts.prompts, options, out, phases.advance)
     costs = ", ".join(f"{nodes}: {ms:.1f}" for nodes, ms in made.costs.items())
     print(f"{len(made.texts)} texts in {out}; milliseconds of a step by draft nodes: {costs}")

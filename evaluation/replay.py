@@ -23,7 +23,7 @@ from dresd_milvus.costs import StepCosts, measure_costs
 from dresd_milvus.decode import FixedBudget, Generation, StepRecord, generate, rehearse
 from dresd_milvus.drafters.base import Drafter, Vanilla
 from dresd_milvus.errors import InputError
-from dresd_milvus.host import Scored
+from dresd_milvus.host import Floats, Scored
 from dresd_milvus.loading import LoadedModel
 from dresd_milvus.target import HFTarget
 from dresd_milvus.tree import DraftTree, Int64, Walk
@@ -95,7 +95,8 @@ def about_recording(model: LoadedModel, options: Options) -> dict[str, Any]:
         "model": model.name, "fingerprint": model.fingerprint, "tokenizer": model.tokenizer_hash, "dtype": model.dtype,
         "device": str(model.target.device), "vocab_size": model.target.vocab_size,
         "hidden_size": model.target.hidden_size, "max_new_tokens": options.max_new_tokens,
-        "temperature": options.temperature, "top_p": options.top_p, "seed": options.seed,
+        "temperature": options.temperature, "top_p": options.top_p, "top_k": options.top_k, "min_p": options.min_p,
+        "repetition_penalty": options.repetition_penalty, "seed": options.seed,
     }  # fmt: skip
 
 
@@ -192,11 +193,11 @@ class Given(Chooser):
 
     ids: Sequence[int]
 
-    def scores(self, logits: Tensor, position: int) -> Tensor:
-        return logits
+    def scores(self, row: Floats, text: Sequence[int]) -> Floats:
+        return row
 
-    def walk(self, tree: DraftTree, scored: Scored, position: int) -> Walk:
-        following = self.ids[position:]
+    def walk(self, tree: DraftTree, scored: Scored, text: Sequence[int]) -> Walk:
+        following = self.ids[len(text) :]
         return tree.along(following)
 
 

@@ -15,13 +15,12 @@ import numpy as np
 import torch
 from model import random_text
 from shared import alternate, ratio, summary, wait
-from torch import Tensor
 
 from dresd_milvus.cache import TreeCache
 from dresd_milvus.choose import Greedy
 from dresd_milvus.decode import FixedBudget, StepRecord, generate
 from dresd_milvus.drafters.base import Context, Step, Vanilla
-from dresd_milvus.host import Scored
+from dresd_milvus.host import Floats, Scored
 from dresd_milvus.loading import LoadedModel
 from dresd_milvus.tree import DraftTree, Walk
 
@@ -69,12 +68,12 @@ class Recorded:
     def __init__(self, text: list[int]) -> None:
         self.text, self.greedy, self.picked, self.differed = text, Greedy(), 0, 0
 
-    def scores(self, logits: Tensor, position: int) -> Tensor:
-        return self.greedy.scores(logits, position)
+    def scores(self, row: Floats, text: Sequence[int]) -> Floats:
+        return self.greedy.scores(row, text)
 
-    def walk(self, tree: DraftTree, scored: Scored, position: int) -> Walk:
-        picked = self.greedy.walk(tree, scored, position).picks.tolist()
-        known = tree.walk(lambda node, depth: self.text[position + depth])
+    def walk(self, tree: DraftTree, scored: Scored, text: Sequence[int]) -> Walk:
+        picked = self.greedy.walk(tree, scored, text).picks.tolist()
+        known = tree.walk(lambda node, depth: self.text[len(text) + depth])
         both = list(zip(picked, known.picks.tolist(), strict=False))
         self.picked, self.differed = self.picked + len(both), self.differed + sum(a != b for a, b in both)
         return known

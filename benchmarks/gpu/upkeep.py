@@ -63,7 +63,7 @@ def picking(model: LoadedModel, repeats: int) -> dict[str, Any]:
     }
 
     def side(choose: Chooser) -> Callable[[], float]:
-        return lambda: milliseconds(target.device, lambda: choose.walk(tree, Scored(rows, rows), 100))
+        return lambda: milliseconds(target.device, lambda: choose.walk(tree, Scored(rows, rows), [0] * 100))
 
     sides = {name: side(choose) for name, choose in choosers.items()}
     return {name: summary(times) for name, times in alternate(sides, repeats).items()}

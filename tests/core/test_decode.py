@@ -36,7 +36,7 @@ def plain(target, prompt, count, choose):
     with torch.inference_mode():
         while len(text) < len(prompt) + count:
             logits = target.model(torch.tensor([text]), use_cache=False).logits[0, -1:]
-            text += choose.walk(DraftTree.root_only(text[-1]), Scored(logits, logits), len(text)).picks.tolist()
+            text += choose.walk(DraftTree.root_only(text[-1]), Scored(logits, logits), text).picks.tolist()
     return text[len(prompt) :]
 
 
@@ -99,7 +99,16 @@ prompts = st.builds(random_prompt, st.integers(0, 3), st.sampled_from([1, 2, 7, 
 drafters = st.sampled_from([*WILD, PromptLookup, Vanilla])
 budgets = st.builds(FixedBudget, st.integers(1, 64), st.integers(1, 12))
 seeds = st.integers(0, 2**16)
-samplers = st.sampled_from([Sampler(1.0, 1.0, 1), Sampler(0.6, 1.0, 2), Sampler(1.5, 0.8, 3)])
+choosers = st.sampled_from(
+    [
+        Sampler(1.0, 1.0, 1),
+        Sampler(0.6, 1.0, 2),
+        Sampler(1.5, 0.8, 3),
+        Sampler(1.5, 1.0, 4, top_k=5, min_p=0.1),
+        Sampler(1.2, 0.9, 5, repetition_penalty=1.4),
+        Greedy(repetition_penalty=1.4),
+    ]
+)
 
 
 def test_the_tiny_model_is_worth_testing_with(tiny):
@@ -175,9 +184,9 @@ def test_a_cache_outgrown_while_decoding_stays_exact(tiny_ending_at, monkeypatch
     assert all(layer.keys.shape[2] == target._cache.capacity > capacity for layer in target._cache.layers)
 
 
-@given(drafters, prompts, st.integers(1, 30), budgets, seeds, samplers)
+@given(drafters, prompts, st.integers(1, 30), budgets, seeds, choosers)
 @settings(max_examples=40)
-def test_sampled_text_equals_the_plainly_sampled_text_of_its_seed(tiny, kind, prompt, limit, budget, seed, choose):
+def test_text_of_any_chooser_equals_its_plain_text(tiny, kind, prompt, limit, budget, seed, choose):
     result = assert_exact(tiny, kind, prompt, limit, budget, seed=seed, choose=choose)
     assert result.tokens == generate(tiny, Vanilla(), choose, prompt, limit, budget).tokens
 

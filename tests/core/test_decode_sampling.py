@@ -94,8 +94,9 @@ def test_a_sampler_that_draws_per_row_fails_the_same_test():
 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_tree_changes_no_token_of_a_seed(seed):
-    choose, budget = Sampler(1.3, 0.9, seed), FixedBudget(16, 4)
-    drafted, plain = (
-        generate(MarkovTarget(), drafter, choose, [0], 50, budget) for drafter in (TreeDrafter(), Vanilla())
-    )
-    assert drafted.tokens == plain.tokens and len(drafted.steps) < len(plain.steps)
+    budget = FixedBudget(16, 4)
+    for choose in (Sampler(1.3, 0.9, seed), Sampler(1.3, 1.0, seed, top_k=3, min_p=0.1, repetition_penalty=1.2)):
+        drafted, plain = (
+            generate(MarkovTarget(), drafter, choose, [0], 50, budget) for drafter in (TreeDrafter(), Vanilla())
+        )
+        assert drafted.tokens == plain.tokens and len(drafted.steps) < len(plain.steps)

@@ -1,4 +1,4 @@
-"""Dense retrieval as evidence: what a replica tells in one call is what search and table give one after the other."""
+"""Dense retrieval as evidence: what a replica tells is what any store of its rows does."""
 
 import numpy as np
 import pytest

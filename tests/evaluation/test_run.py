@@ -22,6 +22,7 @@ def store(sample: LoadedModel, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 SAMPLED = ["--temperature", "0.7", "--top-p", "0.95", "--seed", "3"]
+SAMPLED += ["--top-k", "40", "--min-p", "0.01", "--repetition-penalty", "1.1"]
 
 
 @pytest.mark.parametrize(("sampling", "search"), [([], "replica"), (SAMPLED, "server")], ids=["greedy", "sampled"])

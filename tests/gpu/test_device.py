@@ -21,7 +21,11 @@ def target(request: pytest.FixtureRequest) -> HFTarget:
     return HFTarget(build_tiny(seed=0, context=1024).model.to("cuda"), frozenset(), fixed=request.param)
 
 
-@pytest.mark.parametrize("choose", [Greedy(), Sampler(0.7, 0.95, 3), Sampler(1.0, 1.0, 3)], ids=str)
+@pytest.mark.parametrize(
+    "choose",
+    [Greedy(), Greedy(1.3), Sampler(0.7, 0.95, 3), Sampler(1.0, 1.0, 3), Sampler(1.0, 0.9, 3, 20, 0.05, 1.2)],
+    ids=str,
+)
 @pytest.mark.parametrize("kind", [RandomTree, Siblings])
 def test_texts_are_those_of_the_processor(target: HFTarget, kind: type, choose: Greedy | Sampler) -> None:
     right = generate(build_tiny(seed=0, context=1024), Vanilla(), choose, [9, 4], 600, FixedBudget()).tokens

@@ -1,0 +1,87 @@
+"""What a pick costs at a node that is walked, by how tokens are picked: milliseconds on one core, median [95 %].
+
+The logits are bfloat16 in the host's memory; fetching the row is part of a pick. Their shape is a language model's:
+most lie in a bell, and the likeliest fall off as Zipf's law has them. behind a pass: with caches that other memory has
+gone through, as in decoding.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from itertools import count
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from common import alternate, arguments
+from scipy.stats import bootstrap
+from torch import Tensor
+
+from dresd_milvus.choose import Chooser, Greedy, Sampler
+from dresd_milvus.host import Scored
+from dresd_milvus.tree import DraftTree
+from evaluation.provenance import git_commit, processor
+
+CHOOSERS: dict[str, Chooser] = {
+    "greedy": Greedy(),
+    "t 0.7, top-p 1": Sampler(0.7, 1.0),
+    "t 0.7, top-p 0.95": Sampler(0.7, 0.95),
+    "t 0.7, top-p 0.95, top-k 50, min-p 0.05, penalty 1.1": Sampler(0.7, 0.95, 0, 50, 0.05, 1.1),
+    "t 1.5, top-p 1": Sampler(1.5, 1.0),
+}
+
+ROWS, TEXT, EVICTED = 32, 500, 64 << 20
+"""Rows of logits that take turns; tokens of the text; bytes that go through the caches before a pick."""
+
+
+def main() -> None:
+    options = arguments(__doc__ or "", vocabulary=128_256, repeats=200)
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    torch.set_num_threads(1)
+    rows, memory = logits(options.vocabulary), np.zeros(EVICTED, np.uint8)
+    results: dict[str, Any] = {"processor": processor(), "git": git_commit(), "vocabulary": options.vocabulary}
+    for name, evict in (("hot", lambda: None), ("behind a pass", memory.sum)):
+        sides = {how: timed(choose, rows, evict) for how, choose in CHOOSERS.items()}
+        found = alternate(sides, options.repeats)
+        results[name] = {how: summary(times) for how, times in found.items()}
+        for how, figure in results[name].items():
+            low, high = figure["interval"]
+            print(f"{name:14} {how:53} {figure['ms']:.3f} [{low:.3f}, {high:.3f}]")
+    if options.out:
+        options.out.write_text(json.dumps(results, indent=2) + "\n")
+
+
+def logits(vocabulary: int) -> Tensor:
+    """bfloat16 [ROWS, V]."""
+    random = np.random.default_rng(0)
+    made = random.normal(0, 2.2, (ROWS, vocabulary))
+    for row in made:
+        row[random.permutation(vocabulary)[:200]] = 18 - 1.5 * np.log(np.arange(1, 201))
+    return torch.from_numpy(made).bfloat16()
+
+
+def timed(choose: Chooser, rows: Tensor, evict: Callable[[], Any]) -> Callable[[], float]:
+    """Milliseconds of a pick, each time of another row and at another position."""
+    turn, tree, text = count(), DraftTree.root_only(0), list(range(TEXT))
+
+    def measure() -> float:
+        at = next(turn)
+        evict()
+        begun = perf_counter()
+        choose.walk(tree, Scored(rows[at % ROWS][None], rows[:1, :1]), text[: 1 + at % TEXT])
+        return 1e3 * (perf_counter() - begun)
+
+    return measure
+
+
+def summary(times: Sequence[float]) -> dict[str, Any]:
+    """Median with the 95 % bootstrap interval over picks."""
+    interval = bootstrap((np.array(times),), np.median, method="percentile", rng=0).confidence_interval
+    return {"ms": float(np.median(times)), "interval": [float(interval.low), float(interval.high)]}
+
+
+if __name__ == "__main__":
+    main()
