@@ -21,6 +21,7 @@ from torch import Tensor
 
 from dresd_milvus.compiled import compiled
 from dresd_milvus.errors import InputError, StoreError
+from dresd_milvus.files.atomic import atomic_file, write_json
 from dresd_milvus.host import floats, numbers, readable
 
 TINY = 1e-12
@@ -88,12 +89,11 @@ class Projection:
 
     def save(self, folder: Path) -> None:
         """Write projection.safetensors and projection.json; the JSON last, so that it marks a whole pair."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
-        folder.mkdir(parents=True, exist_ok=True)
         tensors = {"weight": self.weight, "bias": self.bias, "explained": self.explained}
-        save_file(tensors, folder / "projection.safetensors.part")
-        (folder / "projection.safetensors.part").replace(folder / "projection.safetensors")
+        with atomic_file(folder / "projection.safetensors") as file:
+            file.write(save(tensors))
         about = {
             "fingerprint": self.fingerprint,
             "hidden_size": self.hidden_size,
@@ -102,8 +102,7 @@ class Projection:
             "samples": self.samples,
             "explained_variance": round(float(self.explained.sum()), 6),
         }
-        (folder / "projection.json.part").write_text(json.dumps(about, indent=2) + "\n")
-        (folder / "projection.json.part").replace(folder / "projection.json")
+        write_json(folder / "projection.json", about)
 
     @classmethod
     def load(cls, folder: Path) -> Projection:
