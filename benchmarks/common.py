@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from scipy.stats import bootstrap
 
 from dresd_milvus.choose import make_chooser
 from dresd_milvus.corpus import encode_prompt
@@ -20,6 +19,7 @@ from dresd_milvus.decode import Generation, generate
 from dresd_milvus.drafters.base import Drafter
 from dresd_milvus.loading import LoadedModel
 from dresd_milvus.systems import budget_of
+from evaluation.bootstrap import interval
 from evaluation.prompts import load_suite
 from evaluation.provenance import provenance
 
@@ -41,19 +41,11 @@ def alternate(sides: dict[str, Callable[[], float]], repeats: int, warm_up: bool
 def ratio(ours: list[float], theirs: list[float]) -> dict[str, Any]:
     """The ratio of medians and its 95 % bootstrap interval (pairs resampled together)."""
     pairs = (np.array(ours), np.array(theirs))
-    interval = bootstrap(
-        pairs,
-        lambda a, b, axis=-1: np.median(a, axis=axis) / np.median(b, axis=axis),
-        paired=True,
-        vectorized=True,
-        method="percentile",
-        rng=0,
-    ).confidence_interval
     medians = [float(np.median(side)) for side in pairs]
     return {
         "medians": medians,
         "ratio": medians[0] / medians[1],
-        "interval": [float(interval.low), float(interval.high)],
+        "interval": interval(lambda a, b: np.median(a, axis=1) / np.median(b, axis=1), *pairs),
     }
 
 

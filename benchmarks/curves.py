@@ -29,6 +29,7 @@ from dresd_milvus.decode import FixedBudget
 from dresd_milvus.loading import load_model
 from dresd_milvus.target import HFTarget
 from dresd_milvus.tree import DraftTree
+from evaluation.bootstrap import interval
 
 NODES = (0, 1, 2, 4, 8, 16, 32, 64, 128)
 """Draft nodes of the steps that are timed; 0 is plain decoding."""
@@ -38,8 +39,6 @@ GROWS = 64
 
 STREAM = {"cpu": 256 * 10**6, "cuda": 2 * 10**9}
 """Bytes that no cache holds; more on a GPU, where starting a kernel takes as long as reading tens of megabytes."""
-
-RESAMPLES = 2000
 
 
 class Bandwidth(NamedTuple):
@@ -155,9 +154,8 @@ def floors(times: dict[int, list[float]], read: dict[int, int], found: Bandwidth
     rows = []
     for nodes, taken in times.items():
         sample = np.array(taken)
-        pick = np.random.default_rng(0).integers(0, len(sample), (RESAMPLES, len(sample)))
-        median, interval = float(np.median(sample)), np.percentile(np.median(sample[pick], axis=1), [2.5, 97.5])
-        row = {"nodes": nodes, "bytes": read[nodes], "ms": median, "interval": interval.tolist()}
+        median, edges = float(np.median(sample)), interval(lambda drawn: np.median(drawn, axis=1), sample)
+        row = {"nodes": nodes, "bytes": read[nodes], "ms": median, "interval": edges}
         row["over_plain"] = median / float(np.median(times[0]))
         for name, speed in found._asdict().items():
             floor = 1e3 * read[nodes] / speed

@@ -20,7 +20,8 @@ from dresd_milvus.drafters.base import Drafter
 from dresd_milvus.errors import InputError
 from dresd_milvus.suffixes import SuffixStore
 from dresd_milvus.systems import Where, make_drafter, open_sources
-from evaluation.intrinsic import RESAMPLES, Shape, Tally, force
+from evaluation.bootstrap import interval
+from evaluation.intrinsic import Shape, Tally, force
 from evaluation.replay import Recording, recorded_model, recorded_says
 
 SYSTEMS = ("prompt_lookup", "rest", "suffix", "dense", "hybrid-dense", "hybrid")
@@ -78,10 +79,12 @@ def decoding_core(folder: str) -> Any:
 def gain(ours: Tally, theirs: Tally) -> dict[str, Any]:
     """The ratio of accepted lengths over the same positions, and its 95 % bootstrap interval over texts."""
     sums = np.array([[sum(a), sum(b)] for a, b in zip(ours.accepted, theirs.accepted, strict=True)], float)
-    resampled = sums[np.random.default_rng(0).integers(0, len(sums), (RESAMPLES, len(sums)))].sum(1)
-    ratios = resampled[:, 0] / np.maximum(resampled[:, 1], 1)
-    whole = sums.sum(0)
-    return {"ratio": whole[0] / max(whole[1], 1), "interval": np.percentile(ratios, [2.5, 97.5]).tolist()}
+
+    def ratio(sums: np.ndarray) -> Any:
+        ours, theirs = sums.sum(-2).T
+        return ours / np.maximum(theirs, 1)
+
+    return {"ratio": float(ratio(sums)), "interval": interval(ratio, sums)}
 
 
 def table(cell: dict[str, Any]) -> str:

@@ -23,9 +23,9 @@ from dresd_milvus.costs import StepCosts, step_costs
 from dresd_milvus.decode import Generation
 from dresd_milvus.loading import LoadedModel, load_model
 from dresd_milvus.systems import Sources, make_drafter
+from evaluation.bootstrap import interval
 
 PARTS = ("forward", "draft", "inputs", "pick", "learn", "overhead")
-RESAMPLES = 2000
 
 
 def timed(model: Any) -> list[float]:
@@ -81,10 +81,12 @@ def parts(done: Generation, forward: Sequence[float]) -> np.ndarray:
 def summary(texts: Sequence[np.ndarray]) -> dict[str, Any]:
     """Medians over the steps of texts [steps, PARTS]; the interval resamples texts."""
     medians = np.median(np.concatenate(texts), axis=0)
-    drawn = np.random.default_rng(0).integers(0, len(texts), (RESAMPLES, len(texts)))
-    overheads = [np.median(np.concatenate([texts[n][:, -1] for n in row])) for row in drawn]
+
+    def overheads(drawn: np.ndarray) -> list[Any]:
+        return [np.median(np.concatenate([texts[n][:, -1] for n in row])) for row in drawn]
+
     made = dict(zip(PARTS, medians.tolist(), strict=True))
-    return {**made, "interval": np.percentile(overheads, [2.5, 97.5]).tolist(), "steps": sum(map(len, texts))}
+    return {**made, "interval": interval(overheads, np.arange(len(texts))), "steps": sum(map(len, texts))}
 
 
 def table(results: dict[str, dict[str, dict[str, Any]]]) -> str:

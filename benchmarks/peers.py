@@ -31,6 +31,7 @@ from dresd_milvus.drafters.base import Drafter
 from dresd_milvus.drafters.dense import Dense
 from dresd_milvus.loading import LoadedModel, load_model
 from dresd_milvus.systems import Sources, load_draft_model, make_drafter
+from evaluation.bootstrap import interval
 
 OURS = ("prompt_lookup", "rest", "dense", "suffix", "hybrid-dense", "hybrid")
 Side = Callable[[Sequence[int], int], int]
@@ -158,11 +159,11 @@ def measure(sides: dict[str, Side], asked: Sequence[Sequence[int]], repeats: int
 
 def speed_up(ours: tuple[Any, Any], plain: tuple[Any, Any]) -> dict[str, Any]:
     """Tokens a second over plain decoding's, totals; the interval resamples prompts."""
-    pick = np.random.default_rng(0).integers(0, len(ours[0]), (4000, len(ours[0])))
-    drawn = [(tokens[pick].sum(1), seconds[pick].sum(1)) for tokens, seconds in (ours, plain)]
-    ratios = (drawn[0][0] / drawn[0][1]) / (drawn[1][0] / drawn[1][1])
-    ratio = (ours[0].sum() / ours[1].sum()) / (plain[0].sum() / plain[1].sum())
-    return {"ratio": float(ratio), "interval": np.percentile(ratios, [2.5, 97.5]).tolist()}
+
+    def ratio(tokens: Any, seconds: Any, plain_tokens: Any, plain_seconds: Any) -> Any:
+        return (tokens.sum(-1) / seconds.sum(-1)) / (plain_tokens.sum(-1) / plain_seconds.sum(-1))
+
+    return {"ratio": float(ratio(*ours, *plain)), "interval": interval(ratio, *ours, *plain)}
 
 
 if __name__ == "__main__":

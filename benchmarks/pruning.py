@@ -15,12 +15,12 @@ import torch
 from common import arguments, report
 from numpy.typing import NDArray
 from retrieval import as_document
-from scipy.stats import bootstrap
 
 from dresd_milvus.corpus import stdlib
 from dresd_milvus.loading import load_model
 from dresd_milvus.projection import Projection, ProjectionFit
 from dresd_milvus.store import Rows
+from evaluation.bootstrap import interval
 from ingestion.documents import Numbered
 from ingestion.embed import Embedder, RowMaker
 from ingestion.prune import Pruning
@@ -85,11 +85,10 @@ def quality(rows: list[Rows], keys: NDArray[np.float32], wanted: NDArray[np.int3
         if len(nearest):
             same = (tokens[nearest, 1:] == own[1:]) & (own[1:] >= 0)
             right[at] = np.cumprod(same, axis=1).sum(axis=1).max()
-    interval = bootstrap((right,), np.mean, n_resamples=2000, method="percentile", rng=0).confidence_interval
     return {
         "rows": len(vectors),
         "right tokens": round(float(right.mean()), 3),
-        "interval": [round(float(interval.low), 3), round(float(interval.high), 3)],
+        "interval": [round(edge, 3) for edge in interval(lambda drawn: drawn.mean(1), right)],
     }
 
 

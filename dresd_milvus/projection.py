@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dresd_milvus.errors import InputError, StoreError
+from dresd_milvus.files.atomic import atomic_file, write_json
 
 ROWS_AT_ONCE = 2048
 """States of one product while fitting: bounds the memory of the copies (64 MiB each at H = 4096)."""
@@ -75,12 +76,11 @@ class Projection:
 
     def save(self, folder: Path) -> None:
         """Write projection.safetensors and projection.json; the JSON last, so that it marks a whole pair."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
-        folder.mkdir(parents=True, exist_ok=True)
         tensors = {"weight": self.weight, "bias": self.bias, "explained": self.explained}
-        save_file(tensors, folder / "projection.safetensors.part")
-        (folder / "projection.safetensors.part").replace(folder / "projection.safetensors")
+        with atomic_file(folder / "projection.safetensors") as file:
+            file.write(save(tensors))
         about = {
             "fingerprint": self.fingerprint,
             "hidden_size": self.hidden_size,
@@ -89,8 +89,7 @@ class Projection:
             "samples": self.samples,
             "explained_variance": round(float(self.explained.sum()), 6),
         }
-        (folder / "projection.json.part").write_text(json.dumps(about, indent=2) + "\n")
-        (folder / "projection.json.part").replace(folder / "projection.json")
+        write_json(folder / "projection.json", about)
 
     @classmethod
     def load(cls, folder: Path) -> Projection:

@@ -10,7 +10,6 @@ tokens.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 
 from dresd_milvus.compiled import compiled
 from dresd_milvus.errors import StoreError
+from dresd_milvus.files.atomic import atomic_folder, write_text
 from dresd_milvus.store import PAD, Hits, Manifest, Rows
 
 COPY_ROWS = 65_536
@@ -100,18 +100,10 @@ class Replica:
         progress(rows) is told of every batch. Raises StoreError when the rows that come are not the number that was
         sealed.
         """
-        part = folder.with_name(folder.name + ".part")
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        try:
+        with atomic_folder(folder, alone=True, replace=True) as part:
             _collect(manifest, batches, part, progress)
             _sort(part)
-            (part / "manifest.json").write_text(manifest.to_json())
-            shutil.rmtree(folder, ignore_errors=True)
-            part.rename(folder)
-        except BaseException:
-            shutil.rmtree(part, ignore_errors=True)
-            raise
+            write_text(part / "manifest.json", manifest.to_json())
         return cls.open(folder)
 
     @classmethod

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from types import TracebackType
 from typing import IO, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from dresd_milvus.errors import DamagedFileError
+from dresd_milvus.files.atomic import atomic_file
 from dresd_milvus.store import Rows
 
 ENCODING: dict[str, Any] = {
@@ -45,10 +47,9 @@ class RowFile:
 
     def __init__(self, path: Path) -> None:
         self.path, self.rows, self.digest = path, 0, ""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._part = path.with_name(path.name + ".part")
-        self._file = _Hashing(self._part.open("wb"))
-        self._writer = pq.ParquetWriter(self._file, SCHEMA, **ENCODING)
+        self._open = ExitStack()  # the file and its writer; an error of the writer's end takes the file away as well
+        self._file = _Hashing(self._open.enter_context(atomic_file(path, alone=True)))
+        self._writer = self._open.enter_context(pq.ParquetWriter(self._file, SCHEMA, **ENCODING))
 
     def __enter__(self) -> RowFile:
         return self
@@ -66,21 +67,11 @@ class RowFile:
         self._writer.write_table(pa.table(columns, schema=SCHEMA))
         self.rows += count
 
-    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
-        try:
-            self._writer.close()
-            self._file.flush()
-            os.fsync(self._file.fileno())
-        except BaseException:
-            kind = kind or OSError
-            raise
-        finally:
-            self._file.close()
-            if kind is not None:
-                self._part.unlink(missing_ok=True)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.__exit__(kind, error, trace)
         if kind is None:
-            self._part.replace(self.path)
-            sync(self.path.parent)
             self.digest = self._file.hexdigest()
 
 
@@ -119,15 +110,6 @@ def _by_origin(batch: pa.RecordBatch) -> Iterator[Rows]:
             origin=str(origin),
             previews=part.column("preview").to_pylist(),
         )
-
-
-def sync(path: Path) -> None:
-    """Have a file, or a folder's entries, on the disk."""
-    opened = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
 
 
 class _Hashing(io.RawIOBase):

@@ -7,8 +7,6 @@ vocabulary fits, and an answer depends on nothing but the corpus: ties keep the 
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +16,7 @@ from numpy.typing import NDArray
 
 from dresd_milvus.compiled import compiled
 from dresd_milvus.errors import MismatchError, StoreError
+from dresd_milvus.files.atomic import atomic_folder, write_json
 from dresd_milvus.store import PAD
 
 WORD = np.dtype(">u4")
@@ -96,19 +95,11 @@ class SuffixStore:
         del parts
         order = divsufsort(text.view(np.uint8))
         order = order[order % WORD.itemsize == 0] // WORD.itemsize  # the suffixes that begin where a token does
-        part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
-        try:
-            part.mkdir(parents=True)
+        with atomic_folder(folder, replace=True) as part:
             np.save(part / "tokens.npy", text.astype(np.int64).astype(np.int32) - 1)
             np.save(part / "order.npy", order.astype(np.int32 if len(text) < 2**31 else np.int64))
             np.save(part / "starts.npy", np.cumsum(np.bincount(np.minimum(text, INDEXED + 1).astype(np.int64))))
-            (part / "suffixes.json").write_text(json.dumps({"tokens": len(text), **about}, indent=2) + "\n")
-            for path in part.iterdir():
-                _sync(path)
-            shutil.rmtree(folder, ignore_errors=True)
-            part.replace(folder)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
+            write_json(part / "suffixes.json", {"tokens": len(text), **about})
         return cls(folder)
 
     def require(self, tokenizer_hash: str) -> SuffixStore:
@@ -146,12 +137,6 @@ class SuffixStore:
         found = np.empty((min(match.occurrences, most), depth), np.int32)
         gather(self.tokens, self.order, match.first, match.occurrences, match.length, found)
         return found
-
-
-def _sync(path: Path) -> None:
-    """Have a file on the disk."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
 
 
 @compiled

@@ -7,13 +7,13 @@ and export.json: the manifest, the number of rows and their checksum.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from dresd_milvus.errors import InputError, StoreError
+from dresd_milvus.files.atomic import atomic_folder, write_json
 from dresd_milvus.inspection import Checksum
 from dresd_milvus.milvus import MilvusStore, has_collection
 from dresd_milvus.projection import Projection
@@ -33,10 +33,7 @@ def export_store(store: MilvusStore, folder: Path, progress: Progress = lambda r
     if folder.exists():
         raise InputError(f"{folder} is there already; give a folder that is not")
     manifest = store.require_sealed().manifest
-    part = folder.with_name(folder.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
+    with atomic_folder(folder, alone=True) as part:
         store.projection().save(part)
         checksum, rows = Checksum(), 0
         with _Files(part) as files:
@@ -46,11 +43,7 @@ def export_store(store: MilvusStore, folder: Path, progress: Progress = lambda r
                 rows += len(batch)
                 progress(len(batch))
         about = {"rows": rows, "checksum": checksum.hexdigest(), "manifest": asdict(manifest)}
-        (part / ABOUT).write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n")
-        part.rename(folder)
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
+        write_json(part / ABOUT, about)
     return rows
 
 

@@ -21,8 +21,7 @@ from dresd_milvus.errors import InputError
 from dresd_milvus.host import Scored
 from dresd_milvus.loading import LoadedModel
 from dresd_milvus.tree import DraftTree
-
-RESAMPLES = 2_000
+from evaluation.bootstrap import interval
 
 
 class Forced(Protocol):
@@ -68,12 +67,9 @@ class Tally:
         nodes = np.concatenate([np.asarray(part, float) for part in self.nodes])
         drafted = nodes > 0
         sums = np.array([(sum(part), len(part)) for part in self.accepted], float)
-        pick = np.random.default_rng(0).integers(0, len(sums), (RESAMPLES, len(sums)))
-        resampled = sums[pick].sum(1)
-        low, high = np.percentile(resampled[:, 0] / resampled[:, 1], [2.5, 97.5])
         return {
             "accepted_length": float(accepted.mean()),
-            "interval": [float(low), float(high)],
+            "interval": interval(lambda drawn: np.divide(*drawn.sum(1).T), sums),
             "hit_rate": float(drafted.mean()),
             "accepted_when_drafted": float(accepted[drafted].mean()) if drafted.any() else 0.0,
             "nodes_mean": float(nodes.mean()),

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from dresd_milvus.files.atomic import write_json
 from evaluation.intrinsic import Shape, Tally
-from evaluation.results import write_json
 
 
 def report_systems(found: dict[str, dict[Shape, Tally]], about: dict[str, Any], out: Path) -> str:

@@ -36,10 +36,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluation.bootstrap import interval
+
 Record = dict[str, Any]
 """One line of records.jsonl; see harness.make_record."""
 
-RESAMPLES = 2_000
 DEEPEST = 10
 
 EXPLAINED = 1e-4
@@ -100,12 +101,12 @@ def speed_metrics(records: Sequence[Record], vanilla: Sequence[Record]) -> dict[
     """Speeds of merged records against vanilla's, over the texts that both have."""
     pairs = paired(records, vanilla)
     ours, theirs = (_by_prompt([pair[side] for pair in pairs]) for side in (0, 1))
-    speedup, interval, spread = speed_ratio(ours, theirs)
+    speedup, edges, spread = speed_ratio(ours, theirs)
     return {
         "tokens_per_second": 1e3 * _ratio(ours[:, 0].sum(), ours[:, 1].sum()),
         "tokens_per_second_with_prefill": 1e3 * _ratio(ours[:, 0].sum(), ours[:, 1:].sum()),
         "speedup": speedup,
-        "speedup_interval": interval,
+        "speedup_interval": edges,
         "speedup_by_prompt": spread,
         "prefill_ms_mean": float(np.mean([record["prefill_ms"] for record in records])),
         "spec_bench": {"tokens_per_second": float(np.mean(1e3 * ours[:, 0] / ours[:, 1:].sum(axis=1)))},
@@ -167,12 +168,14 @@ def speed_ratio(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> tuple
 
     ours, theirs: [prompts, >= 2], tokens and milliseconds of the same prompts.
     """
-    pick = np.random.default_rng(0).integers(0, len(ours), (RESAMPLES, len(ours)))
-    resampled = [part[:, 0] / part[:, 1] for part in (ours[pick].sum(1), theirs[pick].sum(1))]
-    by_prompt = (ours[:, 0] / ours[:, 1]) / (theirs[:, 0] / theirs[:, 1])
-    total = (ours[:, 0].sum() / ours[:, 1].sum()) / (theirs[:, 0].sum() / theirs[:, 1].sum())
-    low, high = np.percentile(resampled[0] / resampled[1], [2.5, 97.5])
-    return float(total), [float(low), float(high)], [float(p) for p in np.percentile(by_prompt, [10, 50, 90])]
+
+    def ratio(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> NDArray[np.float64]:
+        sums, others = ours.sum(-2), theirs.sum(-2)
+        return (sums[..., 0] / sums[..., 1]) / (others[..., 0] / others[..., 1])
+
+    by_prompt = ratio(ours[:, None], theirs[:, None])
+    spread = [float(p) for p in np.percentile(by_prompt, [10, 50, 90])]
+    return float(ratio(ours, theirs)), interval(ratio, ours, theirs), spread
 
 
 def _steps(records: Sequence[Record], name: str) -> NDArray[Any]:

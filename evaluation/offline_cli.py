@@ -181,12 +181,13 @@ def replay(
     from dresd_milvus.console import Phases
     from dresd_milvus.decode import FixedBudget
     from dresd_milvus.errors import InputError
+    from dresd_milvus.files.atomic import write_json
     from dresd_milvus.systems import Where, make_drafter, needs, open_sources, parse_systems
     from evaluation.provenance import provenance
     from evaluation.replay import load_recording, recorded_model
     from evaluation.replay import replay as decode
     from evaluation.report import print_table
-    from evaluation.results import clear, write_json
+    from evaluation.results import clear
     from evaluation.runner import write_results
 
     names = parse_systems(systems)

@@ -23,6 +23,7 @@ from dresd_milvus.costs import StepCosts, measure_costs
 from dresd_milvus.decode import FixedBudget, Generation, StepRecord, generate, rehearse
 from dresd_milvus.drafters.base import Drafter, Vanilla
 from dresd_milvus.errors import InputError
+from dresd_milvus.files.atomic import write_json
 from dresd_milvus.host import Floats, Scored
 from dresd_milvus.loading import LoadedModel
 from dresd_milvus.target import HFTarget
@@ -31,7 +32,6 @@ from evaluation.harness import Options, make_record
 from evaluation.intrinsic import Says
 from evaluation.metrics import Record
 from evaluation.prompts import Prompt
-from evaluation.results import write_json
 
 LIKELY = 8
 """Tokens kept of what the target said after each token."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dresd_milvus.errors import InputError
+from dresd_milvus.files.atomic import write_json, write_text
 from evaluation.harness import Unit
 from evaluation.metrics import Record
 
@@ -39,7 +40,7 @@ class Results:
             return
         folder.mkdir(parents=True, exist_ok=True)
         clear(folder)
-        header.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
+        write_json(header, settings)
 
     def done(self) -> list[Unit]:
         """The units that are whole."""
@@ -62,9 +63,7 @@ class Results:
         whole = [unit for unit in by_unit.values() if len(unit) == unit[0]["of"]]
         self.records = [record for unit in whole for record in unit]
         if text.count("\n") != len(self.records) or not text.endswith("\n"):
-            part = path.with_name("records.jsonl.part")
-            part.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in self.records))
-            part.replace(path)
+            write_text(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in self.records))
 
 
 def read_records(text: str) -> list[Record]:
@@ -86,13 +85,6 @@ def clear(folder: Path) -> None:
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-    part.replace(path)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from dresd_milvus.costs import StepCosts, step_costs
 from dresd_milvus.decode import rehearse
 from dresd_milvus.drafters.base import Drafter
 from dresd_milvus.errors import InputError
+from dresd_milvus.files.atomic import write_json
 from dresd_milvus.loading import LoadedModel
 from dresd_milvus.ranks import Ranks
 from dresd_milvus.systems import Sources, make_drafter, must_know_costs
@@ -22,7 +23,7 @@ from evaluation.metrics import Record, summarise
 from evaluation.prompts import Suite
 from evaluation.provenance import provenance
 from evaluation.report import write_report
-from evaluation.results import Results, write_json
+from evaluation.results import Results
 from evaluation.spec_bench import write_answers
 
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from dresd_milvus.errors import InputError
+from dresd_milvus.files.atomic import write_json
 from evaluation.report import HEADINGS, rows
-from evaluation.results import write_json
 
 Cell = dict[str, str]
 """{axis: value}, each an option of `dresd eval run`."""

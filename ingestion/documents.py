@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +11,7 @@ import pyarrow.parquet as pq
 
 from dresd_milvus.corpus import Document
 from dresd_milvus.errors import StoreError
-from dresd_milvus.rowfile import sync
+from dresd_milvus.files.atomic import atomic_file
 
 LONGEST = 200_000
 """Characters of one document; a longer one is cut into several, so that memory stays bounded."""
@@ -27,7 +26,6 @@ class Numbered(NamedTuple):
 
 def write_documents(path: Path, first: int, documents: Sequence[Document]) -> None:
     """Write a shard whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     table = pa.table(
         {
             "number": pa.array(range(first, first + len(documents)), pa.int64()),
@@ -35,13 +33,8 @@ def write_documents(path: Path, first: int, documents: Sequence[Document]) -> No
             "origin": pa.array([document.origin for document in documents], pa.string()),
         }
     )
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
+    with atomic_file(path, alone=True) as file:
         pq.write_table(table, file, compression="zstd")
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-    sync(path.parent)
 
 
 def read_documents(path: Path) -> Numbered:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,10 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dresd_milvus.corpus import Document
+from dresd_milvus.files.atomic import write_json
 from dresd_milvus.projection import Projection, ProjectionFit, check_dim
 from ingestion.documents import Numbered
 from ingestion.embed import Embedder, Window, following
-from ingestion.folder import write_durably
 from ingestion.plan import Plan
 from ingestion.states import States
 
@@ -46,7 +45,7 @@ class Curve:
     def save(self, folder: Path, dim: int) -> None:
         """Write explained.png, which shows the dimensions that were taken, and curve.json."""
         _plot(self, dim, folder / "explained.png")
-        write_durably(folder / "curve.json", json.dumps(asdict(self)) + "\n")
+        write_json(folder / "curve.json", asdict(self))
 
 
 def fit_projection(

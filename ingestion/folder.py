@@ -15,7 +15,6 @@ shard is known to be absent (insert), perhaps partly there (upsert), or there. A
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +23,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from dresd_milvus.errors import InputError
-from dresd_milvus.rowfile import sync
+from dresd_milvus.files.atomic import write_json
 
 PHASES = ("generate", "fit", "embed", "load", "seal")
 
@@ -60,13 +59,11 @@ class RunFolder:
 
     def begin(self, phase: str, shard: int = 0) -> None:
         if not self.begun(phase, shard):
-            write_durably(self._marker(phase, shard, "begun"), json.dumps({"plan": self.fingerprint}) + "\n")
+            write_json(self._marker(phase, shard, "begun"), {"plan": self.fingerprint})
 
     def finish(self, phase: str, shard: int = 0, **content: Any) -> None:
         """Mark as done; content: the rows, their checksum, the hash of the file, whatever later phases need."""
-        write_durably(
-            self._marker(phase, shard, "done"), json.dumps({"plan": self.fingerprint, **content}, indent=2) + "\n"
-        )
+        write_json(self._marker(phase, shard, "done"), {"plan": self.fingerprint, **content})
 
     def undo(self, phase: str, shard: int = 0) -> None:
         """Forget that it is done; it stays begun."""
@@ -100,18 +97,3 @@ class RunFolder:
             yield
         finally:
             lock.release()
-
-
-def write_durably(path: Path, text: str) -> None:
-    """Write a file whole or not at all, and have it on the disk before returning."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-    sync(path.parent)

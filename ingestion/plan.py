@@ -17,9 +17,10 @@ from dresd_milvus.corpus.conversation import choose_template
 from dresd_milvus.corpus.duplicates import Dedup, Duplicates
 from dresd_milvus.corpus.sources import stamp
 from dresd_milvus.errors import InputError
+from dresd_milvus.files.atomic import write_text
 from dresd_milvus.fingerprint import tokenizer_hash
 from ingestion.documents import clean, split_long, write_documents
-from ingestion.folder import RunFolder, write_durably
+from ingestion.folder import RunFolder
 from ingestion.prune import Pruning
 
 LEAST_SHARE, MARGIN = 0.1, 1.25
@@ -186,7 +187,7 @@ def make_plan(
         *_estimate(settings, tokenizer, shards.sample, sum(characters for _, _, characters in shards.made)),
         dict(+skipped),
     )
-    write_durably(folder / "plan.json", plan.to_json() + "\n")
+    write_text(folder / "plan.json", plan.to_json() + "\n")
     return plan
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from dresd_milvus.errors import DamagedFileError, InputError, StoreError
+from dresd_milvus.files.atomic import write_json
 from dresd_milvus.loading import LoadedModel, load_model
 from dresd_milvus.milvus import MilvusStore, has_collection, on_disk
 from dresd_milvus.milvus.bulk import BulkImport
@@ -27,7 +28,7 @@ from dresd_milvus.store import Manifest
 from ingestion.documents import Numbered, read_documents, write_documents
 from ingestion.embed import Embedder, embed_shard
 from ingestion.fit import fit_projection
-from ingestion.folder import RunFolder, write_durably
+from ingestion.folder import RunFolder
 from ingestion.generate import Sampling, generate_shard
 from ingestion.plan import Plan, load_plan
 from ingestion.seal import seal_collection
@@ -61,7 +62,7 @@ class Run:
             before = json.loads(path.read_text())
             if before.get("model") == model.weights:  # begun by an earlier version, which knew models by their weights
                 before["model"] = model.fingerprint
-                write_durably(path, json.dumps({"name": model.name, **before}) + "\n")
+                write_json(path, {"name": model.name, **before})
             of = {name: (before.get(name), now) for name, now in about.items()}
             differs = [f"{name} was {was} and is {now}" for name, (was, now) in of.items() if was != now]
             if differs:
@@ -72,7 +73,7 @@ class Run:
             return model
         if model.tokenizer_hash != self.plan.tokenizer:
             raise InputError(f"the tokenizer of {settings.model} has changed since the run was planned; give --replace")
-        write_durably(path, json.dumps({"name": model.name, **about}) + "\n")
+        write_json(path, {"name": model.name, **about})
         return model
 
     def release(self) -> None:

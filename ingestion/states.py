@@ -8,7 +8,6 @@ The states are kept in the model's own dtype, so that nothing is rounded. They a
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from dresd_milvus.files.atomic import atomic_file
 from dresd_milvus.target import HFTarget
 from ingestion.embed import Window
 from ingestion.folder import RunFolder
@@ -56,16 +56,13 @@ class States:
             yield lambda window, states: None
             return
         windows: list[tuple[int, ...]] = []
-        self._file(shard).parent.mkdir(parents=True, exist_ok=True)
-        with self._file(shard).open("wb") as file:
+        with atomic_file(self._file(shard), alone=True) as file:
 
             def add(window: Window, states: Tensor) -> None:
                 windows.append((*window, len(states)))
                 file.write(states.contiguous().view(torch.uint8).numpy().tobytes())
 
             yield add
-            file.flush()
-            os.fsync(file.fileno())
         self.run.finish(PHASE, shard, windows=windows)
 
     def of(self, shard: int, target: HFTarget) -> dict[Window, Tensor]:

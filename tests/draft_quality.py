@@ -23,6 +23,7 @@ from dresd_milvus.console import Phases
 from dresd_milvus.corpus import Document, Template, encode_documents
 from dresd_milvus.corpus.chat import chat_template
 from dresd_milvus.corpus.rows import read_rows
+from dresd_milvus.files.atomic import write_json
 from dresd_milvus.loading import load_model
 from dresd_milvus.projection import Projection, ProjectionFit
 from dresd_milvus.replica import Replica
@@ -42,7 +43,6 @@ from evaluation.replay import (
     recorded_says,
     save_recording,
 )
-from evaluation.results import write_json
 from ingestion.documents import Numbered
 from ingestion.embed import continuations
 from ingestion.generate import Sampling, generate_shard

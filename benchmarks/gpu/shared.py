@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import bootstrap
 
 sys.path.append(str(Path(__file__).parents[1]))
 from common import alternate, ratio
+
+from evaluation.bootstrap import interval
 
 __all__ = ["alternate", "milliseconds", "ratio", "summary", "wait"]
 
@@ -37,10 +38,9 @@ def milliseconds(device: torch.device, work: Callable[[], Any], rounds: int = 1)
 def summary(times: list[float]) -> dict[str, Any]:
     """Median, 95 % of bootstrap resamples of it, 95th percentile and number of some milliseconds (at least two)."""
     held = np.array(times)
-    interval = bootstrap((held,), np.median, n_resamples=2000, method="percentile", rng=0).confidence_interval
     return {
         "median": float(np.median(held)),
-        "interval": [float(interval.low), float(interval.high)],
+        "interval": interval(lambda drawn: np.median(drawn, axis=1), held),
         "p95": float(np.percentile(held, 95)),
         "times": len(held),
     }

@@ -14,8 +14,8 @@ from urllib.parse import urlparse
 
 from dresd_milvus.caches import cache_folder
 from dresd_milvus.errors import StoreError
+from dresd_milvus.files.atomic import sync
 from dresd_milvus.milvus.explain import explained
-from dresd_milvus.rowfile import sync
 
 CONNECT_SECONDS = 10.0
 

