@@ -19,12 +19,12 @@ from stores import answers, build, encode
 
 from dresd_milvus.corpus import stdlib
 from dresd_milvus.decode import FixedBudget
-from dresd_milvus.drafters.ahead import Ahead
 from dresd_milvus.drafters.base import Vanilla
 from dresd_milvus.drafters.dense import Dense
 from dresd_milvus.drafters.hybrid import PRIOR, Hybrid
+from dresd_milvus.drafters.hybrid.background_search import Ahead
+from dresd_milvus.drafters.hybrid.mixer import Mixer
 from dresd_milvus.loading import load_model
-from dresd_milvus.mixing import Mixer
 from dresd_milvus.systems import Sources, make_drafter
 from evaluation.prompts import Prompt
 from evaluation.replay import Recorded, Recording, read_text, recorded_model, replay

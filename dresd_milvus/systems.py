@@ -11,11 +11,11 @@ from dresd_milvus.budget import Thrift
 from dresd_milvus.checkpoint import SAMPLE, SAMPLE_FOLDER
 from dresd_milvus.costs import StepCosts
 from dresd_milvus.decode import FixedBudget
-from dresd_milvus.drafters.ahead import Ahead
 from dresd_milvus.drafters.base import Drafter, Vanilla
 from dresd_milvus.drafters.dense import NEIGHBOURS, Dense
 from dresd_milvus.drafters.hybrid import Hybrid, Source
-from dresd_milvus.drafters.matches import Matches
+from dresd_milvus.drafters.hybrid.background_search import Ahead
+from dresd_milvus.drafters.hybrid.matches import Matches
 from dresd_milvus.drafters.prompt_lookup import PromptLookup
 from dresd_milvus.drafters.rest import Rest
 from dresd_milvus.drafters.small_lm import SmallLM

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from dresd_milvus.compiled import compiled
 from dresd_milvus.drafters.base import Context, PathDrafter
-from dresd_milvus.evidence import Kind, Table
+from dresd_milvus.drafters.hybrid.evidence import Kind, Table
 from dresd_milvus.host import readable
 from dresd_milvus.projection import Projection, key_of
 from dresd_milvus.replica import Replica, nearest

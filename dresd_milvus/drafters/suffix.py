@@ -13,10 +13,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from dresd_milvus.drafters.base import Context, Step
-from dresd_milvus.drafters.running_text import RunningText
-from dresd_milvus.evidence import Kind, Table
-from dresd_milvus.expansion import Expansion
-from dresd_milvus.growth import SHARES
+from dresd_milvus.drafters.hybrid.evidence import Kind, Table
+from dresd_milvus.drafters.hybrid.growth import SHARES
+from dresd_milvus.drafters.hybrid.running_text import RunningText
+from dresd_milvus.drafters.hybrid.tree_builder import Expansion
 from dresd_milvus.recycling import NOTHING
 from dresd_milvus.suffixes import SuffixStore
 from dresd_milvus.tree import DraftTree, Int32

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from dresd_milvus.drafters.base import Context
 from dresd_milvus.drafters.dense import Dense
-from dresd_milvus.evidence import Kind, Table
+from dresd_milvus.drafters.hybrid.evidence import Kind, Table
 from dresd_milvus.store import ContinuationStore, Rows
 from tests.oracle import MemoryStore, example_manifest, example_projection, example_replica, example_rows
 

@@ -13,18 +13,18 @@ from hypothesis import strategies as st
 
 from dresd_milvus.budget import Thrift
 from dresd_milvus.costs import StepCosts
-from dresd_milvus.drafters.ahead import Ahead
 from dresd_milvus.drafters.base import Context, Drafter, Step, Vanilla
 from dresd_milvus.drafters.dense import Dense
 from dresd_milvus.drafters.hybrid import Hybrid
-from dresd_milvus.drafters.matches import Matches
+from dresd_milvus.drafters.hybrid.background_search import Ahead
+from dresd_milvus.drafters.hybrid.matches import Matches
+from dresd_milvus.drafters.hybrid.mixer import Mixer
 from dresd_milvus.drafters.prompt_lookup import PromptLookup
 from dresd_milvus.drafters.rest import Rest
 from dresd_milvus.drafters.small_lm import SmallLM
 from dresd_milvus.drafters.suffix import Suffix
 from dresd_milvus.errors import MismatchError
 from dresd_milvus.host import Scored
-from dresd_milvus.mixing import Mixer
 from dresd_milvus.recycling import Recycling
 from dresd_milvus.store import PAD, Hits, Rows
 from dresd_milvus.suffixes import SuffixStore

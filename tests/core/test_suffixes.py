@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dresd_milvus.drafters.base import Context
+from dresd_milvus.drafters.hybrid.running_text import RunningText
 from dresd_milvus.drafters.rest import Rest
-from dresd_milvus.drafters.running_text import RunningText
 from dresd_milvus.drafters.suffix import Suffix
 from dresd_milvus.errors import MismatchError, StoreError
 from dresd_milvus.suffixes import INDEXED, SuffixStore

@@ -7,8 +7,8 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 
 from dresd_milvus.drafters.base import Context, Step
 from dresd_milvus.drafters.dense import Dense
-from dresd_milvus.drafters.late import Late
-from dresd_milvus.evidence import Table
+from dresd_milvus.drafters.hybrid.evidence import Table
+from dresd_milvus.drafters.hybrid.stale_hits import Late
 from dresd_milvus.store import Hits
 
 

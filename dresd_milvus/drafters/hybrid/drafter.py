@@ -12,9 +12,9 @@ import numpy as np
 
 from dresd_milvus.budget import Thrift
 from dresd_milvus.drafters.base import Context, Step
-from dresd_milvus.evidence import Table
-from dresd_milvus.expansion import Expansion
-from dresd_milvus.mixing import Mixer
+from dresd_milvus.drafters.hybrid.evidence import Table
+from dresd_milvus.drafters.hybrid.mixer import Mixer
+from dresd_milvus.drafters.hybrid.tree_builder import Expansion
 from dresd_milvus.recycling import NOTHING, Recycling
 from dresd_milvus.tree import DraftTree
 

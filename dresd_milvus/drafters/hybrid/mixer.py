@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dresd_milvus.compiled import compiled
-from dresd_milvus.evidence import KINDS, LEVELS, Floats
+from dresd_milvus.drafters.hybrid.evidence import KINDS, LEVELS, Floats
 
 SHARE_EDGES = np.array([0.0, 0.03, 0.1, 0.25, 0.45, 0.65, 0.85, 0.999])
 COUNT_EDGES = np.array([1, 2, 5, 15])

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dresd_milvus.compiled import compiled
-from dresd_milvus.evidence import KINDS, Table
-from dresd_milvus.growth import CANDIDATE, CANDIDATES, NODE, grown
-from dresd_milvus.mixing import Mixer, follow
+from dresd_milvus.drafters.hybrid.evidence import KINDS, Table
+from dresd_milvus.drafters.hybrid.growth import CANDIDATE, CANDIDATES, NODE, grown
+from dresd_milvus.drafters.hybrid.mixer import Mixer, follow
 from dresd_milvus.recycling import Recycled
 from dresd_milvus.tree import DraftTree, Int64
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from dresd_milvus.compiled import compiled
 from dresd_milvus.drafters.base import Context
-from dresd_milvus.evidence import Kind, Table
+from dresd_milvus.drafters.hybrid.evidence import Kind, Table
 from dresd_milvus.tree import Int32
 
 MOST = 256

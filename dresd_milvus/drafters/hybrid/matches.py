@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from dresd_milvus.compiled import compiled
 from dresd_milvus.drafters.base import Context, Step
-from dresd_milvus.drafters.running_text import RunningText, earlier_in
+from dresd_milvus.drafters.hybrid.evidence import BEST, Kind, Table
+from dresd_milvus.drafters.hybrid.running_text import RunningText, earlier_in
 from dresd_milvus.drafters.suffix import LONGEST
-from dresd_milvus.evidence import BEST, Kind, Table
 from dresd_milvus.suffixes import Ints, SuffixStore, gather, longest_match
 from dresd_milvus.tree import Int32
 

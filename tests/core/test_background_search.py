@@ -11,12 +11,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dresd_milvus.drafters.ahead import Ahead
 from dresd_milvus.drafters.base import Context
 from dresd_milvus.drafters.dense import Dense
 from dresd_milvus.drafters.hybrid import Hybrid
-from dresd_milvus.drafters.late import MOST, Late
-from dresd_milvus.evidence import Kind, Table
+from dresd_milvus.drafters.hybrid.background_search import Ahead
+from dresd_milvus.drafters.hybrid.evidence import Kind, Table
+from dresd_milvus.drafters.hybrid.stale_hits import MOST, Late
 from dresd_milvus.guard import Guarded, RemoteStore
 from dresd_milvus.retrieval import Retrieval
 from dresd_milvus.store import Hits

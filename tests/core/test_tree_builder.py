@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dresd_milvus.evidence import GRADES, KINDS, Kind, Table
-from dresd_milvus.expansion import Expansion
-from dresd_milvus.growth import FLOOR, SHARES
-from dresd_milvus.mixing import Mixer
+from dresd_milvus.drafters.hybrid.evidence import GRADES, KINDS, Kind, Table
+from dresd_milvus.drafters.hybrid.growth import FLOOR, SHARES
+from dresd_milvus.drafters.hybrid.mixer import Mixer
+from dresd_milvus.drafters.hybrid.tree_builder import Expansion
 from dresd_milvus.recycling import NOTHING, Recycled
 from dresd_milvus.tree import DraftTree
 from tests.core.trees import climb

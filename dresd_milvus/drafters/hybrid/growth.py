@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dresd_milvus.compiled import compiled
-from dresd_milvus.evidence import DEEPEST, GRADES, KINDS, Evidence, Kind
-from dresd_milvus.mixing import BESTS, CELL, LARGEST, Mixer, cell, mixed, truth
+from dresd_milvus.drafters.hybrid.evidence import DEEPEST, GRADES, KINDS, Evidence, Kind
+from dresd_milvus.drafters.hybrid.mixer import BESTS, CELL, LARGEST, Mixer, cell, mixed, truth
 from dresd_milvus.recycling import Recycled
 from dresd_milvus.tree import Int32
 
