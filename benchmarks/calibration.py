@@ -20,9 +20,8 @@ from stores import answers, build, encode
 from dresd_milvus.corpus import stdlib
 from dresd_milvus.decode import FixedBudget
 from dresd_milvus.drafters.base import Vanilla
-from dresd_milvus.drafters.dense import Dense
 from dresd_milvus.drafters.hybrid import PRIOR, Hybrid
-from dresd_milvus.drafters.hybrid.background_search import Ahead
+from dresd_milvus.drafters.hybrid.dense_sources import BackgroundSearch, DenseSource
 from dresd_milvus.drafters.hybrid.mixer import Mixer
 from dresd_milvus.loading import load_model
 from dresd_milvus.systems import Sources, make_drafter
@@ -89,7 +88,9 @@ def drafter_of(name: str, sources: Sources, mixer: Mixer) -> Hybrid:
     assert isinstance(drafter, Hybrid)
     parts = drafter.sources
     if name == AHEAD:
-        parts = tuple(Ahead(part, Immediately()) if isinstance(part, Dense) else part for part in parts)
+        parts = tuple(
+            BackgroundSearch(part.dense, Immediately()) if isinstance(part, DenseSource) else part for part in parts
+        )
     return Hybrid(parts, drafter.recycling, name, mixer)
 
 

@@ -14,7 +14,7 @@ from dresd_milvus.decode import FixedBudget
 from dresd_milvus.drafters.base import Drafter, Vanilla
 from dresd_milvus.drafters.dense import NEIGHBOURS, Dense
 from dresd_milvus.drafters.hybrid import Hybrid, Source
-from dresd_milvus.drafters.hybrid.background_search import Ahead
+from dresd_milvus.drafters.hybrid.dense_sources import BackgroundSearch, DenseSource
 from dresd_milvus.drafters.hybrid.matches import Matches
 from dresd_milvus.drafters.prompt_lookup import PromptLookup
 from dresd_milvus.drafters.rest import Rest
@@ -253,7 +253,7 @@ def _composed(parts: Sequence[str], sources: Sources, neighbours: int | None) ->
     if "dense" in parts:
         dense = _dense(sources, neighbours)
         background = isinstance(dense.store, Guarded) and sources.suffixes is None
-        made.append(Ahead(dense) if background else dense)
+        made.append(BackgroundSearch(dense) if background else DenseSource(dense))
     if "suffix" in parts:
         made.append(Matches(sources.suffixes))
     return made

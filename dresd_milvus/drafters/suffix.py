@@ -13,10 +13,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from dresd_milvus.drafters.base import Context, Step
-from dresd_milvus.drafters.hybrid.evidence import Kind, Table
-from dresd_milvus.drafters.hybrid.growth import SHARES
-from dresd_milvus.drafters.hybrid.running_text import RunningText
-from dresd_milvus.drafters.hybrid.tree_builder import Expansion
+from dresd_milvus.drafters.hybrid.evidence import Evidence, Kind
+from dresd_milvus.drafters.hybrid.matches import earlier_occurrences
+from dresd_milvus.drafters.hybrid.mixer import NO_MIXER
+from dresd_milvus.drafters.hybrid.tree_builder import grow
 from dresd_milvus.recycling import NOTHING
 from dresd_milvus.suffixes import SuffixStore
 from dresd_milvus.tree import DraftTree, Int32
@@ -38,30 +38,29 @@ class Suffix:
 
     def __init__(self, store: SuffixStore | None, longest: int = LONGEST, most: int = MOST) -> None:
         self.store, self.longest, self.most = store, longest, most
-        self.text, self.table, self.expansion = RunningText(), Table(), Expansion()
 
     def begin(self, prompt: Sequence[int]) -> None:
-        self.text.begin(prompt)
+        pass
 
     def observe(self, step: Step) -> None:
-        self.text.extend(step.tokens[-len(step.new) :])
+        pass
 
     def draft(self, context: Context) -> DraftTree:
         root, best, score = context.tokens[-1], DraftTree.root_only(context.tokens[-1], self.name), 0.0
         if context.max_nodes <= 0 or context.max_depth <= 0:
             return best
         for length, rows in (*self._in_text(context), *self._in_corpus(context)):
-            self.table.clear()
-            self.table.add(Kind.TEXT, rows, context.max_depth, length)
             most = min(context.max_nodes, NODES_PER_TOKEN * length)
-            weights = self.expansion.grow(root, self.table, NOTHING, SHARES, most, context.max_depth)
-            if weights.sum() > score:
-                best, score = self.expansion.tree(most, self.name), float(weights.sum())
+            evidence = Evidence.of(Kind.TEXT, rows, length)
+            grown = grow(root, evidence, NOTHING, NO_MIXER, most, context.max_depth)
+            if (found := float(grown.reach[1:].sum())) > score:
+                best, score = grown.tree(most, self.name), found
         return best
 
     def _in_text(self, context: Context) -> Iterator[tuple[int, Int32]]:
         """(length, what followed [P, depth]) of every match in the running text."""
-        following, lengths = self.text.earlier(self.longest, self.most, context.max_depth)
+        text = np.array(context.tokens, np.int32)
+        following, lengths = earlier_occurrences(text, self.longest, self.most, context.max_depth)
         for length in sorted(set(lengths.tolist()), reverse=True):
             yield length, following[lengths >= length]
 

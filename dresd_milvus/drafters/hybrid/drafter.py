@@ -1,4 +1,4 @@
-"""One tree from many sources: every source tells what it knows, and nodes go where the next token most likely is."""
+"""The hybrid drafter itself; the package's page says how its parts work together."""
 
 from __future__ import annotations
 
@@ -8,50 +8,55 @@ from pathlib import Path
 from time import perf_counter
 from typing import Protocol
 
-import numpy as np
-
 from dresd_milvus.budget import Thrift
 from dresd_milvus.drafters.base import Context, Step
-from dresd_milvus.drafters.hybrid.evidence import Table
+from dresd_milvus.drafters.hybrid.evidence import Evidence
 from dresd_milvus.drafters.hybrid.mixer import Mixer
-from dresd_milvus.drafters.hybrid.tree_builder import Expansion
+from dresd_milvus.drafters.hybrid.tree_builder import Grown, grow, learn
 from dresd_milvus.recycling import NOTHING, Recycling
 from dresd_milvus.tree import DraftTree
 
 PRIOR = Path(__file__).with_name("calibration.npz")
-"""What the sample model's drafts taught (benchmarks/calibration.py makes it)."""
+"""What a mixer knows at first: learned from drafts for the sample model (benchmarks/calibration.py writes it)."""
 
 PRIOR_CASES = 30
-"""The prior weighs as much as so many cases of a session's own."""
+"""The prior weighs as much as this many cases of a session's own."""
 
 AT_LEAST = 16
-"""Nodes that are grown to see what they would be worth."""
+"""Draft nodes that are grown at least, to see what they would be worth."""
 
 CASES = (0, 1, 3, 7)
-"""Whether a search pays depends on what exact matches say already: on the tokens that match, none, 1, up to 3, to 7."""
+"""Whether a search pays depends on how long the longest exact match is: 0 tokens, 1, up to 3, up to 7, or longer."""
 
 
 class Source(Protocol):
-    """Tells what may come next. It never raises for want of data.
+    """A source of evidence. It never raises for want of data, and reads the text in `context.tokens`.
 
-    dear: whether asking it takes long enough to be weighed against what it gives. tell: puts what it knows into the
-    table; how many of the text's last tokens it has found again. observe: what came.
+    name: what the budget knows it by. costly: whether it is asked only where its evidence is worth the time.
     """
 
     name: str
-    dear: bool
+    costly: bool
 
-    def begin(self, prompt: Sequence[int]) -> None: ...
-    def tell(self, context: Context, table: Table) -> int: ...
-    def observe(self, step: Step) -> None: ...
+    def begin(self, prompt: Sequence[int]) -> None:
+        """A new text starts; forget the last one."""
+        ...
+
+    def propose(self, context: Context) -> Evidence:
+        """What may come next; continuations need not be longer than context.max_depth."""
+        ...
+
+    def observe(self, step: Step) -> None:
+        """Learn from what came."""
+        ...
 
 
 class Hybrid:
-    """Merges what its sources tell into the tree of highest expected accepted length, by chances that it learns.
+    """Merges the evidence of its sources into the draft tree with the highest expected accepted length.
 
-    What it learns it keeps from text to text. recycling: what the target held likely, looked up by token as a tree
-    grows. mixer: what it knows at first, None for the prior. thrift: takes of the budget, and of the sources, only what
-    pays; None spends the budget at every step.
+    What it learns it keeps from text to text. recycling: remembers what the target held likely after each token; None
+    for none. mixer: makes chances of evidence; None for the prior. thrift: the budget, which takes only those nodes
+    and costly sources that pay; None for all nodes and all sources at every step.
     """
 
     def __init__(
@@ -64,7 +69,7 @@ class Hybrid:
     ) -> None:
         self.sources, self.recycling, self.name, self.thrift = tuple(sources), recycling, name, thrift
         self.mixer = mixer or Mixer.load(PRIOR, PRIOR_CASES)
-        self.table, self.expansion = Table(), Expansion()
+        self._grown: Grown | None = None  # the tree of this step; None where nothing is drafted
         self._begun = self._drafted = self._expected = 0.0
 
     def begin(self, prompt: Sequence[int]) -> None:
@@ -72,52 +77,27 @@ class Hybrid:
             source.begin(prompt)
         if self.thrift:
             self.thrift.begin()
-        self.expansion.forget()
+        self._grown = None
 
     def draft(self, context: Context) -> DraftTree:
-        self._begun = perf_counter()
+        self._begun, self._grown = perf_counter(), None
+        tree = DraftTree.root_only(context.tokens[-1], self.name)
         wanted = context.max_nodes > 0 and context.max_depth > 0
-        if not wanted or (self.thrift and not self.thrift.drafts()):
-            self._drafted = perf_counter()
-            return DraftTree.root_only(context.tokens[-1], self.name)
-        self.table.clear()
-        longest = max([source.tell(context, self.table) for source in self.sources if not source.dear], default=0)
-        for source in self.sources:
-            if source.dear:
-                self._ask(source, context, bisect_left(CASES, longest))
-        reach = self._grow(context)
-        nodes, _, self._expected = self.thrift.weigh(reach) if self.thrift else (len(reach), 0.0, 0.0)
-        tree = self.expansion.tree(nodes, self.name)
+        if wanted and (self.thrift is None or self.thrift.drafts()):
+            self._grown = self._grow(context, self._gather(context))
+            reach = self._grown.reach[1:]
+            nodes, _, self._expected = self.thrift.weigh(reach) if self.thrift else (len(reach), 0.0, 0.0)
+            tree = self._grown.tree(nodes, self.name)
         self._drafted = perf_counter()
         return tree
 
-    def _grow(self, context: Context) -> np.ndarray:
-        """The reaches of the draft nodes that the table gives."""
-        recycled = self.recycling.recycled if self.recycling else NOTHING
-        root, nodes, depth = context.tokens[-1], context.max_nodes, context.max_depth
-        if self.thrift:
-            nodes = min(nodes, max(2 * self.thrift.usual, AT_LEAST))
-        return self.expansion.grow(root, self.table, recycled, self.mixer, nodes, depth)
-
-    def _ask(self, source: Source, context: Context, case: int) -> None:
-        """Have a dear source tell if that is worth it in this case; from time to time, find out what it is worth."""
-        thrift = self.thrift
-        if thrift is None:
-            source.tell(context, self.table)
-        elif thrift.asks(source.name, case):
-            weighs = thrift.weighs(source.name, case)
-            without = thrift.weigh(self._grow(context))[1] if weighs else 1.0
-            begun = perf_counter()
-            source.tell(context, self.table)
-            thrift.paid(source.name, 1e3 * (perf_counter() - begun))
-            if weighs:
-                thrift.weighed(source.name, case, thrift.weigh(self._grow(context))[1] / without - 1)
-
     def observe(self, step: Step) -> None:
-        begun, drafted = perf_counter(), self.expansion.size > 0
-        self.expansion.learn(self.mixer, step.new)
-        if self.recycling and drafted:  # while drafting pauses, logits are not worth reading
-            self.recycling.remember(step.scored, step.tree.tokens, step.path)
+        begun, drafted = perf_counter(), self._grown is not None
+        if self._grown:
+            learn(self.mixer, self._grown, step.new)
+            self._grown = None
+            if self.recycling:  # while drafting pauses, logits are not worth reading
+                self.recycling.remember(step.scored, step.tree.tokens, step.path)
         for source in self.sources:
             source.observe(step)
         if self.thrift:
@@ -126,3 +106,40 @@ class Hybrid:
                 self.thrift.drafted(len(step.tree), self._expected, len(step.new) - 1, waited, whole)
             else:
                 self.thrift.paused(waited, whole)
+
+    def _gather(self, context: Context) -> Evidence:
+        """The evidence of the cheap sources, and of those costly ones that pay beside it."""
+        found = Evidence.join([source.propose(context) for source in self.sources if not source.costly])
+        case = bisect_left(CASES, found.longest_match)
+        for source in self.sources:
+            if source.costly:
+                found = self._ask(source, context, found, case)
+        return found
+
+    def _ask(self, source: Source, context: Context, found: Evidence, case: int) -> Evidence:
+        """What was found, with the evidence of a costly source if that pays in this case of CASES.
+
+        From time to time the budget wants to know what the source is worth: the draft is compared with and without it.
+        """
+        thrift = self.thrift
+        if thrift is None:
+            return Evidence.join([found, source.propose(context)])
+        if not thrift.asks(source.name, case):
+            return found
+        compared = thrift.weighs(source.name, case)
+        without = thrift.weigh(self._grow(context, found).reach[1:])[1] if compared else 1.0
+        begun = perf_counter()
+        found = Evidence.join([found, source.propose(context)])
+        thrift.paid(source.name, 1e3 * (perf_counter() - begun))
+        if compared:
+            gain = thrift.weigh(self._grow(context, found).reach[1:])[1] / without - 1
+            thrift.weighed(source.name, case, gain)
+        return found
+
+    def _grow(self, context: Context, evidence: Evidence) -> Grown:
+        """The tree of this evidence, and of what recycling remembers."""
+        recycled = self.recycling.recycled if self.recycling else NOTHING
+        nodes = context.max_nodes
+        if self.thrift:
+            nodes = min(nodes, max(2 * self.thrift.usual, AT_LEAST))
+        return grow(context.tokens[-1], evidence, recycled, self.mixer, nodes, context.max_depth)

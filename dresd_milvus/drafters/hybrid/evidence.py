@@ -1,7 +1,13 @@
-"""What the sources of a draft say, in one form: continuations of the text, and how good each of them is."""
+"""Evidence: continuations of the text that sources have found, and how good each of them is.
+
+Weights of different sources cannot be compared, so a source does not say how likely its continuations are. It says of
+what kind each continuation is, how good it is, and how much it weighs among those of its kind. The mixer learns how
+often such evidence is right.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -14,44 +20,46 @@ Floats = NDArray[np.float64]
 
 
 class Kind(IntEnum):
-    """Where a continuation comes from; each kind is calibrated apart."""
+    """Where a continuation comes from. The mixer calibrates each kind by itself."""
 
     TEXT = 0
-    """the running text, after the longest match of its end"""
+    """The running text, after the longest match of its end."""
     TEXT_SHORTER = 1
-    """the running text, after shorter matches"""
+    """The running text, after shorter matches."""
     CORPUS = 2
-    """the corpus, after the longest match"""
+    """The corpus, after the longest match."""
     CORPUS_SHORTER = 3
-    """the corpus, after the next shorter match that occurs more often"""
+    """The corpus, after the next shorter match that occurs more often."""
     DENSE = 4
-    """the rows of the store with the nearest keys"""
-    LATE = 5
-    """rows found for an earlier token of the text, and right ever since"""
+    """The rows of the store with the nearest keys."""
+    STALE = 5
+    """Rows that were found for an earlier token, and that the text has followed since."""
     RECYCLED = 6
-    """what the target itself held likely when it last saw the token"""
+    """The tokens that the target held likely when it last saw this token. They are not rows: see recycling."""
 
 
 KINDS = len(Kind)
 
-LEVELS = 16
-"""Grades of evidence of one kind."""
+GRADES = 16
+"""Grades of evidence of one kind, from 0 (worst) to 15."""
 
-BEST = 128
-"""Qualities are below it."""
+QUALITIES = 128
+"""The quality of a row is at least 0 and below this."""
 
 DEEPEST = 24
-"""What lies deeper is graded as if it lay here."""
+"""A token deeper than this is graded as if it were at this depth."""
 
 LENGTHS = np.array([1, 2, 3, 4, 5, 6, 8, 10, 13, 17, 22, 28, 36, 48, 64])
-"""Lengths of a match up to which grades 0, 1, 2 ... go."""
+"""The longest match, in tokens, of grades 0, 1, 2, ..."""
 
 
 class Evidence(NamedTuple):
     """Continuations of one text.
 
-    rows: int32 [R, L], tokens after the root, ended by -1 or by the row's end. kinds: int8 [R]. quality: int32 [R],
-    from 0 to 127: tokens that match, or tenths of similarity above 0.4. weights: float64 [R], within a kind, any scale.
+    rows: int32 [R, L], tokens after the root; -1 or the row's end ends a continuation.
+    kinds: int8 [R], see Kind.
+    quality: int32 [R], 0 to 127: how many tokens match, or for DENSE the similarity above 0.4 in tenths.
+    weights: float64 [R], not negative; only compared with those of the same kind.
     """
 
     rows: Int32
@@ -60,57 +68,53 @@ class Evidence(NamedTuple):
     weights: Floats
 
     @classmethod
-    def room(cls, rows: int, depth: int) -> Evidence:
-        """To be filled."""
-        quality, weights = np.empty(rows, np.int32), np.empty(rows)
-        return cls(np.empty((rows, depth), np.int32), np.empty(rows, np.int8), quality, weights)
+    def of(
+        cls, kind: Kind | NDArray[np.int8], rows: Int32, quality: int | Int32, weights: float | Floats = 1.0
+    ) -> Evidence:
+        """Rows [R, L] with a kind, a quality and a weight: each one for all rows, or [R]. Qualities above 127 become
+        127."""
+        kinds, limited = np.empty(len(rows), np.int8), np.empty(len(rows), np.int32)
+        kinds[:], limited[:] = kind, np.minimum(quality, QUALITIES - 1)
+        weight = np.empty(len(rows))
+        weight[:] = weights
+        return cls(np.ascontiguousarray(rows, np.int32), kinds, limited, weight)
+
+    @classmethod
+    def none(cls) -> Evidence:
+        """No continuation."""
+        return cls.of(Kind.TEXT, np.empty((0, 0), np.int32), 0)
+
+    @classmethod
+    def join(cls, parts: Sequence[Evidence]) -> Evidence:
+        """The rows of all parts in their order, padded with -1 to one width."""
+        parts = [part for part in parts if len(part.kinds)]
+        if len(parts) < 2:
+            return parts[0] if parts else cls.none()
+        rows = np.full((sum(len(part.rows) for part in parts), max(part.rows.shape[1] for part in parts)), -1, np.int32)
+        first = 0
+        for part in parts:
+            rows[first : first + len(part.rows), : part.rows.shape[1]] = part.rows
+            first += len(part.rows)
+        _, kinds, quality, weights = zip(*parts, strict=True)
+        return cls(rows, np.concatenate(kinds), np.concatenate(quality), np.concatenate(weights))
+
+    @property
+    def longest_match(self) -> int:
+        """How many of the text's last tokens the longest exact match has; 0 where there is none."""
+        return int(self.quality[self.kinds <= Kind.CORPUS_SHORTER].max(initial=0))
 
 
-class Table:
-    """Where the sources of one draft put what they know; used again for the next, so that a step allocates nothing.
+def _grade_table() -> NDArray[np.int8]:
+    """int8 [KINDS, QUALITIES, DEEPEST + 1]: the grade of a row's token by kind, quality and depth (0: the first token).
 
-    whole: room for rows, of which `size` were put down.
+    Draft tokens before it lengthen an exact match by as much. For a neighbour (DENSE) there are three ranges of depth,
+    with six, five and five grades of similarity, because similarity says less about deeper tokens.
     """
-
-    def __init__(self) -> None:
-        self.whole, self.size = Evidence.room(512, 64), 0
-
-    def clear(self) -> None:
-        self.size = 0
-
-    def add(self, kind: Kind, rows: Int32, depth: int, quality: int | Int32, weights: float | Floats = 1.0) -> None:
-        """Rows [R, L] of one kind, to this depth; quality and weights: one for all of them or of each, [R]."""
-        into, new = self.reserve(len(rows), depth), slice(self.size, self.size + len(rows))
-        rows = rows[:, :depth]
-        into.rows[new, : rows.shape[1]], into.rows[new, rows.shape[1] : depth] = rows, -1
-        into.kinds[new], into.quality[new], into.weights[new] = kind, np.minimum(quality, BEST - 1), weights
-        self.size = new.stop
-
-    def reserve(self, rows: int, depth: int) -> Evidence:
-        """All of the table, with room for so many more rows of at least this depth behind those that were put down;
-        what rows hold beyond the depth is not looked at."""
-        begin, old = self.size, self.whole
-        have, width = old.rows.shape
-        if begin + rows > have or depth > width:
-            self.whole = Evidence.room(max(2 * have, begin + rows), max(width, depth))
-            self.whole.rows[:begin, :width] = old.rows[:begin]
-            self.whole.kinds[:begin] = old.kinds[:begin]
-            self.whole.quality[:begin] = old.quality[:begin]
-            self.whole.weights[:begin] = old.weights[:begin]
-        return self.whole
-
-
-def _grades() -> NDArray[np.int8]:
-    """int8 [KINDS, BEST, DEEPEST + 1]: the level of a row of this quality for a token after so many draft tokens.
-
-    Draft tokens that were right lengthen an exact match. Of a neighbour they say less: three ranges of depth, with five
-    or six of similarity each.
-    """
-    quality, depth = np.arange(BEST)[:, None], np.arange(DEEPEST + 1)
-    grades = np.tile(np.minimum(np.searchsorted(LENGTHS, quality + depth), LEVELS - 1), (KINDS, 1, 1))
+    quality, depth = np.arange(QUALITIES)[:, None], np.arange(DEEPEST + 1)
+    table = np.tile(np.minimum(np.searchsorted(LENGTHS, quality + depth), GRADES - 1), (KINDS, 1, 1))
     near = np.minimum(quality, 4)
-    grades[Kind.DENSE] = np.where(depth == 0, np.minimum(quality, 5), np.where(depth <= 2, near + 6, near + 11))
-    return grades.astype(np.int8)
+    table[Kind.DENSE] = np.where(depth == 0, np.minimum(quality, 5), np.where(depth <= 2, near + 6, near + 11))
+    return table.astype(np.int8)
 
 
-GRADES = _grades()
+GRADE_TABLE = _grade_table()

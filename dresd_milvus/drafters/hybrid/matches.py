@@ -2,100 +2,92 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dresd_milvus.compiled import compiled
 from dresd_milvus.drafters.base import Context, Step
-from dresd_milvus.drafters.hybrid.evidence import BEST, Kind, Table
-from dresd_milvus.drafters.hybrid.running_text import RunningText, earlier_in
-from dresd_milvus.drafters.suffix import LONGEST
-from dresd_milvus.suffixes import Ints, SuffixStore, gather, longest_match
+from dresd_milvus.drafters.hybrid.evidence import Evidence, Kind
+from dresd_milvus.suffixes import SuffixStore
 from dresd_milvus.tree import Int32
 
-TEXT, TEXT_SHORTER = int(Kind.TEXT), int(Kind.TEXT_SHORTER)
-CORPUS, CORPUS_SHORTER = int(Kind.CORPUS), int(Kind.CORPUS_SHORTER)
+LONGEST = 64
+"""Tokens of a match at most."""
 
 MOST = 64
-"""Occurrences looked at of each match; with twice as many no more is accepted (lab log)."""
-
-NOWHERE = np.empty(0, np.int32)
-"""The corpus where there is none."""
+"""Occurrences that are read of each match; twice as many do not raise the accepted length (lab log)."""
 
 FADING = 0.9
-"""An earlier occurrence in the text counts so much of the next later one."""
+"""An earlier occurrence in the text weighs this much of the next later one."""
 
 SHORTER = 0.5
-"""e^-0.5 is what an occurrence in the text counts for each token that its match is shorter than the longest."""
+"""An occurrence in the text weighs e^-0.5 for each token that its match is shorter than the longest."""
 
 
 class Matches:
-    """Tells what followed the longest match and what followed shorter ones. store: the corpus, None for the text alone.
+    """Gives what followed the longest match and shorter ones.
 
-    The text costs a scan (a microsecond a thousand tokens), the corpus two binary searches.
+    store: the corpus, None for the running text alone. longest: tokens of a match at most. most: occurrences that are
+    read of each match. The text costs a scan (a microsecond a thousand tokens), the corpus two binary searches.
     """
 
     name = "suffix"
-    dear = False
+    costly = False
 
     def __init__(self, store: SuffixStore | None, longest: int = LONGEST, most: int = MOST) -> None:
-        self.corpus = store.arrays if store else (NOWHERE, NOWHERE, NOWHERE)
-        self.longest, self.most = longest, most
-        self.text = RunningText()
+        self.store, self.longest, self.most = store, longest, most
 
     def begin(self, prompt: Sequence[int]) -> None:
-        self.text.begin(prompt)
+        pass
 
     def observe(self, step: Step) -> None:
-        self.text.extend(step.tokens[-len(step.new) :])
+        pass
 
-    def tell(self, context: Context, table: Table) -> int:
-        into = table.reserve(3 * self.most, context.max_depth)
-        how = self.longest, self.most, context.max_depth
-        table.size, longest = _tell(*how, table.size, *(*self.text.held, *self.corpus, *into))
-        return longest
+    def propose(self, context: Context) -> Evidence:
+        text = np.array(context.tokens, np.int32)
+        return Evidence.join([self._in_text(text, context.max_depth), *self._in_corpus(text, context.max_depth)])
+
+    def _in_text(self, text: Int32, depth: int) -> Evidence:
+        """All occurrences of the last token, the latest first."""
+        rows, lengths = earlier_occurrences(text, self.longest, self.most, depth)
+        best = lengths.max(initial=0)
+        kinds = np.where(lengths == best, Kind.TEXT, Kind.TEXT_SHORTER).astype(np.int8)
+        weights = np.exp(SHORTER * (lengths - best)) * FADING ** np.arange(len(lengths))
+        return Evidence.of(kinds, rows, lengths, weights)
+
+    def _in_corpus(self, text: Int32, depth: int) -> Iterator[Evidence]:
+        """The longest match, and the next shorter one that occurs more often."""
+        match = self.store.longest(text, self.longest) if self.store else None
+        if self.store is None or match is None:
+            return
+        yield Evidence.of(Kind.CORPUS, self.store.continuations(match, depth, self.most), match.length)
+        if shorter := self.store.shorter(text, match):
+            rows = self.store.continuations(shorter, depth, self.most)
+            yield Evidence.of(Kind.CORPUS_SHORTER, rows, shorter.length)
 
 
 @compiled
-def _tell(
-    longest: int,
-    most: int,
-    depth: int,
-    begin: int,
-    held: Int32,
-    size: int,
-    tokens: Ints,
-    order: Ints,
-    starts: Ints,
-    rows: Int32,
-    kinds: NDArray[np.int8],
-    quality: Int32,
-    weights: NDArray[np.float64],
-) -> tuple[int, int]:
-    """Put down from a row on what followed matches of the text's end in the text, `size` tokens of what is held, and in
-    the corpus: (where the rows end, the longest match)."""
-    text = held[:size]
-    used = begin + earlier_in(text, longest, rows[begin : begin + most, :depth], quality[begin : begin + most])
-    best = 0
-    for row in range(begin, used):
-        best = max(best, quality[row])
-    for row in range(begin, used):
-        length = quality[row]
-        kinds[row] = TEXT if length == best else TEXT_SHORTER
-        quality[row] = min(length, BEST - 1)
-        weights[row] = np.exp(SHORTER * (length - best)) * FADING ** (row - begin)
-    length, first, last = longest_match(tokens, order, starts, text[-longest:], 1)
-    best = max(best, length)
-    for kind in (CORPUS, CORPUS_SHORTER):
-        if length == 0:
+def earlier_occurrences(text: Int32, longest: int, most: int, depth: int) -> tuple[Int32, Int32]:
+    """(following int32 [C, depth], lengths int32 [C]) of the earlier occurrences of a text's last token, the latest
+    first, at most `most`. Without an index: a scan takes a microsecond a thousand tokens.
+
+    following: what came after the occurrence; where that reaches the text's end it goes on with its own beginning, as
+    LZ77 does. lengths: how many tokens up to the occurrence are the same as at the text's end, at most `longest`.
+    """
+    following, lengths = np.empty((most, depth), np.int32), np.empty(most, np.int32)
+    found, last = 0, len(text) - 1
+    for at in range(last - 1, -1, -1):
+        if text[at] != text[last]:
+            continue
+        if found == most:
             break
-        end = used + min(last - first, most)
-        gather(tokens, order, first, last - first, length, rows[used:end, :depth])
-        kinds[used:end], quality[used:end], weights[used:end] = kind, min(length, BEST - 1), 1.0
-        used = end
-        if kind == CORPUS:
-            shorter = text[max(len(text) - length + 1, 0) :]
-            length, first, last = longest_match(tokens, order, starts, shorter, last - first + 1)
-    return used, best
+        length = 1
+        while length < longest and length <= at and text[at - length] == text[last - length]:
+            length += 1
+        lengths[found] = length
+        period = last - at
+        for column in range(depth):
+            following[found, column] = text[at + 1 + column % period]
+        found += 1
+    return following[:found], lengths[:found]
