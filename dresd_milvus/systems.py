@@ -37,7 +37,8 @@ NODES, MOST_NODES = 16, 64
 """Draft nodes a step for systems that fill what they get, and at most for those that take what pays."""
 
 HYBRID = ("dense", "suffix", "recycling")
-"""The parts of the composite; 'hybrid-dense' is the composite without that part."""
+"""The parts of the composite. 'hybrid-no-dense' is the composite without dense; 'hybrid-dense' is an older name of the
+same, under which results are kept."""
 
 
 @dataclass(frozen=True)
@@ -127,13 +128,21 @@ def open_sources(
 
 
 def parse_systems(text: str) -> list[str]:
-    """'a,b' -> ['a', 'b'], vanilla first, which always runs; raises InputError for an unknown or missing name."""
+    """'a,b' -> ['vanilla', 'a', 'b'], for vanilla always runs; each by the name that results are kept under.
+
+    Raises InputError for an unknown or missing name.
+    """
     names = [name.strip() for name in text.split(",") if name.strip()]
     for name in names:
         _parts(name)
     if not names:
         raise InputError(f"no system was named; use some of {', '.join(SYSTEMS)}")
-    return list(dict.fromkeys(["vanilla", *names]))
+    return list(dict.fromkeys(["vanilla", *map(kept_name, names)]))
+
+
+def kept_name(system: str) -> str:
+    """The name of a system in results: 'hybrid-no-dense-no-suffix' and 'hybrid-dense-suffix' -> the latter."""
+    return system.replace("-no-", "-")
 
 
 def drafting(systems: Sequence[str]) -> set[str]:
@@ -183,7 +192,7 @@ def make_drafter(
     parts = _parts(system)
     if is_composite(system):
         recycling, thrift = Recycling() if "recycling" in parts else None, Thrift(costs) if costs else None
-        return Hybrid(_composed(parts, sources, neighbours), recycling, system, thrift=thrift)
+        return Hybrid(_composed(parts, sources, neighbours), recycling, kept_name(system), thrift=thrift)
     if system == "vanilla":
         return Vanilla()
     if system == "prompt_lookup":
@@ -232,7 +241,7 @@ def open_suffixes(
 
 def _parts(system: str) -> tuple[str, ...]:
     """The parts of a composite that are left, or the system itself; raises InputError for what is not a system."""
-    name, *without = system.split("-")
+    name, *without = kept_name(system).split("-")
     if name not in SYSTEMS or (without and name != "hybrid"):
         raise InputError(f"there is no system '{system}'; use some of {', '.join(SYSTEMS)}")
     if unknown := [part for part in without if part not in HYBRID]:
