@@ -30,10 +30,10 @@ from evaluation.replay import Recorded, Recording, read_text, recorded_model, re
 
 ANSWER = 128
 
-AHEAD = "hybrid on a server"
+BACKGROUND = "hybrid on a server"
 """The composite as it is on a server, whose hits come a step late."""
 
-PARTS = ("hybrid", AHEAD, "hybrid-dense", "hybrid-recycling", "hybrid-dense-recycling", "hybrid-suffix")
+PARTS = ("hybrid", BACKGROUND, "hybrid-dense", "hybrid-recycling", "hybrid-dense-recycling", "hybrid-suffix")
 """Ablations learn too: a set of sources has weights of its own."""
 
 
@@ -84,10 +84,10 @@ class Immediately(Executor):
 
 def drafter_of(name: str, sources: Sources, mixer: Mixer) -> Hybrid:
     """A composite that learns by this mixer."""
-    drafter = make_drafter("hybrid" if name == AHEAD else name, sources)
+    drafter = make_drafter("hybrid" if name == BACKGROUND else name, sources)
     assert isinstance(drafter, Hybrid)
     parts = drafter.sources
-    if name == AHEAD:
+    if name == BACKGROUND:
         parts = tuple(
             BackgroundSearch(part.dense, Immediately()) if isinstance(part, DenseSource) else part for part in parts
         )

@@ -1,9 +1,9 @@
-"""SuffixDecoding: what followed the text's latest tokens earlier in the text itself, and in a corpus (2411.04975).
+"""SuffixDecoding (2411.04975): drafts what followed the same tokens earlier in the text, or in a corpus.
 
-As published (section 3): of every match of the text's end, in the text and in the corpus, the continuations make a
-tree whose nodes weigh their share of the occurrences, of at most four nodes a matched token; the tree with the highest
-sum of weights is the draft. The corpus lies in a suffix array instead of a tree; of very many occurrences it takes some
-at even distances.
+As published (section 3): the continuations of every match of the text's end make one tree. A node weighs its share of
+the occurrences, and a tree has at most four nodes for each token that matches. The tree with the highest sum of weights
+is the draft. Unlike the published system, the corpus is in a suffix array instead of a suffix tree, and of very many
+occurrences only some are read, at even distances.
 """
 
 from __future__ import annotations
@@ -25,14 +25,18 @@ LONGEST = 64
 """Tokens of a match at most, as published."""
 
 MOST = 128
-"""Occurrences looked at: of each match in the corpus, and in all of the running text (the latest)."""
+"""Occurrences that are read: of each match in the corpus, and of the last token in the running text (the latest)."""
 
 NODES_PER_TOKEN = 4
-"""Draft nodes at most for each token that matches: the published max_spec_factor."""
+"""Draft nodes at most for each token that matches; the published max_spec_factor."""
 
 
 class Suffix:
-    """store: the corpus, None for the running text alone."""
+    """Drafts from exact matches alone.
+
+    store: the corpus, None for the running text alone. longest: tokens of a match at most. most: occurrences that are
+    read.
+    """
 
     name = "suffix"
 
@@ -58,14 +62,14 @@ class Suffix:
         return best
 
     def _in_text(self, context: Context) -> Iterator[tuple[int, Int32]]:
-        """(length, what followed [P, depth]) of every match in the running text."""
+        """(length, continuations int32 [P, depth]) of every match in the running text, the longest first."""
         text = np.array(context.tokens, np.int32)
         following, lengths = earlier_occurrences(text, self.longest, self.most, context.max_depth)
         for length in sorted(set(lengths.tolist()), reverse=True):
             yield length, following[lengths >= length]
 
     def _in_corpus(self, context: Context) -> Iterator[tuple[int, Int32]]:
-        """The same in the corpus; of matches that occur alike the longest, down to those too frequent to say much."""
+        """The same in the corpus; of matches that occur equally often only the longest."""
         if self.store is None:
             return
         text = np.array(context.tokens[-self.longest :], np.int64)
