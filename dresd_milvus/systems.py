@@ -7,15 +7,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from dresd_milvus.budget import Thrift
 from dresd_milvus.checkpoint import SAMPLE, SAMPLE_FOLDER
 from dresd_milvus.costs import StepCosts
 from dresd_milvus.decode import FixedBudget
 from dresd_milvus.drafters.base import Drafter, Vanilla
 from dresd_milvus.drafters.dense import NEIGHBOURS, Dense
 from dresd_milvus.drafters.hybrid import Hybrid, Source
+from dresd_milvus.drafters.hybrid.budget import Thrift
 from dresd_milvus.drafters.hybrid.dense_sources import BackgroundSearch, DenseSource
 from dresd_milvus.drafters.hybrid.matches import Matches
+from dresd_milvus.drafters.hybrid.recycling import Recycling
 from dresd_milvus.drafters.prompt_lookup import PromptLookup
 from dresd_milvus.drafters.rest import Rest
 from dresd_milvus.drafters.small_lm import SmallLM
@@ -24,7 +25,6 @@ from dresd_milvus.errors import InputError, MismatchError
 from dresd_milvus.guard import Guarded
 from dresd_milvus.loading import LoadedModel, load_model
 from dresd_milvus.options import SEARCH_SECONDS, Search
-from dresd_milvus.recycling import Recycling
 from dresd_milvus.retrieval import Progress, Retrieval, open_retrieval
 from dresd_milvus.store import Manifest
 from dresd_milvus.suffixes import SuffixStore

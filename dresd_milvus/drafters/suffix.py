@@ -16,8 +16,8 @@ from dresd_milvus.drafters.base import Context, Step
 from dresd_milvus.drafters.hybrid.evidence import Evidence, Kind
 from dresd_milvus.drafters.hybrid.matches import earlier_occurrences
 from dresd_milvus.drafters.hybrid.mixer import NO_MIXER
+from dresd_milvus.drafters.hybrid.recycling import NOTHING
 from dresd_milvus.drafters.hybrid.tree_builder import grow
-from dresd_milvus.recycling import NOTHING
 from dresd_milvus.suffixes import SuffixStore
 from dresd_milvus.tree import DraftTree, Int32
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from time import perf_counter
 from typing import Protocol
 
-from dresd_milvus.budget import Thrift
 from dresd_milvus.drafters.base import Context, Step
+from dresd_milvus.drafters.hybrid.budget import Thrift
 from dresd_milvus.drafters.hybrid.evidence import Evidence
 from dresd_milvus.drafters.hybrid.mixer import Mixer
+from dresd_milvus.drafters.hybrid.recycling import NOTHING, Recycling
 from dresd_milvus.drafters.hybrid.tree_builder import Grown, grow, learn
-from dresd_milvus.recycling import NOTHING, Recycling
 from dresd_milvus.tree import DraftTree
 
 PRIOR = Path(__file__).with_name("calibration.npz")

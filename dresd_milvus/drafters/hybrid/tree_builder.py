@@ -28,7 +28,7 @@ from dresd_milvus.drafters.hybrid.mixer import (
     mix,
     weight_set_of,
 )
-from dresd_milvus.recycling import Recycled
+from dresd_milvus.drafters.hybrid.recycling import Recycled
 from dresd_milvus.tree import DraftTree, Int32, Int64, child
 
 MOST_CANDIDATES = 48

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from dresd_milvus.drafters.hybrid.evidence import Evidence, Kind
 from dresd_milvus.drafters.hybrid.mixer import NO_MIXER, Mixer
+from dresd_milvus.drafters.hybrid.recycling import NOTHING, Recycled
 from dresd_milvus.drafters.hybrid.tree_builder import LEAST_REACH, MOST_CANDIDATES, grow, learn
-from dresd_milvus.recycling import NOTHING, Recycled
 from tests.core.trees import climb
 
 Row = tuple[list[int], Kind, int, float]

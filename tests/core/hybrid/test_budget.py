@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dresd_milvus.budget import CLEARLY, MOST_TRUSTED, USUAL, Thrift
 from dresd_milvus.costs import StepCosts
+from dresd_milvus.drafters.hybrid.budget import CLEARLY, MOST_TRUSTED, USUAL, Thrift
 from dresd_milvus.errors import InputError
 from dresd_milvus.systems import MOST_NODES, NODES, budget_of, parse_nodes
 
