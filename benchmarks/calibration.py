@@ -19,22 +19,21 @@ from stores import answers, build, encode
 
 from dresd_milvus.corpus import stdlib
 from dresd_milvus.decode import FixedBudget
-from dresd_milvus.drafters.ahead import Ahead
 from dresd_milvus.drafters.base import Vanilla
-from dresd_milvus.drafters.dense import Dense
 from dresd_milvus.drafters.hybrid import PRIOR, Hybrid
+from dresd_milvus.drafters.hybrid.dense_sources import BackgroundSearch, DenseSource
+from dresd_milvus.drafters.hybrid.mixer import Mixer
 from dresd_milvus.loading import load_model
-from dresd_milvus.mixing import Mixer
 from dresd_milvus.systems import Sources, make_drafter
 from evaluation.prompts import Prompt
 from evaluation.replay import Recorded, Recording, read_text, recorded_model, replay
 
 ANSWER = 128
 
-AHEAD = "hybrid on a server"
+BACKGROUND = "hybrid on a server"
 """The composite as it is on a server, whose hits come a step late."""
 
-PARTS = ("hybrid", AHEAD, "hybrid-dense", "hybrid-recycling", "hybrid-dense-recycling", "hybrid-suffix")
+PARTS = ("hybrid", BACKGROUND, "hybrid-dense", "hybrid-recycling", "hybrid-dense-recycling", "hybrid-suffix")
 """Ablations learn too: a set of sources has weights of its own."""
 
 
@@ -85,11 +84,13 @@ class Immediately(Executor):
 
 def drafter_of(name: str, sources: Sources, mixer: Mixer) -> Hybrid:
     """A composite that learns by this mixer."""
-    drafter = make_drafter("hybrid" if name == AHEAD else name, sources)
+    drafter = make_drafter("hybrid" if name == BACKGROUND else name, sources)
     assert isinstance(drafter, Hybrid)
     parts = drafter.sources
-    if name == AHEAD:
-        parts = tuple(Ahead(part, Immediately()) if isinstance(part, Dense) else part for part in parts)
+    if name == BACKGROUND:
+        parts = tuple(
+            BackgroundSearch(part.dense, Immediately()) if isinstance(part, DenseSource) else part for part in parts
+        )
     return Hybrid(parts, drafter.recycling, name, mixer)
 
 

@@ -1,6 +1,6 @@
 """Functions that run at every step and touch every node are compiled, by numba, and kept compiled between runs.
 
-They take arrays and numbers only, and release the interpreter's lock.
+They take numbers, arrays and named tuples of arrays, and release the interpreter's lock.
 """
 
 from __future__ import annotations

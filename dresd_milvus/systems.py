@@ -7,15 +7,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from dresd_milvus.budget import Thrift
 from dresd_milvus.checkpoint import SAMPLE, SAMPLE_FOLDER
 from dresd_milvus.costs import StepCosts
 from dresd_milvus.decode import FixedBudget
-from dresd_milvus.drafters.ahead import Ahead
 from dresd_milvus.drafters.base import Drafter, Vanilla
 from dresd_milvus.drafters.dense import NEIGHBOURS, Dense
 from dresd_milvus.drafters.hybrid import Hybrid, Source
-from dresd_milvus.drafters.matches import Matches
+from dresd_milvus.drafters.hybrid.budget import Thrift
+from dresd_milvus.drafters.hybrid.dense_sources import BackgroundSearch, DenseSource
+from dresd_milvus.drafters.hybrid.matches import Matches
+from dresd_milvus.drafters.hybrid.recycling import Recycling
 from dresd_milvus.drafters.prompt_lookup import PromptLookup
 from dresd_milvus.drafters.rest import Rest
 from dresd_milvus.drafters.small_lm import SmallLM
@@ -24,7 +25,6 @@ from dresd_milvus.errors import InputError, MismatchError
 from dresd_milvus.guard import Guarded
 from dresd_milvus.loading import LoadedModel, load_model
 from dresd_milvus.options import SEARCH_SECONDS, Search
-from dresd_milvus.recycling import Recycling
 from dresd_milvus.retrieval import Progress, Retrieval, open_retrieval
 from dresd_milvus.store import Manifest
 from dresd_milvus.suffixes import SuffixStore
@@ -37,7 +37,8 @@ NODES, MOST_NODES = 16, 64
 """Draft nodes a step for systems that fill what they get, and at most for those that take what pays."""
 
 HYBRID = ("dense", "suffix", "recycling")
-"""The parts of the composite; 'hybrid-dense' is the composite without that part."""
+"""The parts of the composite. 'hybrid-no-dense' is the composite without dense; 'hybrid-dense' is an older name of the
+same, under which results are kept."""
 
 
 @dataclass(frozen=True)
@@ -127,13 +128,21 @@ def open_sources(
 
 
 def parse_systems(text: str) -> list[str]:
-    """'a,b' -> ['a', 'b'], vanilla first, which always runs; raises InputError for an unknown or missing name."""
+    """'a,b' -> ['vanilla', 'a', 'b'], for vanilla always runs; each by the name that results are kept under.
+
+    Raises InputError for an unknown or missing name.
+    """
     names = [name.strip() for name in text.split(",") if name.strip()]
     for name in names:
         _parts(name)
     if not names:
         raise InputError(f"no system was named; use some of {', '.join(SYSTEMS)}")
-    return list(dict.fromkeys(["vanilla", *names]))
+    return list(dict.fromkeys(["vanilla", *map(kept_name, names)]))
+
+
+def kept_name(system: str) -> str:
+    """The name of a system in results: 'hybrid-no-dense-no-suffix' and 'hybrid-dense-suffix' -> the latter."""
+    return system.replace("-no-", "-")
 
 
 def drafting(systems: Sequence[str]) -> set[str]:
@@ -183,7 +192,7 @@ def make_drafter(
     parts = _parts(system)
     if is_composite(system):
         recycling, thrift = Recycling() if "recycling" in parts else None, Thrift(costs) if costs else None
-        return Hybrid(_composed(parts, sources, neighbours), recycling, system, thrift=thrift)
+        return Hybrid(_composed(parts, sources, neighbours), recycling, kept_name(system), thrift=thrift)
     if system == "vanilla":
         return Vanilla()
     if system == "prompt_lookup":
@@ -232,7 +241,7 @@ def open_suffixes(
 
 def _parts(system: str) -> tuple[str, ...]:
     """The parts of a composite that are left, or the system itself; raises InputError for what is not a system."""
-    name, *without = system.split("-")
+    name, *without = kept_name(system).split("-")
     if name not in SYSTEMS or (without and name != "hybrid"):
         raise InputError(f"there is no system '{system}'; use some of {', '.join(SYSTEMS)}")
     if unknown := [part for part in without if part not in HYBRID]:
@@ -253,7 +262,7 @@ def _composed(parts: Sequence[str], sources: Sources, neighbours: int | None) ->
     if "dense" in parts:
         dense = _dense(sources, neighbours)
         background = isinstance(dense.store, Guarded) and sources.suffixes is None
-        made.append(Ahead(dense) if background else dense)
+        made.append(BackgroundSearch(dense) if background else DenseSource(dense))
     if "suffix" in parts:
         made.append(Matches(sources.suffixes))
     return made

@@ -22,9 +22,10 @@ PickAt = Callable[[int, int], int]
 
 
 class Walk(NamedTuple):
-    """The way of a text through a tree. path: int64 [D], the visited nodes, the root first. picks: int64 [D], the
-    target's token after each of them, which are the emitted text: the tokens of the path after the root, then the
-    bonus, the first that no child carries.
+    """The path of a text through a tree.
+
+    path: int64 [D], the visited nodes, the root first. picks: int64 [D], the target's token after each of them. The
+    picks are the emitted text: the tokens of the path after the root, then the bonus, which no child carries.
     """
 
     path: Int64
@@ -32,10 +33,10 @@ class Walk(NamedTuple):
 
 
 class Paths(NamedTuple):
-    """What one source has to say: strings of tokens after the root, and how likely it holds each of them.
+    """Token paths after the root, with weights.
 
-    tokens: int32 [P, L], each row ended by -1 or by the row's end. weights: float [P], not negative; where they sum to
-    at most 1 the weights of a node's paths sum up to the probability that the text goes through it.
+    tokens: int32 [P, L]; -1 or the row's end ends a path. weights: float [P], not negative. If they sum to at most 1,
+    the sum over the paths through a node estimates the probability that the text goes through it.
     """
 
     tokens: Int32
@@ -52,7 +53,9 @@ class DraftTree:
 
     tokens:  int32 [N], N >= 1; tokens[0] is the root.
     parents: int32 [N]; parents[0] = -1, else parents[i] < i; siblings carry distinct tokens.
-    source:  which drafter made it.
+    source:  name of the drafter that made it.
+
+    Raises ValueError for anything else.
     """
 
     tokens: Int32
@@ -74,15 +77,8 @@ class DraftTree:
 
     @classmethod
     def root_only(cls, root: int, source: str = "") -> DraftTree:
-        """The tree of a drafter that has nothing to say."""
+        """A tree without draft nodes."""
         return cls(np.array([root], np.int32), np.array([-1], np.int32), source)
-
-    @classmethod
-    def grown(cls, tokens: Int32, parents: Int32, source: str) -> DraftTree:
-        """Of arrays that were made as a tree, and are not looked at again: that takes as long as making them."""
-        tree = cls.__new__(cls)
-        tree.__dict__.update(tokens=tokens, parents=parents, source=source)
-        return tree
 
     @classmethod
     def from_paths(
@@ -94,11 +90,11 @@ class DraftTree:
         max_depth: int,
         source: str = "",
     ) -> DraftTree:
-        """Merge paths [P, L] with weights [P] (see Paths) into a trie and keep its heaviest nodes.
+        """Merge paths int32 [P, L] with weights [P] (see Paths) into a trie and keep its heaviest max_nodes nodes.
 
-        root: the last committed token. A node weighs the sum of the paths through it (REST, 2311.08252, section 3.2,
-        selects by count; here the votes are weighted), so that a parent never weighs less than its child: the heaviest
-        max_nodes nodes form a tree, and of all trees of that size the one with the highest expected accepted length.
+        root: the last committed token. max_depth: draft tokens on one path at most. A node weighs the sum of the paths
+        through it (REST, 2311.08252, section 3.2, counts the paths). So a parent never weighs less than its child, and
+        the heaviest nodes form a tree: of all trees of that size the one with the highest expected accepted length.
         Ties go to the shallower node, then to the row that comes first in lexicographic order.
         """
         if not paths.size or max_nodes <= 0 or max_depth <= 0:
@@ -128,11 +124,11 @@ class DraftTree:
         )
 
     def depths(self) -> Int32:
-        """int32 [N]: 0 for the root."""
+        """The depth of every node, int32 [N]: 0 for the root."""
         return _depths(self.parents)
 
     def walk(self, pick_at: PickAt) -> Walk:
-        """Follow the target's picks through the tree; pick_at is asked once per visited node, root first."""
+        """Follow the target's picks through the tree; pick_at is called once per visited node, the root first."""
         path, picks = [0], list[int]()
         while True:
             picks.append(pick_at(path[-1], len(picks)))
@@ -142,7 +138,7 @@ class DraftTree:
             path.append(below)
 
     def along(self, tokens: Sequence[int]) -> Walk:
-        """The walk of a text that goes on with these tokens after the root, and then with one that no node carries."""
+        """The walk of a text that goes on with these tokens after the root. Its last pick is -1 when they all match."""
         return self.walk(lambda node, depth: tokens[depth] if depth < len(tokens) else -1)
 
 
@@ -156,7 +152,7 @@ FAULTS = (
 
 @compiled
 def _fault(tokens: Int32, parents: Int32) -> int:
-    """Which of FAULTS the first node has that has one; 0 for none."""
+    """The index in FAULTS of the first invalid node's fault; 0 when all nodes are valid."""
     if parents[0] != -1:
         return 1
     for node in range(1, len(tokens)):
@@ -172,7 +168,7 @@ def _fault(tokens: Int32, parents: Int32) -> int:
 
 @compiled
 def child(tokens: Int32, parents: Int32, node: int, token: int) -> int:
-    """The child of a node that carries a token, 0 for none."""
+    """The child of a node that carries this token; 0 when there is none."""
     for below in range(node + 1, len(tokens)):
         if parents[below] == node and tokens[below] == token:
             return below
@@ -181,7 +177,7 @@ def child(tokens: Int32, parents: Int32, node: int, token: int) -> int:
 
 @compiled
 def _depths(parents: Int32) -> Int32:
-    """int32 [N] of nodes that come after their parents [N]."""
+    """See `DraftTree.depths`; parents int32 [N] come before their children."""
     depths = np.zeros(len(parents), np.int32)
     for node in range(1, len(parents)):
         depths[node] = depths[parents[node]] + 1

@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dresd_milvus.drafters.base import Context, PathDrafter
-from dresd_milvus.evidence import Kind, Table
 from dresd_milvus.projection import Projection
 from dresd_milvus.store import ContinuationStore, Hits
 from dresd_milvus.tree import Paths
@@ -23,7 +22,6 @@ class Dense(PathDrafter):
     """
 
     name = "dense"
-    dear = True
 
     def __init__(
         self, store: ContinuationStore, projection: Projection, neighbours: int = NEIGHBOURS, sharpness: float = 10.0
@@ -40,17 +38,6 @@ class Dense(PathDrafter):
         scores = hits.scores[0, usable]
         votes = self.votes(scores)
         return Paths(hits.continuations[0, usable, 1:], votes / votes.sum()) if len(votes) else Paths.none()
-
-    def tell(self, context: Context, table: Table) -> int:
-        """The same as evidence: similarity in tenths above 0.4."""
-        if context.states is None:
-            return 0
-        hits = self.search(context)
-        usable = hits.continuations[0, :, 0] == context.tokens[-1]
-        scores = hits.scores[0, usable]
-        quality = np.clip(10 * (scores.astype(np.float64) - 0.4), 0, 6).astype(np.int32)
-        table.add(Kind.DENSE, hits.continuations[0, usable, 1:], context.max_depth, quality, self.votes(scores))
-        return 0
 
     def votes(self, scores: NDArray[np.float32]) -> NDArray[np.float64]:
         """What hits of these scores [K] weigh, the best of them 1."""

@@ -11,21 +11,21 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dresd_milvus.budget import Thrift
 from dresd_milvus.costs import StepCosts
-from dresd_milvus.drafters.ahead import Ahead
 from dresd_milvus.drafters.base import Context, Drafter, Step, Vanilla
 from dresd_milvus.drafters.dense import Dense
 from dresd_milvus.drafters.hybrid import Hybrid
-from dresd_milvus.drafters.matches import Matches
+from dresd_milvus.drafters.hybrid.budget import Thrift
+from dresd_milvus.drafters.hybrid.dense_sources import BackgroundSearch, DenseSource
+from dresd_milvus.drafters.hybrid.matches import Matches
+from dresd_milvus.drafters.hybrid.mixer import Mixer
+from dresd_milvus.drafters.hybrid.recycling import Recycling
 from dresd_milvus.drafters.prompt_lookup import PromptLookup
 from dresd_milvus.drafters.rest import Rest
 from dresd_milvus.drafters.small_lm import SmallLM
 from dresd_milvus.drafters.suffix import Suffix
 from dresd_milvus.errors import MismatchError
 from dresd_milvus.host import Scored
-from dresd_milvus.mixing import Mixer
-from dresd_milvus.recycling import Recycling
 from dresd_milvus.store import PAD, Hits, Rows
 from dresd_milvus.suffixes import SuffixStore
 from dresd_milvus.target import HFTarget
@@ -71,12 +71,12 @@ MAKERS: dict[str, Callable[[], Drafter]] = {
     "suffix": lambda: Suffix(suffixes()),
     "suffix-text-alone": lambda: Suffix(None),
     "small_lm": lambda: SmallLM(small()),
-    "hybrid": lambda: Hybrid([dense(), Matches(suffixes())], Recycling()),
-    "hybrid-replica": lambda: Hybrid([dense_replica(), Matches(suffixes())], Recycling()),
-    "hybrid-empty-replica": lambda: Hybrid([dense_replica(0)]),
-    "hybrid-ahead": lambda: Hybrid([Ahead(dense()), Matches(suffixes())], Recycling()),
+    "hybrid": lambda: Hybrid([DenseSource(dense()), Matches(suffixes())], Recycling()),
+    "hybrid-replica": lambda: Hybrid([DenseSource(dense_replica()), Matches(suffixes())], Recycling()),
+    "hybrid-empty-replica": lambda: Hybrid([DenseSource(dense_replica(0))]),
+    "hybrid-background": lambda: Hybrid([BackgroundSearch(dense()), Matches(suffixes())], Recycling()),
     "hybrid-thrifty": lambda: Hybrid(
-        [dense(), Matches(suffixes())], Recycling(), thrift=Thrift(StepCosts({0: 1.0, 4: 1.1, 16: 2.0}))
+        [DenseSource(dense()), Matches(suffixes())], Recycling(), thrift=Thrift(StepCosts({0: 1.0, 4: 1.1, 16: 2.0}))
     ),
     "hybrid-untaught": lambda: Hybrid([Matches(None)], Recycling(), mixer=Mixer.untaught()),
     "vanilla": Vanilla,

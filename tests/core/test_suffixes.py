@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from dresd_milvus.drafters.base import Context
 from dresd_milvus.drafters.rest import Rest
-from dresd_milvus.drafters.running_text import RunningText
 from dresd_milvus.drafters.suffix import Suffix
 from dresd_milvus.errors import MismatchError, StoreError
 from dresd_milvus.suffixes import INDEXED, SuffixStore
@@ -46,25 +45,6 @@ def test_the_longest_match_is_found_and_what_follows_it(
         assert [[token for token in row if token >= 0] for row in found.tolist()] == [right[:5] for right in rights]
         some = store.continuations(match, 5, most=3)
         assert len(some) == min(3, len(rights)) and {*map(tuple, some.tolist())} <= {*map(tuple, found.tolist())}
-
-
-@settings(max_examples=60, deadline=None)
-@given(text=st.lists(st.integers(0, 3), min_size=1, max_size=40), longest=st.integers(1, 6))
-def test_the_running_text_is_matched_with_itself(text: list[int], longest: int) -> None:
-    running = RunningText()
-    running.begin(text[:1])
-    running.extend(text[1:])
-    following, lengths = running.earlier(longest, 1000, 6)
-    ends = [at + 1 for at in reversed(range(len(text) - 1)) if text[at] == text[-1]]
-    assert len(following) == len(lengths) == len(ends)
-    for end, row, length in zip(ends, following.tolist(), lengths.tolist(), strict=True):
-        same = [n for n in range(1, longest + 1) if n <= end and text[end - n : end] == text[-n:]]
-        assert length == max(same)
-        copied = list(text)
-        for _ in range(6):
-            copied.append(copied[end + len(copied) - len(text)])
-        assert row == copied[len(text) :]
-    assert running.earlier(longest, 2, 6)[1].tolist() == lengths[:2].tolist()
 
 
 @settings(max_examples=60, deadline=None)

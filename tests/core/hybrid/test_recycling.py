@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from dresd_milvus.drafters.base import Context, Step
 from dresd_milvus.drafters.hybrid import Hybrid
+from dresd_milvus.drafters.hybrid.recycling import SUCCESSORS, Recycled, Recycling, most_likely
 from dresd_milvus.host import Scored
-from dresd_milvus.recycling import SUCCESSORS, Recycled, Recycling, most_likely
 from dresd_milvus.tree import DraftTree
 
 BUDGET = {"states": None, "max_nodes": 20, "max_depth": 4}

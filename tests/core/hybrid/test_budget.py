@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dresd_milvus.budget import CLEARLY, MOST_TRUSTED, USUAL, Thrift
 from dresd_milvus.costs import StepCosts
+from dresd_milvus.drafters.hybrid.budget import CLEARLY, MOST_TRUSTED, USUAL, Thrift
 from dresd_milvus.errors import InputError
 from dresd_milvus.systems import MOST_NODES, NODES, budget_of, parse_nodes
 
@@ -168,7 +168,7 @@ def test_sizes_are_corrected_by_what_steps_take() -> None:
 
 
 def test_a_budget_is_what_was_asked_for_or_what_is_usual() -> None:
-    assert budget_of("rest", None, 8) == (NODES, 8) and budget_of("hybrid-dense", None, 8) == (MOST_NODES, 8)
+    assert budget_of("rest", None, 8) == (NODES, 8) and budget_of("hybrid-no-dense", None, 8) == (MOST_NODES, 8)
     assert budget_of("hybrid", 5, 8) == (5, 8)
     assert parse_nodes("auto") is None and parse_nodes("12") == 12
     with pytest.raises(InputError, match="a number or 'auto'"):
