@@ -19,7 +19,6 @@ class Ahead:
     """
 
     name = "dense"
-    dear = False
 
     def __init__(self, dense: Dense, searcher: Executor | None = None) -> None:
         self.dense, self.late = dense, Late(dense.store.manifest.continuation)

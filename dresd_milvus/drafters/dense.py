@@ -28,7 +28,6 @@ class Dense(PathDrafter):
     """
 
     name = "dense"
-    dear = True
 
     def __init__(
         self, store: ContinuationStore, projection: Projection, neighbours: int = NEIGHBOURS, sharpness: float = 10.0

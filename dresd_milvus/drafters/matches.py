@@ -38,7 +38,6 @@ class Matches:
     """
 
     name = "suffix"
-    dear = False
 
     def __init__(self, store: SuffixStore | None, longest: int = LONGEST, most: int = MOST) -> None:
         self.corpus = store.arrays if store else (NOWHERE, NOWHERE, NOWHERE)

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dresd_milvus.budget import Thrift
+from dresd_milvus.budget import AdaptiveBudget
 from dresd_milvus.costs import StepCosts
 from dresd_milvus.drafters.ahead import Ahead
 from dresd_milvus.drafters.base import Context, Drafter, Step, Vanilla
@@ -75,8 +75,8 @@ MAKERS: dict[str, Callable[[], Drafter]] = {
     "hybrid-replica": lambda: Hybrid([dense_replica(), Matches(suffixes())], Recycling()),
     "hybrid-empty-replica": lambda: Hybrid([dense_replica(0)]),
     "hybrid-ahead": lambda: Hybrid([Ahead(dense()), Matches(suffixes())], Recycling()),
-    "hybrid-thrifty": lambda: Hybrid(
-        [dense(), Matches(suffixes())], Recycling(), thrift=Thrift(StepCosts({0: 1.0, 4: 1.1, 16: 2.0}))
+    "hybrid-adaptive": lambda: Hybrid(
+        [dense(), Matches(suffixes())], Recycling(), adaptive=AdaptiveBudget(StepCosts({0: 1.0, 4: 1.1, 16: 2.0}))
     ),
     "hybrid-untaught": lambda: Hybrid([Matches(None)], Recycling(), mixer=Mixer.untaught()),
     "vanilla": Vanilla,

@@ -1,7 +1,6 @@
 """Hits of earlier searches: told as long as the text has followed them, and no longer."""
 
 from concurrent.futures import Executor, Future
-from pathlib import Path
 from threading import Event
 from typing import Any, cast
 
@@ -20,7 +19,6 @@ from dresd_milvus.evidence import Kind, Table
 from dresd_milvus.guard import Guarded, RemoteStore
 from dresd_milvus.retrieval import Retrieval
 from dresd_milvus.store import Hits
-from dresd_milvus.suffixes import SuffixStore
 from dresd_milvus.systems import Sources, make_drafter
 from tests.oracle import MemoryStore, example_manifest, example_projection, example_rows
 
@@ -153,10 +151,8 @@ def test_hits_for_another_text_are_dropped(ahead: tuple[Ahead, SlowStore]) -> No
     assert table.size == 0
 
 
-def test_a_server_is_asked_in_the_background_where_there_are_no_exact_matches(tmp_path: Path) -> None:
-    store = Guarded(cast(RemoteStore, MemoryStore(example_manifest())))
-    retrieval = Retrieval(store, example_projection(), "filter")
-    suffixes = SuffixStore.build(tmp_path / "suffixes", [np.array([1, 2, 3], np.int32)])
-    for there, kind in ((None, Ahead), (suffixes, Dense)):
-        drafter = make_drafter("hybrid", Sources(retrieval, there))
+def test_a_server_is_asked_in_the_background_and_a_store_in_memory_at_every_step() -> None:
+    store = MemoryStore(example_manifest())
+    for asked, kind in ((Guarded(cast(RemoteStore, store)), Ahead), (store, Dense)):
+        drafter = make_drafter("hybrid", Sources(Retrieval(asked, example_projection(), "filter")))
         assert isinstance(drafter, Hybrid) and isinstance(drafter.sources[0], kind)
