@@ -81,7 +81,7 @@ def step_curve(target: HFTarget, options: Namespace) -> dict[str, Any]:
 
 
 def step_times(target: HFTarget, sizes: Sequence[int], length: int, repeats: int) -> dict[int, list[float]]:
-    """Milliseconds of verifying, by draft nodes; sizes take turns. The tree is that of costs.measure_costs.
+    """Milliseconds of verifying, by draft nodes; sizes take turns. The tree is that of evaluation.step_times.
 
     The root of every step is kept, as in plain decoding, so that the text grows by a token a step, to length + GROWS.
     """

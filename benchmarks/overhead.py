@@ -19,10 +19,10 @@ from common import answer, arguments, prompts, report, turns
 from peers import corpus
 from stores import build
 
-from dresd_milvus.costs import StepCosts, step_costs
+from dresd_milvus.costs import StepCosts
 from dresd_milvus.decode import Generation
 from dresd_milvus.loading import LoadedModel, load_model
-from dresd_milvus.systems import Sources, make_drafter
+from dresd_milvus.systems import Sources, make_drafter, step_costs
 from evaluation.bootstrap import interval
 
 PARTS = ("forward", "draft", "inputs", "pick", "learn", "overhead")

@@ -1,99 +1,129 @@
-"""What verifying a draft costs on this machine: measured once, by the number of draft nodes, and kept."""
+"""The cost of a step: milliseconds of a forward pass by its draft nodes, learned while decoding and kept for the user."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import platform
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from time import perf_counter
-from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from dresd_milvus.caches import cache_folder
 from dresd_milvus.files.atomic import write_json
-from dresd_milvus.fixed import SIZES
-from dresd_milvus.loading import LoadedModel
-from dresd_milvus.ranks import Ranks
-from dresd_milvus.target import HFTarget
-from dresd_milvus.tree import DraftTree
 
-TIMED = tuple(size - 1 for size in SIZES)
-"""Draft nodes of the steps that are timed, without the root: 0, 8, 16, 32, 64."""
+PRIORS = {"cpu": {0: 30.0, 4: 36.0, 8: 42.0, 16: 51.0, 32: 72.0, 64: 114.0}}
+PRIORS["cuda"] = {0: 30.0, 4: 30.5, 8: 31.0, 16: 32.0, 32: 33.0, 64: 36.0}
+"""Milliseconds by draft nodes to begin with, by kind of device. Only the ratios matter: the first steps of decoding set
+the scale. They are low on purpose: a size that seems cheap is tried and corrected, one that seems dear never is."""
 
-TIMES, LENGTH = 9, 128
-"""How often each is timed, and after how many tokens of text."""
+RATE = 0.1
+"""How far an estimate follows what one more step took, once it rests on many."""
+
+DRIFT = 0.003
+"""The same for the sizes that the step did not have: a machine that slows down does so at all sizes."""
 
 
-class StepCosts(NamedTuple):
-    """ms: milliseconds of verifying a tree by its draft nodes, at least two sizes."""
+class StepCosts:
+    """Milliseconds of a forward pass by its draft nodes, as given: decoding does not change them.
 
-    ms: dict[int, float]
+    ms: of at least two sizes. Between them the cost is linear, beyond them it goes on as between the last two.
+    """
+
+    def __init__(self, ms: Mapping[int, float]) -> None:
+        self.sizes = tuple(sorted(ms))
+        self._ms = np.array([ms[size] for size in self.sizes], np.float64)
+
+    @property
+    def ms(self) -> dict[int, float]:
+        """Milliseconds by draft nodes, rounded to 0.1 microseconds; a larger size never costs less."""
+        return {size: round(self.of(size), 4) for size in self.sizes}
 
     def of(self, nodes: int) -> float:
-        """Between the sizes that were timed linear, beyond them as the last two go on."""
-        at = sorted(self.ms)
-        if nodes > at[-1]:
-            slope = (self.ms[at[-1]] - self.ms[at[-2]]) / (at[-1] - at[-2])
-            return self.ms[at[-1]] + max(slope, 0.0) * (nodes - at[-1])
-        return float(np.interp(nodes, at, [self.ms[n] for n in at]))
+        """Milliseconds of a step with this many draft nodes."""
+        return float(self.of_each(np.array([nodes]))[0])
+
+    def of_each(self, nodes: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The same of several numbers of nodes [n]."""
+        rising = np.maximum.accumulate(self._ms)
+        slope = (rising[-1] - rising[-2]) / (self.sizes[-1] - self.sizes[-2])
+        return np.interp(nodes, self.sizes, rising) + slope * np.maximum(nodes - self.sizes[-1], 0)
+
+    def observe(self, nodes: int, milliseconds: float) -> None:
+        """A step with this many draft nodes took so long; costs that are given stay as they are."""
+
+    def keep(self) -> None:
+        """Keep for the next session what was learned: here nothing."""
 
 
-def measure_costs(target: HFTarget) -> StepCosts:
-    """Time the target's steps by their draft nodes, one size after another in turns. Its text is forgotten.
+class LearnedCosts(StepCosts):
+    """Milliseconds of a forward pass by its draft nodes, estimated from the steps of decoding.
 
-    Of each the lower quartile: what else a machine does only adds to a time.
+    device: the kind of device, 'cpu' or 'cuda', whose prior is taken for what is not known. file: where estimates are
+    kept between sessions, None for nowhere; a file that is missing or damaged holds nothing.
     """
-    found: dict[int, list[float]] = {nodes: [] for nodes in TIMED}
-    length = min(LENGTH, target.context // 4)
-    for turn in range(TIMES + 1):
-        for step, (nodes, times) in enumerate(found.items()):
-            # Texts grow: no two steps of decoding have the same shapes.
-            target.prefill([1] * (length + len(found) * turn + step))
-            # Two children a node: as deep and as wide as drafts are.
-            parents = np.concatenate([[-1], np.arange(nodes) // 2]).astype(np.int32)
-            tree = DraftTree(np.arange(1, nodes + 2, dtype=np.int32) % max(target.vocab_size, 2), parents)
-            begun = perf_counter()
-            target.verify(tree)
-            if turn:
-                times.append(1e3 * (perf_counter() - begun))
-    return StepCosts({nodes: round(float(np.percentile(times, 25)), 4) for nodes, times in found.items()})
+
+    def __init__(self, device: str = "cpu", file: Path | None = None) -> None:
+        prior = PRIORS.get(device, PRIORS["cuda"])
+        super().__init__(prior)
+        self._file, self._prior = file, self._ms.copy()
+        self._steps = np.zeros(len(self.sizes), np.int64)  # how many steps of each size were seen
+        if file and (kept := _read(file, self.sizes)):
+            self._ms, self._steps = kept
+
+    def observe(self, nodes: int, milliseconds: float) -> None:
+        """Move the estimates towards what a step with this many draft nodes took.
+
+        The first step of a size is left out: it allocates and compiles. Later ones count at most as double and at least
+        as half of what was expected, for a machine that is busy for a moment. Sizes that had no step yet keep their prior
+        ratio to the size of this one.
+        """
+        at = min(int(np.searchsorted(self.sizes, nodes)), len(self.sizes) - 1)
+        known = self._steps > 1
+        self._steps[at] += 1
+        if self._steps[at] == 1:
+            return
+        ratio = milliseconds / self.of(nodes)
+        if known.any():  # else this step sets the scale of all
+            ratio = min(max(ratio, 0.5), 2.0)
+        rate = max(1 / (self._steps[at] - 1), RATE)
+        self._ms[at] *= ratio**rate
+        expected = self._ms[at] * self._prior / self._prior[at]
+        weights = np.where(known, DRIFT, rate)
+        weights[at] = 0.0
+        self._ms *= (expected / self._ms) ** weights
+
+    def keep(self) -> None:
+        """Write the estimates to the file, whole or not at all; where nothing can be written, nothing is kept."""
+        if self._file is None or self._steps.max() < 2:
+            return
+        firm = np.minimum(self._steps, round(1 / RATE)).tolist()
+        content = {size: [ms, steps] for (size, ms), steps in zip(self.ms.items(), firm, strict=True)}
+        with suppress(OSError):
+            write_json(self._file, content)
 
 
-def step_costs(model: LoadedModel, ranks: Ranks | None = None) -> StepCosts:
-    """What steps of this model cost here: as measured before, else measured now and kept in the user's cache.
-
-    Every rank of the model calls it; rank 0's figures are given to all.
-    """
-    ranks = ranks or Ranks()
-    file = _file(model, ranks.world)
-    known = ranks.share(lambda: _kept(file))
-    if known is None:
-        measured = measure_costs(model.target)
-        known = ranks.share(lambda: measured)
-        if ranks.first:
-            with suppress(OSError):  # where nothing can be kept, they are measured again the next time
-                write_json(file, known.ms)
-    return known
-
-
-def _kept(file: Path) -> StepCosts | None:
+def _read(file: Path, sizes: tuple[int, ...]) -> tuple[NDArray[np.float64], NDArray[np.int64]] | None:
+    """Milliseconds and steps of every size as kept in a file; None where it is missing, damaged or of other sizes."""
     try:
-        found = {int(nodes): float(ms) for nodes, ms in json.loads(file.read_text()).items()}
-    except (OSError, ValueError, AttributeError, TypeError):
+        content = json.loads(file.read_text())
+        kept = [(float(ms), int(steps)) for ms, steps in (content[str(size)] for size in sizes)]
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    return StepCosts(found) if len(found) > 1 and min(found.values()) > 0 else None
+    ms, steps = (np.array(column) for column in zip(*kept, strict=True))
+    return (ms, steps) if np.isfinite(ms).all() and ms.min() > 0 and steps.min() >= 0 else None
 
 
-def _file(model: LoadedModel, ranks: int) -> Path:
-    """Named after all that costs depend on."""
-    target = model.target
-    device = torch.cuda.get_device_name(target.device) if target.device.type == "cuda" else "cpu"
-    threads = torch.get_num_threads()
-    fixed = target.fixed is not None
-    about = (model.fingerprint, str(target.dtype), device, platform.node(), threads, torch.__version__, ranks, fixed)
-    name = hashlib.sha256(repr(about).encode()).hexdigest()[:16]
-    return cache_folder() / "costs" / f"{name}.json"
+def costs_file(fingerprint: str, dtype: torch.dtype, device: torch.device, graphs: bool, ranks: int) -> Path:
+    """The file of a model's costs in the user's cache, named after all that they depend on.
+
+    fingerprint: of the model's files. graphs: whether it runs as CUDA graphs. ranks: that share the model.
+    """
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    machine = platform.node(), torch.get_num_threads(), torch.__version__
+    about = repr((fingerprint, str(dtype), name, *machine, ranks, graphs))
+    return cache_folder() / "costs" / f"{hashlib.sha256(about.encode()).hexdigest()[:16]}.json"

@@ -167,7 +167,7 @@ def generate(
         tokens += new
         states, node = scored.states, int(path[-1])
         kept = perf_counter()
-        drafter.observe(step := Step(tokens, picks, tree, path, scored))
+        drafter.observe(step := Step(tokens, picks, tree, path, scored, kept - verifying))
         steps.append((tree, taken - 1, drafting, verifying, choosing, kept, perf_counter()))
         if watch and watch(step):
             stop.reason = stop.reason or "interrupt"

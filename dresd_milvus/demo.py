@@ -41,9 +41,8 @@ def quickstart(
     from dresd_milvus.console import Phases, wide_console
     from dresd_milvus.corpus import Template
     from dresd_milvus.corpus.conversation import Conversation
-    from dresd_milvus.costs import step_costs
     from dresd_milvus.loading import load_model
-    from dresd_milvus.systems import Where, open_sources
+    from dresd_milvus.systems import Where, open_sources, step_costs
     from dresd_milvus.talk import Speaker
     from evaluation.harness import Options
     from evaluation.prompts import load_suite
@@ -95,9 +94,8 @@ def demo(
     from dresd_milvus.choose import Greedy
     from dresd_milvus.console import Phases, wide_console
     from dresd_milvus.corpus.conversation import Conversation, choose_template
-    from dresd_milvus.costs import step_costs
     from dresd_milvus.loading import load_model
-    from dresd_milvus.systems import Where, open_sources
+    from dresd_milvus.systems import Where, open_sources, step_costs
     from dresd_milvus.talk import Speaker
     from evaluation.harness import Options
     from evaluation.prompts import SUITES, load_suite

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from dresd_milvus.checkpoint import SAMPLE, SAMPLE_FOLDER
-from dresd_milvus.costs import StepCosts
+from dresd_milvus.costs import LearnedCosts, StepCosts, costs_file
 from dresd_milvus.decode import FixedBudget
 from dresd_milvus.drafters.base import Drafter, Vanilla
 from dresd_milvus.drafters.dense import NEIGHBOURS, Dense
 from dresd_milvus.drafters.hybrid import Hybrid, Source
-from dresd_milvus.drafters.hybrid.budget import Thrift
+from dresd_milvus.drafters.hybrid.budget import AdaptiveBudget
 from dresd_milvus.drafters.hybrid.dense_sources import BackgroundSearch, DenseSource
 from dresd_milvus.drafters.hybrid.matches import Matches
 from dresd_milvus.drafters.hybrid.recycling import Recycling
@@ -172,6 +172,16 @@ def must_know_costs(systems: Sequence[str], nodes: int | None) -> bool:
     return nodes is None and any(map(is_composite, systems))
 
 
+def step_costs(model: LoadedModel, ranks: int = 1) -> LearnedCosts:
+    """What steps of this model cost here: as the sessions before have learned it, else a prior; nothing is timed.
+
+    ranks: that share the model.
+    """
+    target = model.target
+    file = costs_file(model.fingerprint, target.dtype, target.device, target.fixed is not None, ranks)
+    return LearnedCosts(target.device.type, file)
+
+
 def parse_nodes(text: str) -> int | None:
     """'auto' -> None, '16' -> 16; raises InputError for anything else."""
     if text == "auto":
@@ -184,15 +194,15 @@ def parse_nodes(text: str) -> int | None:
 def make_drafter(
     system: str, sources: Sources, neighbours: int | None = None, costs: StepCosts | None = None
 ) -> Drafter:
-    """The drafter of a system by name; neighbours: hits of a dense search, None for the usual number; costs: what steps
-    cost, for composites to take of their budget only what pays.
+    """The drafter of a system by name; neighbours: hits of a dense search, None for the usual number; costs: of steps,
+    for composites to take of their budget what pays; None has them spend all of it.
 
     Raises InputError for an unknown one and for one that lacks what it needs.
     """
     parts = _parts(system)
     if is_composite(system):
-        recycling, thrift = Recycling() if "recycling" in parts else None, Thrift(costs) if costs else None
-        return Hybrid(_composed(parts, sources, neighbours), recycling, kept_name(system), thrift=thrift)
+        recycling, adaptive = Recycling() if "recycling" in parts else None, AdaptiveBudget(costs) if costs else None
+        return Hybrid(_composed(parts, sources, neighbours), recycling, kept_name(system), adaptive=adaptive)
     if system == "vanilla":
         return Vanilla()
     if system == "prompt_lookup":
@@ -253,18 +263,16 @@ def _parts(system: str) -> tuple[str, ...]:
 
 
 def _composed(parts: Sequence[str], sources: Sources, neighbours: int | None) -> list[Source]:
-    """The sources of a composite.
+    """The sources of a composite, exact matches first: of too many candidates the tree builder takes the first.
 
-    A server is asked in the background. But hits that come a step late are exact matches by then: beside a corpus of
-    those they add nothing (docs/lab-log.md), and the server is waited for at the steps where that pays.
+    A replica is asked at every step; a server in the background, and never waited for.
     """
     made: list[Source] = []
-    if "dense" in parts:
-        dense = _dense(sources, neighbours)
-        background = isinstance(dense.store, Guarded) and sources.suffixes is None
-        made.append(BackgroundSearch(dense) if background else DenseSource(dense))
     if "suffix" in parts:
         made.append(Matches(sources.suffixes))
+    if "dense" in parts:
+        dense = _dense(sources, neighbours)
+        made.append(BackgroundSearch(dense) if isinstance(dense.store, Guarded) else DenseSource(dense))
     return made
 
 

@@ -23,7 +23,7 @@ HELP = "Ctrl-C ends an answer; /new begins a new conversation; /exit or Ctrl-D e
 class Speaker:
     """A model with a drafter, whose answers are printed as they are generated.
 
-    costs: what steps cost here, for systems that choose their budget themselves.
+    costs: of steps, for systems that choose their budget themselves; what an answer teaches of them is kept.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Speaker:
         costs: StepCosts | None = None,
     ) -> None:
         self.model, self.sources, self.system = model, sources, system
-        self.choose, self.budget, self.max_new_tokens = choose, budget, max_new_tokens
+        self.choose, self.budget, self.max_new_tokens, self.costs = choose, budget, max_new_tokens, costs
         self.console = wide_console()
         self.drafter = make_drafter(system, sources, costs=costs)
         rehearse(self.drafter, model.target.hidden_size, model.target.dtype)
@@ -55,6 +55,8 @@ class Speaker:
 
         done = generate(target, self.drafter, self.choose, ids, self.max_new_tokens, self.budget, watch, reuse)
         stream.finish()
+        if self.costs:
+            self.costs.keep()
         self.tell(
             f"{self.system}: {len(done.tokens)} tokens, {done.tokens_per_second:.0f} tokens/s, MAT {done.mat:.2f}, "
             f"hit rate {done.hit_rate:.0%}, ended by {done.reason}"

@@ -67,9 +67,16 @@ def speaker(
     from dresd_milvus.choose import make_chooser
     from dresd_milvus.console import Phases
     from dresd_milvus.corpus.conversation import Conversation, choose_template
-    from dresd_milvus.costs import step_costs
     from dresd_milvus.loading import load_model
-    from dresd_milvus.systems import Where, budget_of, must_know_costs, open_sources, parse_nodes, parse_systems
+    from dresd_milvus.systems import (
+        Where,
+        budget_of,
+        must_know_costs,
+        open_sources,
+        parse_nodes,
+        parse_systems,
+        step_costs,
+    )
     from dresd_milvus.talk import Speaker
 
     choose = make_chooser(temperature, top_p, seed, top_k, min_p, repetition_penalty)
@@ -84,10 +91,7 @@ def speaker(
         try:
             put = choose_template(loaded.tokenizer, template, sources.manifest)
             conversation = Conversation(loaded.tokenizer, put, system_prompt)
-            costs = None
-            if must_know_costs([system], most):
-                phases.phase("timing steps by draft nodes", None, "")
-                costs = step_costs(loaded)
+            costs = step_costs(loaded) if must_know_costs([system], most) else None
             made = Speaker(loaded, sources, system, choose, budget_of(system, most, depth), max_new_tokens, costs)
             return made, conversation
         except BaseException:

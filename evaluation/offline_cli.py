@@ -169,7 +169,9 @@ def replay(
     collection: StoreNameOption = None,
     suffixes: SuffixesOption = None,
     systems: Annotated[str, typer.Option(help="Which, by comma; vanilla always runs.")] = "prompt_lookup,dense",
-    nodes: Annotated[int, typer.Option(min=0, help="Draft nodes a step.")] = 16,
+    nodes: Annotated[
+        str, typer.Option(help="Draft nodes a step; auto: 16, and for hybrid as many as pay by the recorded costs.")
+    ] = "16",
     depth: DepthOption = DEPTH,
     neighbours: Annotated[int | None, typer.Option(min=1, help="Hits of a dense search; default 50.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for records, summary and report.")] = Path("runs/replay"),
@@ -179,10 +181,12 @@ def replay(
 ) -> None:
     """Decode a recording again, without its model: acceptance is real, the target's time is simulated."""
     from dresd_milvus.console import Phases
-    from dresd_milvus.decode import FixedBudget
+    from dresd_milvus.costs import StepCosts
     from dresd_milvus.errors import InputError
     from dresd_milvus.files.atomic import write_json
-    from dresd_milvus.systems import Where, make_drafter, needs, open_sources, parse_systems
+    from dresd_milvus.systems import Where, make_drafter, must_know_costs, needs, open_sources, parse_systems
+    from dresd_milvus.systems import parse_nodes as parse_budget
+    from evaluation.harness import Options
     from evaluation.provenance import provenance
     from evaluation.replay import load_recording, recorded_model
     from evaluation.replay import replay as decode
@@ -190,7 +194,7 @@ def replay(
     from evaluation.results import clear
     from evaluation.runner import write_results
 
-    names = parse_systems(systems)
+    names, most = parse_systems(systems), parse_budget(nodes)
     if "draft_model" in needs(names):
         raise InputError("a recording has no texts for a draft model to read; leave small_lm out")
     where = Where(uri, collection, suffixes, None, search, token, timeout=timeout)
@@ -201,9 +205,10 @@ def replay(
         model = recorded_model(recorded)
         sources = open_sources(where, names, model, phases.replica)
         try:
-            drafters = [make_drafter(name, sources, neighbours) for name in names]
+            costs = StepCosts(recorded.costs) if must_know_costs(names, most) else None
+            drafters = [make_drafter(name, sources, neighbours, costs) for name in names]
             phases.phase("replaying", len(recorded.texts), "texts")
-            records = decode(recorded, model, drafters, FixedBudget(nodes, depth), phases.advance)
+            records = decode(recorded, model, drafters, Options(nodes=most, depth=depth), phases.advance)
             settings = {"nodes": nodes, "depth": depth, "neighbours": neighbours, "recording": str(recording)}
             about = {**sources.about(), "simulated": {"recorded": recorded.about, "step_ms": recorded.costs}}
             out.mkdir(parents=True, exist_ok=True)

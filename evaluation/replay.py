@@ -19,7 +19,7 @@ from torch import Tensor
 
 from dresd_milvus.choose import Chooser
 from dresd_milvus.corpus.conversation import Conversation
-from dresd_milvus.costs import StepCosts, measure_costs
+from dresd_milvus.costs import StepCosts
 from dresd_milvus.decode import FixedBudget, Generation, StepRecord, generate, rehearse
 from dresd_milvus.drafters.base import Drafter, Vanilla
 from dresd_milvus.errors import InputError
@@ -32,6 +32,7 @@ from evaluation.harness import Options, make_record
 from evaluation.intrinsic import Says
 from evaluation.metrics import Record
 from evaluation.prompts import Prompt
+from evaluation.step_times import SIZES, step_times
 
 LIKELY = 8
 """Tokens kept of what the target said after each token."""
@@ -84,7 +85,7 @@ def record(
         done = generate(model.target, Vanilla(), options.chooser(index), ids, options.max_new_tokens, FixedBudget())
         texts.append(read_text(model.target, prompt, ids + done.tokens, len(ids), done.reason == "eos"))
         advance(1)
-    made = Recording(about_recording(model, options), measure_costs(model.target).ms, texts)
+    made = Recording(about_recording(model, options), step_times(model.target, SIZES), texts)
     save_recording(made, folder)
     return made
 
@@ -217,11 +218,15 @@ def replay(
     recording: Recording,
     model: LoadedModel,
     drafters: Sequence[Drafter],
-    budget: FixedBudget,
+    options: Options,
     advance: Callable[[int], None] = lambda texts: None,
 ) -> list[Record]:
-    """Decode every text with every drafter (vanilla first); times of the target are simulated, drafts' are real."""
+    """Decode every text with every drafter (vanilla first); times of the target are simulated, drafts' are real.
+
+    Drafters that choose their own sizes have to be made with the recording's costs. options: nodes and depth of drafts.
+    """
     target, records = cast(RecordedTarget, model.target), []
+    budgets = {drafter.name: options.budget(drafter.name) for drafter in drafters}
     for drafter in drafters:
         rehearse(drafter, target.hidden_size, torch.float32)
     for index, text in enumerate(recording.texts):
@@ -229,7 +234,7 @@ def replay(
             target.begin(text)
             # A text that ended by itself was not known to end there: the loop drafts up to the limit that it had.
             room = recording.about["max_new_tokens"] if text.ended else len(text.ids) - text.start
-            done = generate(target, drafter, Given(text.ids), text.ids[: text.start], room, budget)
+            done = generate(target, drafter, Given(text.ids), text.ids[: text.start], room, budgets[drafter.name])
             assert done.tokens == text.ids[text.start :], "a replay writes what was recorded"
             made = make_record(model, drafter.name, text.prompt, text.ids[: text.start], simulated(done, recording))
             records.append({**made, "repeat": 0, "index": index, "turn": 0, "first_difference": None})

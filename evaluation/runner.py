@@ -10,14 +10,14 @@ from typing import Any, Protocol
 
 from dresd_milvus.corpus import Template
 from dresd_milvus.corpus.conversation import Conversation
-from dresd_milvus.costs import StepCosts, step_costs
+from dresd_milvus.costs import StepCosts
 from dresd_milvus.decode import rehearse
 from dresd_milvus.drafters.base import Drafter
 from dresd_milvus.errors import InputError
 from dresd_milvus.files.atomic import write_json
 from dresd_milvus.loading import LoadedModel
 from dresd_milvus.ranks import Ranks
-from dresd_milvus.systems import Sources, make_drafter, must_know_costs
+from dresd_milvus.systems import Sources, make_drafter, must_know_costs, step_costs
 from evaluation.harness import Harness, Options, check_lengths
 from evaluation.metrics import Record, summarise
 from evaluation.prompts import Suite
@@ -68,7 +68,7 @@ def run_evaluation(
         if not prompts:
             raise InputError(f"no prompt of {what.suite.name} leaves room for {what.options.max_new_tokens} tokens")
     check_lengths(model, conversation, prompts)
-    drafters, costs = _make_drafters(what, model, sources, progress, ranks)
+    drafters, costs = _make_drafters(what, model, sources, ranks)
     harness = Harness(model, drafters, conversation, prompts, what.options)
     settings = _settings(what, model, sources, ranks)
     results = Results(what.out, settings, what.replace) if ranks.first else None
@@ -86,19 +86,23 @@ def run_evaluation(
             progress.advance(1)
     if results is None:
         return {}
+    if costs:
+        costs.keep()
     progress.phase("writing the report", None, "")
     about = {**sources.about(), "step_ms": costs.ms if costs else None, "provenance": provenance(model, settings)}
     return write_results(results.folder, what.suite.name, what.systems, results.records, about)
 
 
 def _make_drafters(
-    what: Evaluation, model: LoadedModel, sources: Sources, progress: Progress, ranks: Ranks
+    what: Evaluation, model: LoadedModel, sources: Sources, ranks: Ranks
 ) -> tuple[list[Drafter], StepCosts | None]:
-    """The systems' drafters, ready on every rank, and what steps cost where that decides on drafts."""
+    """The systems' drafters, ready on every rank, and what steps cost where that decides on drafts.
+
+    Rank 0's costs are all ranks': it alone drafts, and learns.
+    """
     costs = None
     if must_know_costs(what.systems, what.options.nodes):
-        progress.phase("timing steps by draft nodes", None, "")
-        costs = step_costs(model, ranks)
+        costs = ranks.share(lambda: step_costs(model, ranks.world))
     made = [make_drafter(name, sources, what.neighbours, costs) if ranks.first else None for name in what.systems]
     for drafter in made:
         if drafter:

@@ -86,7 +86,7 @@ def parts(
     from upkeep import fetching, keeping, picking
     from verifying import LENGTHS, ceilings, verifying
 
-    from dresd_milvus.costs import measure_costs
+    from evaluation.step_times import SIZES, step_times
 
     repeats, texts, tokens = options.repeats, options.texts, options.tokens
 
@@ -96,7 +96,7 @@ def parts(
     return [
         ("ceilings", lambda: ceilings(model, repeats)),
         ("verify", by_length(lambda length: verifying(model, length, repeats, results["ceilings"]))),
-        ("budget", lambda: {str(nodes): cost for nodes, cost in measure_costs(model.target).ms.items()}),
+        ("budget", lambda: {str(nodes): cost for nodes, cost in step_times(model.target, SIZES).items()}),
         ("keep", lambda: keeping(model, LENGTHS[-1], repeats)),
         ("pick", lambda: picking(model, repeats)),
         ("fetch", lambda: fetching(model, repeats)),

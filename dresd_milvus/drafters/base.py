@@ -37,7 +37,7 @@ class Step(NamedTuple):
 
     tokens: the text after the step. new: int64 [n], what the step emitted. tree and path: the draft and the nodes of it
     that gave them, int64 [n], the root first. scored: the target's logits [N, V] and hidden states [N, H] at
-    the tree's nodes.
+    the tree's nodes. seconds: what the forward pass and the picks took; None where the target was not run.
     """
 
     tokens: Sequence[int]
@@ -45,6 +45,7 @@ class Step(NamedTuple):
     tree: DraftTree
     path: Int64
     scored: Scored
+    seconds: float | None = None
 
 
 class Drafter(Protocol):

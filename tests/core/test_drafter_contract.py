@@ -15,7 +15,7 @@ from dresd_milvus.costs import StepCosts
 from dresd_milvus.drafters.base import Context, Drafter, Step, Vanilla
 from dresd_milvus.drafters.dense import Dense
 from dresd_milvus.drafters.hybrid import Hybrid
-from dresd_milvus.drafters.hybrid.budget import Thrift
+from dresd_milvus.drafters.hybrid.budget import AdaptiveBudget
 from dresd_milvus.drafters.hybrid.dense_sources import BackgroundSearch, DenseSource
 from dresd_milvus.drafters.hybrid.matches import Matches
 from dresd_milvus.drafters.hybrid.mixer import Mixer
@@ -75,8 +75,10 @@ MAKERS: dict[str, Callable[[], Drafter]] = {
     "hybrid-replica": lambda: Hybrid([DenseSource(dense_replica()), Matches(suffixes())], Recycling()),
     "hybrid-empty-replica": lambda: Hybrid([DenseSource(dense_replica(0))]),
     "hybrid-background": lambda: Hybrid([BackgroundSearch(dense()), Matches(suffixes())], Recycling()),
-    "hybrid-thrifty": lambda: Hybrid(
-        [DenseSource(dense()), Matches(suffixes())], Recycling(), thrift=Thrift(StepCosts({0: 1.0, 4: 1.1, 16: 2.0}))
+    "hybrid-adaptive": lambda: Hybrid(
+        [DenseSource(dense()), Matches(suffixes())],
+        Recycling(),
+        adaptive=AdaptiveBudget(StepCosts({0: 1.0, 4: 1.1, 16: 2.0})),
     ),
     "hybrid-untaught": lambda: Hybrid([Matches(None)], Recycling(), mixer=Mixer.untaught()),
     "vanilla": Vanilla,

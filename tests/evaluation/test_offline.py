@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from dresd_milvus.decode import FixedBudget
 from dresd_milvus.drafters.base import Context, Step, Vanilla
 from dresd_milvus.drafters.prompt_lookup import PromptLookup
 from dresd_milvus.errors import InputError
@@ -17,6 +16,7 @@ from dresd_milvus.host import Scored
 from dresd_milvus.loading import LoadedModel
 from dresd_milvus.tree import DraftTree
 from evaluation.compare import compare
+from evaluation.harness import Options
 from evaluation.intrinsic import Says, Shape, Text, agreement, force, said
 from evaluation.prompts import Prompt
 from evaluation.replay import Recorded, Recording, recorded_model
@@ -148,6 +148,22 @@ def test_a_replay_accepts_what_decoding_did(store: Path, tmp_path: Path, capsys:
     assert "draft model" in dresd(capsys, "eval", "replay", tmp_path / "rec", "--systems", "small_lm").error
 
 
+@pytest.mark.parametrize(("dear", "most"), [(1.0, 64), (1000.0, 0)])
+def test_a_replay_takes_the_nodes_that_pay_by_the_recorded_costs(
+    dear: float, most: int, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = ["--limit", "2", "--max-new-tokens", "24", "--dtype", "float32"]
+    assert dresd(capsys, "eval", "record", *texts, "--out", tmp_path / "rec").code == 0
+    file = tmp_path / "rec" / "recording.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"costs": {"0": 1.0, "8": dear, "64": dear}}))
+    shared = ["--uri", store, "--collection", "code", "--systems", "hybrid", "--nodes", "auto"]
+    done = dresd(capsys, "eval", "replay", tmp_path / "rec", *shared, "--out", tmp_path / "again")
+    assert done.code == 0, done.err
+    records = map(json.loads, (tmp_path / "again" / "records.jsonl").read_text().splitlines())
+    nodes = [count for record in records if record["system"] == "hybrid" for count in record["nodes"]]
+    assert max(nodes) <= most and (most == 0 or np.mean(nodes) > 16)
+
+
 def test_simulated_costs_lie_between_what_was_timed() -> None:
     recording = Recording({}, {0: 10.0, 4: 12.0, 8: 20.0}, [])
     assert [recording.step_ms(nodes) for nodes in (0, 2, 4, 6, 8, 10)] == [10, 11, 12, 16, 20, 24]
@@ -214,5 +230,5 @@ def test_what_is_compiled_at_first_use_is_in_no_replays_time() -> None:
         "model": "m", "fingerprint": "", "tokenizer": "", "vocab_size": 9, "hidden_size": 4, "max_new_tokens": 2,
     }  # fmt: skip
     recording = Recording(about, {0: 1.0, 8: 1.0}, [text])
-    records = again(recording, recorded_model(recording), [Vanilla(), Compiling()], FixedBudget(8, 4))
+    records = again(recording, recorded_model(recording), [Vanilla(), Compiling()], Options(nodes=8, depth=4))
     assert max(max(record["draft_ms"]) for record in records) < 400

@@ -11,7 +11,7 @@ A step has four stages, of a module or two each:
    result is the chance that this token comes next.
 3. **Tree** (tree_builder, budget). The tree grows best first: the token with the highest product of chances from the
    root becomes the next node. The budget decides how many of these nodes are worth their time in the target's forward
-   pass, whether a costly source is asked at all, and whether to draft.
+   pass, and pauses drafting while none is.
 4. **What came** (drafter). After the target has checked the tree, each token that was evaluated along the text's path
    is a case for the mixer: it came, or it did not. Recycling keeps the target's logits, and the budget compares the
    accepted tokens with their cost.

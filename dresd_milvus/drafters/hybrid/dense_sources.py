@@ -26,7 +26,6 @@ class DenseSource:
     """Searches at every step, and waits for the hits."""
 
     name = "dense"
-    costly = True
 
     def __init__(self, dense: Dense) -> None:
         self.dense = dense
@@ -57,7 +56,6 @@ class BackgroundSearch:
     """
 
     name = "dense"
-    costly = False
 
     def __init__(self, dense: Dense, executor: Executor | None = None) -> None:
         self.dense, self.stale = dense, StaleHits(dense.store.manifest.continuation)

@@ -98,11 +98,6 @@ class Evidence(NamedTuple):
         _, kinds, quality, weights = zip(*parts, strict=True)
         return cls(rows, np.concatenate(kinds), np.concatenate(quality), np.concatenate(weights))
 
-    @property
-    def longest_match(self) -> int:
-        """How many of the text's last tokens the longest exact match has; 0 where there is none."""
-        return int(self.quality[self.kinds <= Kind.CORPUS_SHORTER].max(initial=0))
-
 
 def _grade_table() -> NDArray[np.int8]:
     """int8 [KINDS, QUALITIES, DEEPEST + 1]: the grade of a row's token by kind, quality and depth (0: the first token).

@@ -33,7 +33,6 @@ class Matches:
     """
 
     name = "suffix"
-    costly = False
 
     def __init__(self, store: SuffixStore | None, longest: int = LONGEST, most: int = MOST) -> None:
         self.store, self.longest, self.most = store, longest, most

@@ -1,7 +1,6 @@
 """Dense retrieval as evidence, waited for or in the background; stale hits for as long as the text follows them."""
 
 from concurrent.futures import Executor, Future
-from pathlib import Path
 from threading import Event
 from typing import Any, cast
 
@@ -19,7 +18,6 @@ from dresd_milvus.drafters.hybrid.evidence import Evidence, Kind
 from dresd_milvus.guard import Guarded, RemoteStore
 from dresd_milvus.retrieval import Retrieval
 from dresd_milvus.store import ContinuationStore, Hits, Rows
-from dresd_milvus.suffixes import SuffixStore
 from dresd_milvus.systems import Sources, make_drafter
 from tests.oracle import MemoryStore, example_manifest, example_projection, example_replica, example_rows
 
@@ -184,10 +182,8 @@ def test_hits_for_another_text_are_dropped(slow: tuple[BackgroundSearch, SlowSto
     assert read(source.propose(Context([2], None, 16, DEPTH))) == []
 
 
-def test_a_server_is_asked_in_the_background_where_there_are_no_exact_matches(tmp_path: Path) -> None:
-    store = Guarded(cast(RemoteStore, MemoryStore(example_manifest())))
-    retrieval = Retrieval(store, example_projection(), "filter")
-    suffixes = SuffixStore.build(tmp_path / "suffixes", [np.array([1, 2, 3], np.int32)])
-    for there, kind in ((None, BackgroundSearch), (suffixes, DenseSource)):
-        drafter = make_drafter("hybrid", Sources(retrieval, there))
-        assert isinstance(drafter, Hybrid) and isinstance(drafter.sources[0], kind)
+def test_a_server_is_asked_in_the_background_and_a_store_in_memory_at_every_step() -> None:
+    store = MemoryStore(example_manifest())
+    for asked, kind in ((Guarded(cast(RemoteStore, store)), BackgroundSearch), (store, DenseSource)):
+        drafter = make_drafter("hybrid", Sources(Retrieval(asked, example_projection(), "filter")))
+        assert isinstance(drafter, Hybrid) and isinstance(drafter.sources[-1], kind)

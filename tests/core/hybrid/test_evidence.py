@@ -16,14 +16,6 @@ def test_parts_are_joined_in_their_order_and_padded() -> None:
         assert [array.dtype for array in part] == [np.int32, np.int8, np.int32, np.float64]
 
 
-def test_the_longest_match_is_that_of_exact_matches() -> None:
-    rows = np.array([[1]], np.int32)
-    kinds = {Kind.CORPUS_SHORTER: 2, Kind.STALE: 9, Kind.DENSE: 6}
-    parts = [Evidence.of(kind, rows, quality) for kind, quality in kinds.items()]
-    assert Evidence.join(parts).longest_match == 2
-    assert Evidence.join(parts[1:]).longest_match == 0 == Evidence.none().longest_match
-
-
 def test_grades_rise_with_what_matches() -> None:
     assert len(GRADE_TABLE) == KINDS and GRADE_TABLE.min() >= 0 and GRADE_TABLE.max() < GRADES
     exact = GRADE_TABLE[Kind.TEXT].astype(int)

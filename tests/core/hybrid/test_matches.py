@@ -42,7 +42,7 @@ def test_the_longest_matches_are_told_from_shorter_ones(tmp_path: Path) -> None:
         (Kind.CORPUS_SHORTER, [6, -1], 1),
     ]
     np.testing.assert_allclose(found.weights, [np.exp(-0.5), 0.9, 1, 1, 1, 1])
-    assert found.longest_match == 2
+    assert found.quality.max() == 2
 
 
 def test_without_a_match_there_is_no_evidence(tmp_path: Path) -> None:
