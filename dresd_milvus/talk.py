@@ -14,8 +14,8 @@ from dresd_milvus.costs import StepCosts
 from dresd_milvus.decode import Budget, Generation, generate, rehearse
 from dresd_milvus.drafters.base import Step
 from dresd_milvus.loading import LoadedModel
-from dresd_milvus.stream import TokenStream
 from dresd_milvus.systems import Sources, make_drafter
+from dresd_milvus.token_stream import TokenStream
 
 HELP = "Ctrl-C ends an answer; /new begins a new conversation; /exit or Ctrl-D ends the chat"
 
