@@ -1,4 +1,4 @@
-"""`dresd`: the composition root. The packages around the core are imported here and nowhere else in the core."""
+"""`dresd`: the composition root. In the core only this file, demo.py and api.py import the packages around it."""
 
 from __future__ import annotations
 

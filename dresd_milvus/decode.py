@@ -6,7 +6,7 @@ pick at its position (see `choose`), the draft only decides how many of them one
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import NamedTuple, Protocol
@@ -121,29 +121,25 @@ class Stop:
 
 
 @torch.inference_mode()
-def generate(
+def decode(
     target: Target,
     drafter: Drafter,
     choose: Chooser,
     prompt: Sequence[int],
     max_new_tokens: int,
     budget: Budget,
-    watch: Callable[[Step], bool | None] | None = None,
+    result: Generation,
     reuse: bool = False,
-) -> Generation:
-    """Continue a prompt (token ids, not empty) by at most max_new_tokens.
+) -> Iterator[Step]:
+    """Continue a prompt (token ids, not empty) by at most max_new_tokens: every step, as it ends.
 
-    watch: sees every step as it ends, and ends the text where it says True. reuse: what this prompt and the text before
-    begin with is not read again, as in a conversation.
+    result: a new Generation; it is filled in when the text has ended. A caller that sets its `reason` after a step ends
+    the text there; one that closes the iterator leaves it empty. reuse: what this prompt and the text before begin with
+    is not read again, as in a conversation.
     Raises InputError for an empty prompt and for one that fills the model's context.
     """
-    if not prompt:
-        raise InputError("the prompt is empty; a model needs at least one token to continue")
-    if len(prompt) >= target.context:
-        raise InputError(
-            f"the prompt has {len(prompt)} tokens and the model's context holds {target.context}; shorten the prompt"
-        )
-    tokens, result = list(prompt), Generation()
+    check_prompt(target, prompt)
+    tokens = list(prompt)
     stop = Stop(target.eos_ids, max_new_tokens, target.room(len(prompt)))
     steps = list[tuple[DraftTree, int, float, float, float, float, float]]()
     start = perf_counter()
@@ -151,7 +147,8 @@ def generate(
     drafter.begin(tokens)
     begun = perf_counter()
 
-    while not stop.reason:  # invariant: the target's cache holds tokens[:-1]
+    result.reason = stop.reason
+    while not result.reason:  # invariant: the target's cache holds tokens[:-1]
         drafting = perf_counter()
         depth = min(budget.depth, stop.limit - 1)  # what the limit would cut is not worth verifying
         tree = drafter.draft(Context(tokens, states, budget.nodes if depth > 0 else 0, depth, node))
@@ -169,13 +166,43 @@ def generate(
         kept = perf_counter()
         drafter.observe(step := Step(tokens, picks, tree, path, scored, kept - verifying))
         steps.append((tree, taken - 1, drafting, verifying, choosing, kept, perf_counter()))
-        if watch and watch(step):
-            stop.reason = stop.reason or "interrupt"
+        result.reason = stop.reason
+        yield step
 
-    result.tokens, result.reason = tokens[len(prompt) :], stop.reason
+    result.tokens = tokens[len(prompt) :]
     result.prefill, result.decoding = begun - start, perf_counter() - begun
     result.steps = [StepRecord.of(*step) for step in steps]  # while decoding there is no time for it
+
+
+def generate(
+    target: Target,
+    drafter: Drafter,
+    choose: Chooser,
+    prompt: Sequence[int],
+    max_new_tokens: int,
+    budget: Budget,
+    watch: Callable[[Step], bool | None] | None = None,
+    reuse: bool = False,
+) -> Generation:
+    """The whole text that `decode` gives, which has the other arguments and errors.
+
+    watch: sees every step as it ends, and ends the text where it says True.
+    """
+    result = Generation()
+    for step in decode(target, drafter, choose, prompt, max_new_tokens, budget, result, reuse):
+        if watch and watch(step):
+            result.reason = result.reason or "interrupt"
     return result
+
+
+def check_prompt(target: Target, prompt: Sequence[int]) -> None:
+    """Raise InputError for a prompt (token ids) that is empty or fills the model's context."""
+    if not prompt:
+        raise InputError("the prompt is empty; a model needs at least one token to continue")
+    if len(prompt) >= target.context:
+        raise InputError(
+            f"the prompt has {len(prompt)} tokens and the model's context holds {target.context}; shorten the prompt"
+        )
 
 
 def rehearse(drafter: Drafter, hidden: int, dtype: torch.dtype) -> None:

@@ -1,6 +1,6 @@
 """`dresd quickstart` and `dresd demo`: ingest, measure and show, in one command each.
 
-With cli.py the only part of the core that imports the packages around it.
+With cli.py and api.py the only part of the core that imports the packages around it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ def quickstart(
     from dresd_milvus.corpus import Template
     from dresd_milvus.corpus.conversation import Conversation
     from dresd_milvus.loading import load_model
-    from dresd_milvus.systems import Where, open_sources, step_costs
+    from dresd_milvus.prepared import prepare_drafter
+    from dresd_milvus.systems import Where, open_sources
     from dresd_milvus.talk import Speaker
     from evaluation.harness import Options
     from evaluation.prompts import load_suite
@@ -71,9 +72,7 @@ def quickstart(
         "\n[bold]One of the prompts, with hybrid drafts[/bold] (green: drafted and accepted)\n",
         highlight=False,
     )
-    speaker = Speaker(
-        model, sources, "hybrid", Greedy(), options.budget("hybrid"), QUICKSTART_TOKENS, step_costs(model)
-    )
+    speaker = Speaker(model, prepare_drafter("hybrid", sources, model), Greedy(), QUICKSTART_TOKENS)
     speaker.answer(Conversation(model.tokenizer, template).begin(suite.prompts[0].text))
     console.print(f"\n[bold]{QUICKSTART_PROMPTS} held-out functions, {QUICKSTART_TOKENS} tokens each, greedy[/bold]\n")
     print_table(summary["runs"])
@@ -95,7 +94,8 @@ def demo(
     from dresd_milvus.console import Phases, wide_console
     from dresd_milvus.corpus.conversation import Conversation, choose_template
     from dresd_milvus.loading import load_model
-    from dresd_milvus.systems import Where, open_sources, step_costs
+    from dresd_milvus.prepared import prepare_drafter
+    from dresd_milvus.systems import Where, open_sources
     from dresd_milvus.talk import Speaker
     from evaluation.harness import Options
     from evaluation.prompts import SUITES, load_suite
@@ -124,9 +124,7 @@ def demo(
     console = wide_console()
     asked = load_suite("gsm8k-extract").prompts[DEMO_PROMPTS].text
     console.print(f"[bold]A question, answered with drafts[/bold] (green: drafted and accepted)\n\n{asked}\n")
-    speaker = Speaker(
-        loaded, opened["own"], "hybrid", Greedy(), options.budget("hybrid"), 2 * DEMO_TOKENS, step_costs(loaded)
-    )
+    speaker = Speaker(loaded, prepare_drafter("hybrid", opened["own"], loaded), Greedy(), 2 * DEMO_TOKENS)
     speaker.answer(Conversation(loaded.tokenizer, template).begin(asked))
     for store, (_, told) in DEMO_STORES.items():
         console.print(

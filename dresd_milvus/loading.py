@@ -33,7 +33,7 @@ class LoadedModel:
 
     name: as it was asked for, with what was done to the weights. fingerprint: of the checkpoint's files.
     weights: the fingerprint of the loaded weights, by which stores of earlier versions know the model. ends: the tokens
-    that end a text.
+    that end a text. asked: the name that load_model was given, by which the model can be loaded again.
     """
 
     name: str
@@ -43,6 +43,7 @@ class LoadedModel:
     tokenizer_hash: str
     weights: str = ""
     ends: tuple[str, ...] = ()
+    asked: str = ""
 
     @property
     def dtype(self) -> str:
@@ -83,7 +84,7 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto", tp: int = 1
         compare_with_itself(target)
     shown = tuple(tokenizer.convert_ids_to_tokens(sorted(ends)))
     files = checkpoint_fingerprint(found.path)
-    return LoadedModel(found.title, target, tokenizer, files, tokenizer_hash(tokenizer), weights, shown)
+    return LoadedModel(found.title, target, tokenizer, files, tokenizer_hash(tokenizer), weights, shown, name)
 
 
 def _read_model(found: Checkpoint, dtype: torch.dtype, where: torch.device) -> Any:

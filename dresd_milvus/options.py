@@ -42,6 +42,9 @@ PartitionsOption = Annotated[int, typer.Option(min=1, max=1024, help="How many, 
 DEPTH = 32
 """Tokens on one path of a draft, where nothing else is asked for."""
 
+MAX_NEW_TOKENS = 512
+"""Of one answer, where nothing else is asked for."""
+
 NodesOption = Annotated[
     str, typer.Option(help="Draft nodes a step; auto: 16, and for hybrid as many as pay on this machine, at most 64.")
 ]

@@ -34,12 +34,13 @@ REPLICA_SHARE_OF_MEMORY = 0.25
 class Retrieval:
     """A store as drafters see it: something to search, and the projection that makes queries for it.
 
-    how: 'replica', or the plan by which a server is searched.
+    how: 'replica', or the plan by which a server is searched. closed: whether it was given back.
     """
 
     store: ContinuationStore
     projection: Projection
     how: str
+    closed: bool = False
 
     def losses(self) -> str:
         """A line on searches that a server did not answer in time; '' if there were none."""
@@ -47,6 +48,7 @@ class Retrieval:
 
     def close(self) -> None:
         """Give back what is open."""
+        self.closed = True
         if isinstance(self.store, Guarded):
             self.store.close()
 

@@ -21,7 +21,7 @@ from dresd_milvus.drafters.prompt_lookup import PromptLookup
 from dresd_milvus.drafters.rest import Rest
 from dresd_milvus.drafters.small_lm import SmallLM
 from dresd_milvus.drafters.suffix import Suffix
-from dresd_milvus.errors import InputError, MismatchError
+from dresd_milvus.errors import InputError, MismatchError, StoreError
 from dresd_milvus.guard import Guarded
 from dresd_milvus.loading import LoadedModel, load_model
 from dresd_milvus.options import SEARCH_SECONDS, Search
@@ -59,6 +59,16 @@ class Sources:
     def losses(self) -> str:
         """A line on searches that were lost; '' if there were none."""
         return self.retrieval.losses() if self.retrieval else ""
+
+    @property
+    def closed(self) -> bool:
+        """Whether the store was closed."""
+        return self.retrieval is not None and self.retrieval.closed
+
+    def require_open(self) -> None:
+        """Raise StoreError when the store was closed."""
+        if self.closed:
+            raise StoreError("the store was closed; open it again")
 
     def close(self) -> None:
         if self.retrieval:
@@ -187,7 +197,7 @@ def parse_nodes(text: str) -> int | None:
     if text == "auto":
         return None
     if not text.isdecimal():
-        raise InputError(f"--nodes is a number or 'auto', not '{text}'")
+        raise InputError(f"nodes (--nodes) is a number or 'auto', not '{text}'")
     return int(text)
 
 

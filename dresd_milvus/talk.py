@@ -10,37 +10,22 @@ from typing import Any
 from dresd_milvus.choose import Chooser
 from dresd_milvus.console import wide_console
 from dresd_milvus.corpus.conversation import Conversation, Dialogue
-from dresd_milvus.costs import StepCosts
-from dresd_milvus.decode import Budget, Generation, generate, rehearse
+from dresd_milvus.decode import Generation, generate
 from dresd_milvus.drafters.base import Step
 from dresd_milvus.loading import LoadedModel
-from dresd_milvus.stream import TokenStream
-from dresd_milvus.systems import Sources, make_drafter
+from dresd_milvus.prepared import PreparedDrafter
+from dresd_milvus.token_stream import TokenStream
 
 HELP = "Ctrl-C ends an answer; /new begins a new conversation; /exit or Ctrl-D ends the chat"
 
 
 class Speaker:
-    """A model with a drafter, whose answers are printed as they are generated.
+    """A model with a drafter, whose answers are printed as they are generated."""
 
-    costs: of steps, for systems that choose their budget themselves; what an answer teaches of them is kept.
-    """
-
-    def __init__(
-        self,
-        model: LoadedModel,
-        sources: Sources,
-        system: str,
-        choose: Chooser,
-        budget: Budget,
-        max_new_tokens: int,
-        costs: StepCosts | None = None,
-    ) -> None:
-        self.model, self.sources, self.system = model, sources, system
-        self.choose, self.budget, self.max_new_tokens, self.costs = choose, budget, max_new_tokens, costs
+    def __init__(self, model: LoadedModel, drafter: PreparedDrafter, choose: Chooser, max_new_tokens: int) -> None:
+        self.model, self.drafter, self.sources = model, drafter, drafter.sources
+        self.choose, self.max_new_tokens = choose, max_new_tokens
         self.console = wide_console()
-        self.drafter = make_drafter(system, sources, costs=costs)
-        rehearse(self.drafter, model.target.hidden_size, model.target.dtype)
 
     def answer(self, ids: Sequence[int], reuse: bool = False, stop: Callable[[], bool] = lambda: False) -> Generation:
         """Print the answer to a prompt, and a line of figures after it.
@@ -53,13 +38,13 @@ class Speaker:
             stream(step)
             return stop()
 
-        done = generate(target, self.drafter, self.choose, ids, self.max_new_tokens, self.budget, watch, reuse)
+        drafter, budget = self.drafter.drafter, self.drafter.budget
+        done = generate(target, drafter, self.choose, ids, self.max_new_tokens, budget, watch, reuse)
         stream.finish()
-        if self.costs:
-            self.costs.keep()
+        self.drafter.keep_costs()
         self.tell(
-            f"{self.system}: {len(done.tokens)} tokens, {done.tokens_per_second:.0f} tokens/s, MAT {done.mat:.2f}, "
-            f"hit rate {done.hit_rate:.0%}, ended by {done.reason}"
+            f"{self.drafter.system}: {len(done.tokens)} tokens, {done.tokens_per_second:.0f} tokens/s, "
+            f"MAT {done.mat:.2f}, hit rate {done.hit_rate:.0%}, ended by {done.reason}"
         )
         if self.sources.losses():
             self.console.print(f"warning: {self.sources.losses()}", style="yellow")

@@ -11,6 +11,7 @@ import typer
 from dresd_milvus.errors import InputError
 from dresd_milvus.options import (
     DEPTH,
+    MAX_NEW_TOKENS,
     SEARCH_SECONDS,
     DepthOption,
     DeviceOption,
@@ -44,7 +45,7 @@ def speaker(
         str | None, typer.Option(help="What drafts. Default: hybrid, without its dense part where there is no store.")
     ] = None,
     system_prompt: Annotated[str | None, typer.Option(help="The chat template's system message.")] = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Of one answer.")] = 512,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Of one answer.")] = MAX_NEW_TOKENS,
     temperature: TemperatureOption = 0.0,
     top_p: TopPOption = 1.0,
     top_k: TopKOption = 0,
@@ -68,15 +69,8 @@ def speaker(
     from dresd_milvus.console import Phases
     from dresd_milvus.corpus.conversation import Conversation, choose_template
     from dresd_milvus.loading import load_model
-    from dresd_milvus.systems import (
-        Where,
-        budget_of,
-        must_know_costs,
-        open_sources,
-        parse_nodes,
-        parse_systems,
-        step_costs,
-    )
+    from dresd_milvus.prepared import prepare_drafter
+    from dresd_milvus.systems import Where, open_sources, parse_nodes, parse_systems
     from dresd_milvus.talk import Speaker
 
     choose = make_chooser(temperature, top_p, seed, top_k, min_p, repetition_penalty)
@@ -91,9 +85,8 @@ def speaker(
         try:
             put = choose_template(loaded.tokenizer, template, sources.manifest)
             conversation = Conversation(loaded.tokenizer, put, system_prompt)
-            costs = step_costs(loaded) if must_know_costs([system], most) else None
-            made = Speaker(loaded, sources, system, choose, budget_of(system, most, depth), max_new_tokens, costs)
-            return made, conversation
+            drafter = prepare_drafter(system, sources, loaded, most, depth)
+            return Speaker(loaded, drafter, choose, max_new_tokens), conversation
         except BaseException:
             sources.close()
             raise

@@ -218,11 +218,11 @@ def status(
 
 def _folder(run_dir: Path | None, uri: str, collection: str) -> Path:
     from dresd_milvus.errors import InputError
-    from dresd_milvus.milvus import sidecar
+    from ingestion.folder import usual_folder
 
     if run_dir is None and not (uri and collection):
         raise InputError("say which run: give --run-dir, or --uri and --collection")
-    return run_dir or sidecar(uri) / "runs" / collection
+    return run_dir or usual_folder(uri, collection)
 
 
 def _open(

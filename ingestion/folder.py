@@ -24,11 +24,17 @@ from filelock import FileLock, Timeout
 
 from dresd_milvus.errors import InputError
 from dresd_milvus.files.atomic import write_json
+from dresd_milvus.milvus import sidecar
 
 PHASES = ("generate", "fit", "embed", "load", "seal")
 
 FOLDERS = {"documents": "documents", "generate": "generated", "embed": "rows"}
 """Where the files of a phase lie."""
+
+
+def usual_folder(uri: str, collection: str) -> Path:
+    """The run folder of a collection where none is named: beside its database."""
+    return sidecar(uri) / "runs" / collection
 
 
 class RunFolder:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -74,23 +73,18 @@ def settings(
     dtype: Annotated[str, typer.Option(help="auto, bfloat16, float16 or float32.")] = "auto",
 ) -> Any:
     """The settings of a run, from its options."""
-    from dresd_milvus.corpus import Template
-    from dresd_milvus.corpus.chat import CHAT
     from dresd_milvus.errors import InputError
-    from ingestion.plan import AUTO, Settings
+    from ingestion.plan import Settings, template_for
 
     if dim != "auto" and not (dim.isdecimal() and int(dim) > 0):
         raise InputError(f"--dim is a number of dimensions or 'auto', not '{dim}'")
-    put: str | None = template if template in (AUTO, CHAT) else Template.parse(template).text
-    if template != CHAT and all(Path(text.partition("=")[2] or text).is_dir() for text in source):
-        put = None  # plain text holds no prompts
     return Settings(
         model=model,
         sources=tuple(source),
         collection=collection,
         uri=uri,
         dtype=dtype,
-        template=put,
+        template=template_for(template, source),
         prompt_key=prompt_key,
         response_key=response_key,
         config=config,

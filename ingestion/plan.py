@@ -6,7 +6,7 @@ import hashlib
 import json
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -149,6 +149,17 @@ class Plan:
                 f"the run in {folder} was begun with other settings: {'; '.join(differs)}; "
                 "use those, give --replace to start over, or another --collection"
             )
+
+
+def template_for(name: str, sources: Sequence[str]) -> str | None:
+    """The `template` of Settings for what a user names: 'auto', 'chat', or a text with {prompt}.
+
+    None for plain text, which holds no prompts: where all sources are folders, unless 'chat' was asked for.
+    Raises InputError for a text that is no template.
+    """
+    template = name if name in (AUTO, CHAT) else Template.parse(name).text
+    plain = all(Path(source.partition("=")[2] or source).is_dir() for source in sources)
+    return None if plain and name != CHAT else template
 
 
 def load_plan(folder: Path) -> Plan:

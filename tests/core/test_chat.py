@@ -17,8 +17,8 @@ from rich.console import Console
 from dresd_milvus.choose import Greedy
 from dresd_milvus.corpus.chat import CHAT
 from dresd_milvus.corpus.conversation import Conversation
-from dresd_milvus.decode import FixedBudget
 from dresd_milvus.loading import LoadedModel, load_tokenizer
+from dresd_milvus.prepared import prepare_drafter
 from dresd_milvus.systems import Sources
 from dresd_milvus.talk import Speaker, chat
 from tests.helpers import dresd
@@ -48,7 +48,7 @@ class Talk:
         self.read: list[list[int]] = []
         self.said: list[Any] = []
         self.passed: list[list[int]] = []
-        speaker = Speaker(model, Sources(), "hybrid-dense", Greedy(), FixedBudget(8, 4), TOKENS)
+        speaker = Speaker(model, prepare_drafter("hybrid-dense", Sources(), model, 8, 4), Greedy(), TOKENS)
         speaker.console, answer = Console(file=out, width=200), speaker.answer
 
         def spy(ids: list[int], reuse: bool, stop: Callable[[], bool]) -> Any:
@@ -106,7 +106,7 @@ def test_every_turn_is_the_rendered_conversation_and_answered_as_from_the_start(
         messages.append({"role": "user", "content": question})
         text = model.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         assert model.tokenizer.decode(ids) == model.tokenizer.bos_token + text
-        speaker = Speaker(model, Sources(), "vanilla", Greedy(), FixedBudget(), TOKENS)
+        speaker = Speaker(model, prepare_drafter("vanilla", Sources(), model), Greedy(), TOKENS)
         speaker.console = Console(file=StringIO())
         assert speaker.answer(ids).tokens == done.tokens
         messages.append({"role": "assistant", "content": model.tokenizer.decode(done.answer)})

@@ -20,7 +20,7 @@ from dresd_milvus.drafters.base import Vanilla
 from dresd_milvus.drafters.prompt_lookup import PromptLookup
 from dresd_milvus.errors import InputError
 from dresd_milvus.loading import check_model, load_model
-from dresd_milvus.stream import TokenStream
+from dresd_milvus.token_stream import TokenStream
 from tests.conftest import TINY
 
 CPU = torch.device("cpu")

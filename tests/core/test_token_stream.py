@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast
 from dresd_milvus.drafters.base import Step
 from dresd_milvus.host import Scored
 from dresd_milvus.loading import load_tokenizer
-from dresd_milvus.stream import TokenStream
+from dresd_milvus.token_stream import Detokenizer, TokenStream
 from dresd_milvus.tree import DraftTree
 
 
@@ -41,8 +41,8 @@ named = pytest.mark.parametrize("name", TOKENIZERS)
 
 
 def streamed(tokenizer: Any, ids: list[int]) -> list[str]:
-    stream = TokenStream(tokenizer, Console(file=StringIO()))
-    return [*(stream.piece(token) for token in ids), stream.rest()]
+    made = Detokenizer(tokenizer)
+    return [*(made.piece(token) for token in ids), made.rest()]
 
 
 def byte(value: int) -> int:
