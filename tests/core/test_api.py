@@ -64,7 +64,7 @@ def store(sample: LoadedModel, home: Path, built: dresd.Manifest) -> Iterator[dr
 
 @pytest.fixture(scope="module")
 def drafter(sample: LoadedModel, store: dresd.Store) -> dresd.PreparedDrafter:
-    return dresd.make_drafter("hybrid", sample, store, nodes=8, quiet=True)
+    return dresd.make_drafter("hybrid", sample, store, nodes=8)
 
 
 def test_the_first_code_of_the_readme_runs_as_it_is_printed(
@@ -127,7 +127,7 @@ def test_texts_are_plain_decodings_and_the_command_lines(
     sample: LoadedModel, store: dresd.Store, drafter: dresd.PreparedDrafter, home: Path, how: dict[str, Any],
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    plain = dresd.make_drafter("vanilla", sample, store, quiet=True)
+    plain = dresd.make_drafter("vanilla", sample, store)
     for prompt in (PROMPT, "Write a Python function `open`."):  # with the same drafter
         result = dresd.generate(sample, prompt, drafter=drafter, max_new_tokens=TOKENS, **how)
         right = dresd.generate(sample, prompt, drafter=plain, max_new_tokens=TOKENS, **how)
@@ -246,7 +246,7 @@ def test_what_belongs_to_another_model_is_refused(
 
 def test_a_store_that_is_closed_or_missing_is_refused(sample: LoadedModel, home: Path, built: dresd.Manifest) -> None:
     with dresd.open_store(home / "code.db", "code", sample, quiet=True) as opened:
-        used = dresd.make_drafter("dense", sample, opened, quiet=True)
+        used = dresd.make_drafter("dense", sample, opened)
         assert repr(opened).endswith(f"{built.rows:,} rows>") and opened.losses() == ""
     opened.close()
     assert repr(opened).endswith(", closed>")
