@@ -38,7 +38,7 @@ def blocks(page: str) -> list[tuple[str, str]]:
 
 
 def run(code: str, names: dict[str, Any]) -> None:
-    """Run code as it is printed, with the model that tests have; in float32, where texts do not depend on tree sizes."""
+    """Run code as it is printed, with the model of the tests, in float32: there no text depends on tree sizes."""
     code = code.replace('load_model("smollm2")', 'load_model("sample", dtype="float32")').replace("smollm2", "sample")
     exec(compile(code, "printed", "exec"), names)
 
