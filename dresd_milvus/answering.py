@@ -136,9 +136,7 @@ def _request(
     return _Request(model.target, drafts, choose, ids, max_new_tokens, budget)
 
 
-def _steps(
-    model: LoadedModel, request: _Request, done: Generation, drafter: PreparedDrafter | None
-) -> Iterator[Step]:
+def _steps(model: LoadedModel, request: _Request, done: Generation, drafter: PreparedDrafter | None) -> Iterator[Step]:
     """Every step of a text, as long as the model works on it; raises InputError when it has begun another."""
     _latest[model.target] = done
     try:

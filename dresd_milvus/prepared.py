@@ -17,8 +17,8 @@ class PreparedDrafter:
     """A drafter with its budget, for any number of texts of one model, one after another.
 
     system: its name. sources: what it drafts from, which also decide what prompts are put into. budget: draft nodes and
-    depth (tokens on one path) of a step, at most. fingerprint: of the model that it was made for. costs: of steps, where
-    the system chooses its own sizes by them.
+    depth (tokens on one path) of a step, at most. fingerprint: of the model that it was made for. costs: of steps,
+    where the system chooses its own sizes by them.
     """
 
     system: str

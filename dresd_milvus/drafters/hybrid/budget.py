@@ -1,8 +1,8 @@
 """The size of a draft: the number of nodes that gives the most tokens per millisecond of the step.
 
 A step of n draft nodes gives one token and, of each node, its reach (the chance that the text goes through it, see
-`tree_builder`); it takes what the forward pass costs with n more nodes (see `costs`). Both are estimates, so both are corrected
-by what comes: reaches by one ratio, costs by the steps' own times.
+`tree_builder`); it takes what the forward pass costs with n more nodes (see `costs`). Both are estimates, so both are
+corrected by what comes: reaches by one ratio, costs by the steps' own times.
 """
 
 from __future__ import annotations
