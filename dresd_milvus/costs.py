@@ -1,4 +1,4 @@
-"""The cost of a step: milliseconds of a forward pass by its draft nodes, learned while decoding and kept for the user."""
+"""The cost of a step: milliseconds of a forward pass by its draft nodes, learned while decoding and kept."""
 
 from __future__ import annotations
 
@@ -79,8 +79,8 @@ class LearnedCosts(StepCosts):
         """Move the estimates towards what a step with this many draft nodes took.
 
         The first step of a size is left out: it allocates and compiles. Later ones count at most as double and at least
-        as half of what was expected, for a machine that is busy for a moment. Sizes that had no step yet keep their prior
-        ratio to the size of this one.
+        as half of what was expected, for a machine that is busy for a moment. Sizes that had no step yet keep their
+        prior ratio to the size of this one.
         """
         at = min(int(np.searchsorted(self.sizes, nodes)), len(self.sizes) - 1)
         known = self._steps > 1
