@@ -53,6 +53,11 @@ class StepCosts:
         slope = (rising[-1] - rising[-2]) / (self.sizes[-1] - self.sizes[-2])
         return np.interp(nodes, self.sizes, rising) + slope * np.maximum(nodes - self.sizes[-1], 0)
 
+    @property
+    def plain_unknown(self) -> bool:
+        """Whether steps without a draft still have to be seen, because the costs of others are compared with theirs."""
+        return False
+
     def observe(self, nodes: int, milliseconds: float) -> None:
         """A step with this many draft nodes took so long; costs that are given stay as they are."""
 
@@ -74,6 +79,10 @@ class LearnedCosts(StepCosts):
         self._steps = np.zeros(len(self.sizes), np.int64)  # how many steps of each size were seen
         if file and (kept := _read(file, self.sizes)):
             self._ms, self._steps = kept
+
+    @property
+    def plain_unknown(self) -> bool:
+        return bool(self._steps[0] < 2)  # the first of them is left out, see `observe`
 
     def observe(self, nodes: int, milliseconds: float) -> None:
         """Move the estimates towards what a step with this many draft nodes took.

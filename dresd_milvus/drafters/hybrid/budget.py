@@ -34,6 +34,7 @@ class AdaptiveBudget:
         self._expected = 0.0  # tokens that the nodes of the present step promise
         self._idle = 0  # steps in a row that were tried without a draft that is worth its time
         self._pause = 0  # steps until drafting is tried again
+        self._tried = True  # whether the present step was
 
     def begin(self) -> None:
         """A new text: drafting is tried at once."""
@@ -47,11 +48,14 @@ class AdaptiveBudget:
     def drafts(self) -> bool:
         """Whether to draft at this step."""
         self._pause = max(self._pause - 1, 0)
-        return self._pause == 0
+        self._tried = self._pause == 0
+        return self._tried
 
     def choose(self, reach: NDArray[np.float64]) -> int:
         """How many of the draft nodes with these reaches [n], falling, to verify: a size of the cost table, or all of
-        them; 0 where no draft is worth its time."""
+        them; 0 where no draft is worth its time, and while the cost of a step without a draft is not known."""
+        if self.costs.plain_unknown:
+            return 0
         counts = np.minimum(self.costs.sizes, len(reach))
         promised = np.concatenate(([0.0], np.cumsum(reach)))[counts]
         rates = (1 + self.calibration * promised) / self.costs.of_each(counts)
@@ -65,6 +69,7 @@ class AdaptiveBudget:
     def observe(self, nodes: int, accepted: int, milliseconds: float) -> None:
         """Learn from a step: its draft nodes, how many draft tokens were accepted, what its forward pass took."""
         self.costs.observe(nodes, milliseconds)
-        if self._pause == 0:
+        # Mistrust fades with every draft, and between pauses, or a draft that is just not worth its time would be soon.
+        if nodes or (self._tried and self._idle >= PATIENCE):
             self._promised = MEMORY * self._promised + (self._expected if nodes else 0.0)
             self._accepted = MEMORY * self._accepted + accepted
