@@ -60,7 +60,7 @@ DRESD = ("-c", "from dresd_milvus.cli import main; main()")
 def main() -> None:
     options = arguments(
         __doc__ or "", data=str(DATA), folder="runs/results", core="", model="smollm2",
-        texts=100, stored=300, tokens=128, prompts=8, decoded=64, replayed=30,
+        texts=100, stored=300, tokens=128, prompts=5, decoded=64, replayed=15,
     )  # fmt: skip
     folder = Path(options.folder).resolve()
     domains = read_domains(Path(options.data))
