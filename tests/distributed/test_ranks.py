@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from dresd_milvus.milvus import MilvusStore
+from tests.milvus_server import free_ports
 from tests.samples import write_corpus
 
 ROOT = Path(__file__).parent.parent.parent
@@ -35,8 +36,8 @@ def environment(port: int) -> dict[str, str]:
     }
 
 
-def launched(launcher: str, port: int, *arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    program, *options = LAUNCHERS[launcher]
+def launched(launcher: str, *arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    (port,), (program, *options) = free_ports(1), LAUNCHERS[launcher]
     command = [sys.executable, "-m", program, "--master_port", str(port), *options, *map(str, arguments)]
     return subprocess.run(command, env=environment(port), cwd=cwd, capture_output=True, text=True, timeout=240)
 
@@ -60,7 +61,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     arguments += ["--shard-size", "1200", "--also", "rest", "--answers", "sampled", "--answer-tokens", "12"]
     alone = [sys.executable, "-m", "ingestion", *map(str, arguments), "--uri", str(folder / "one.db")]
     subprocess.run(alone, cwd=ROOT, check=True, timeout=240)
-    done = launched("torchrun", 29541, "ingestion", *arguments, "--uri", folder / "two.db", "--tp", "2", cwd=folder)
+    done = launched("torchrun", "ingestion", *arguments, "--uri", folder / "two.db", "--tp", "2", cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -94,7 +95,7 @@ def test_every_system_writes_on_two_ranks_what_it_writes_on_one(store: Path, tmp
     arguments += ["--max-new-tokens", "16", "--dtype", "float32", *sampling]
     alone = [sys.executable, "-m", "evaluation", *map(str, arguments), "--out", str(tmp_path / "one")]
     subprocess.run(alone, cwd=ROOT, check=True, timeout=240)
-    done = launched("deepspeed", 29542, "evaluation", *arguments, "--tp", "2", "--out", "two", cwd=tmp_path)
+    done = launched("deepspeed", "evaluation", *arguments, "--tp", "2", "--out", "two", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     one, two = (
         {(r["system"], r["index"]): r["tokens"] for r in map(json.loads, (tmp_path / name / "records.jsonl").open())}
@@ -107,7 +108,7 @@ def test_every_system_writes_on_two_ranks_what_it_writes_on_one(store: Path, tmp
 
 def test_a_failure_of_rank_0_ends_all_ranks_with_its_reason(store: Path, tmp_path: Path) -> None:
     done = launched(
-        "torchrun", 29543, "evaluation", "run", "--uri", store / "none.db", "--collection", "code", "--tp", "2",
+        "torchrun", "evaluation", "run", "--uri", store / "none.db", "--collection", "code", "--tp", "2",
         cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode != 0 and "error: there is no database" in done.stderr, done.stderr
@@ -129,7 +130,7 @@ def test_a_rank_that_dies_ends_the_run_with_a_message(store: Path, tmp_path: Pat
         "--out",
         tmp_path / "o",
     ]
-    base = {**environment(29544), "MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    base = {**environment(free_ports(1)[0]), "MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     ranks = []
     for rank in ("0", "1"):
         with (tmp_path / f"{rank}.txt").open("w") as said:
