@@ -18,15 +18,15 @@ from common import arguments
 from stores import answers, build, encode
 
 from dresd_milvus.corpus import stdlib
-from dresd_milvus.decode import FixedBudget
+from dresd_milvus.decoding.loop import FixedBudget
 from dresd_milvus.drafters.base import Vanilla
 from dresd_milvus.drafters.hybrid import PRIOR, Hybrid
 from dresd_milvus.drafters.hybrid.dense_sources import BackgroundSearch, DenseSource
 from dresd_milvus.drafters.hybrid.mixer import Mixer
-from dresd_milvus.loading import load_model
-from dresd_milvus.systems import Sources, make_drafter
+from dresd_milvus.models.loading import load_model
+from dresd_milvus.systems.registry import Sources, make_drafter
+from evaluation.offline.replay import Recorded, Recording, read_text, recorded_model, replay
 from evaluation.prompts import Prompt
-from evaluation.replay import Recorded, Recording, read_text, recorded_model, replay
 
 ANSWER = 128
 

@@ -13,15 +13,15 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from dresd_milvus.choose import make_chooser
 from dresd_milvus.corpus import encode_prompt
-from dresd_milvus.decode import Generation, generate
-from dresd_milvus.drafters.base import Drafter
-from dresd_milvus.loading import LoadedModel
-from dresd_milvus.systems import budget_of
-from evaluation.bootstrap import interval
+from dresd_milvus.decoding.loop import Generation, generate
+from dresd_milvus.decoding.protocols import Drafter
+from dresd_milvus.decoding.sampling import make_chooser
+from dresd_milvus.models.loading import LoadedModel
+from dresd_milvus.systems.registry import budget_of
 from evaluation.prompts import load_suite
-from evaluation.provenance import provenance
+from evaluation.reporting.bootstrap import interval
+from evaluation.running.provenance import provenance
 
 Case = TypeVar("Case")
 

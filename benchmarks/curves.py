@@ -25,11 +25,11 @@ import torch
 from common import alternate, arguments, report
 from many_rows import draft_curves
 
-from dresd_milvus.decode import FixedBudget
-from dresd_milvus.loading import load_model
-from dresd_milvus.target import HFTarget
-from dresd_milvus.tree import DraftTree
-from evaluation.bootstrap import interval
+from dresd_milvus.decoding.loop import FixedBudget
+from dresd_milvus.decoding.tree import DraftTree
+from dresd_milvus.models.loading import load_model
+from dresd_milvus.target.hf_target import HFTarget
+from evaluation.reporting.bootstrap import interval
 
 NODES = (0, 1, 2, 4, 8, 16, 32, 64, 128)
 """Draft nodes of the steps that are timed; 0 is plain decoding."""
@@ -81,7 +81,7 @@ def step_curve(target: HFTarget, options: Namespace) -> dict[str, Any]:
 
 
 def step_times(target: HFTarget, sizes: Sequence[int], length: int, repeats: int) -> dict[int, list[float]]:
-    """Milliseconds of verifying, by draft nodes; sizes take turns. The tree is that of evaluation.step_times.
+    """Milliseconds of verifying, by draft nodes; sizes take turns. The tree is that of evaluation.running.step_times.
 
     The root of every step is kept, as in plain decoding, so that the text grows by a token a step, to length + GROWS.
     """

@@ -12,11 +12,12 @@ from time import perf_counter
 import torch
 from common import alternate, arguments, prompts, ratio, report
 
-from dresd_milvus.choose import Greedy
-from dresd_milvus.decode import FixedBudget, generate
-from dresd_milvus.drafters.base import Drafter, Vanilla
+from dresd_milvus.decoding.loop import FixedBudget, generate
+from dresd_milvus.decoding.protocols import Drafter
+from dresd_milvus.decoding.sampling import Greedy
+from dresd_milvus.drafters.base import Vanilla
 from dresd_milvus.drafters.prompt_lookup import PromptLookup
-from dresd_milvus.loading import load_model
+from dresd_milvus.models.loading import load_model
 
 DEPTH = 10
 """Draft tokens a step for both prompt lookups (transformers' documentation uses 10)."""

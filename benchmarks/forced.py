@@ -1,6 +1,6 @@
 """Draft quality on a real model, teacher-forced: accepted length by draft nodes, of our systems and of others' own.
 
-Texts are recordings (evaluation/replay.py): the model read them once, and is not needed any more.
+Texts are recordings (evaluation/offline/replay.py): the model read them once, and is not needed any more.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 from published import RestPackage, SuffixDecoding
 
-from dresd_milvus.drafters.base import Drafter
+from dresd_milvus.decoding.protocols import Drafter
 from dresd_milvus.errors import InputError
-from dresd_milvus.suffixes import SuffixStore
-from dresd_milvus.systems import Where, make_drafter, open_sources
-from evaluation.bootstrap import interval
-from evaluation.intrinsic import Shape, Tally, force
-from evaluation.replay import Recording, recorded_model, recorded_says
+from dresd_milvus.retrieval.suffix_store import SuffixStore
+from dresd_milvus.systems.registry import Where, make_drafter, open_sources
+from evaluation.offline.intrinsic import Shape, Tally, force
+from evaluation.offline.replay import Recording, recorded_model, recorded_says
+from evaluation.reporting.bootstrap import interval
 
 SYSTEMS = ("prompt_lookup", "rest", "suffix", "dense", "hybrid-dense", "hybrid")
 NODES, DEPTH = (4, 8, 16, 32, 64), 16

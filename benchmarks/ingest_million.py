@@ -22,8 +22,8 @@ import numpy as np
 import psutil
 from common import arguments, report
 
-from dresd_milvus.loading import load_model
 from dresd_milvus.milvus import MilvusStore
+from dresd_milvus.models.loading import load_model
 from tests.milvus_server import MilvusServer, installed
 
 ROWS_PER_DOCUMENT = 158

@@ -13,8 +13,8 @@ from time import perf_counter
 from common import alternate, arguments, ratio, report
 
 from dresd_milvus.console import Phases
-from dresd_milvus.loading import load_model
-from ingestion.plan import Settings
+from dresd_milvus.models.loading import load_model
+from ingestion.planning.plan import Settings
 from ingestion.run import Run
 from ingestion.runner import ingest
 

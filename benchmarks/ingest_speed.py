@@ -18,8 +18,8 @@ from common import alternate, arguments, ratio, report
 
 from dresd_milvus.console import Phases
 from dresd_milvus.milvus import MilvusStore
-from dresd_milvus.rowfile import read_rows
-from ingestion.plan import Settings
+from dresd_milvus.storage.row_file import read_rows
+from ingestion.planning.plan import Settings
 from ingestion.run import Run
 from ingestion.runner import plan
 from tests.milvus_server import MilvusServer, installed
@@ -50,9 +50,9 @@ def planned(folder: Path, documents: int, phases: Phases) -> Run:
 WORKER = """
 import sys, time, torch
 from pathlib import Path
-from ingestion.documents import read_documents
-from ingestion.embed import embed_shard
-from ingestion.prune import Pruning
+from ingestion.planning.documents import read_documents
+from ingestion.phases.embed import embed_shard
+from ingestion.planning.prune import Pruning
 from ingestion.run import Run
 torch.set_num_threads(1)
 run = Run.open(Path(sys.argv[1]))

@@ -23,16 +23,16 @@ from common import prompts, turns
 from numpy.typing import NDArray
 from retrieval import embedded
 
-from dresd_milvus.choose import Greedy
-from dresd_milvus.decode import FixedBudget, StepRecord, generate
-from dresd_milvus.drafters.base import Drafter
-from dresd_milvus.loading import LoadedModel
-from dresd_milvus.projection import Projection
-from dresd_milvus.replica import Replica
-from dresd_milvus.retrieval import Retrieval
-from dresd_milvus.store import POSITION_BITS, Manifest, Rows
-from dresd_milvus.suffixes import SuffixStore
-from dresd_milvus.systems import Sources, make_drafter
+from dresd_milvus.decoding.loop import FixedBudget, StepRecord, generate
+from dresd_milvus.decoding.protocols import Drafter
+from dresd_milvus.decoding.sampling import Greedy
+from dresd_milvus.models.loading import LoadedModel
+from dresd_milvus.retrieval.projection import Projection
+from dresd_milvus.retrieval.replica import Replica
+from dresd_milvus.retrieval.store import POSITION_BITS, Manifest, Rows
+from dresd_milvus.retrieval.suffix_store import SuffixStore
+from dresd_milvus.storage.opening import Retrieval
+from dresd_milvus.systems.registry import Sources, make_drafter
 
 SIZES = (10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000)
 

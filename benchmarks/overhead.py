@@ -19,11 +19,11 @@ from common import answer, arguments, prompts, report, turns
 from peers import corpus
 from stores import build
 
-from dresd_milvus.costs import StepCosts
-from dresd_milvus.decode import Generation
-from dresd_milvus.loading import LoadedModel, load_model
-from dresd_milvus.systems import Sources, make_drafter, step_costs
-from evaluation.bootstrap import interval
+from dresd_milvus.decoding.loop import Generation
+from dresd_milvus.decoding.step_costs import StepCosts
+from dresd_milvus.models.loading import LoadedModel, load_model
+from dresd_milvus.systems.registry import Sources, make_drafter, step_costs
+from evaluation.reporting.bootstrap import interval
 
 PARTS = ("forward", "draft", "inputs", "pick", "learn", "overhead")
 

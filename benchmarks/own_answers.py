@@ -16,8 +16,8 @@ from stores import write
 
 from dresd_milvus.corpus.chat import CHAT
 from dresd_milvus.corpus.conversation import Conversation
-from dresd_milvus.loading import LoadedModel
-from evaluation.results import read_records
+from dresd_milvus.models.loading import LoadedModel
+from evaluation.running.results import read_records
 
 BATCH = 32
 """Prompts of like length that are answered at once."""

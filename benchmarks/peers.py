@@ -26,11 +26,11 @@ from published import Oversampled, RestPackage, SuffixDecoding, dresd_loop, fais
 from stores import answers, build, encode
 
 from dresd_milvus.corpus import Encoded, stdlib
-from dresd_milvus.drafters.base import Drafter
+from dresd_milvus.decoding.protocols import Drafter
 from dresd_milvus.drafters.dense import Dense
-from dresd_milvus.loading import LoadedModel, load_model
-from dresd_milvus.systems import Sources, load_draft_model, make_drafter, step_costs
-from evaluation.bootstrap import interval
+from dresd_milvus.models.loading import LoadedModel, load_model
+from dresd_milvus.systems.registry import Sources, load_draft_model, make_drafter, step_costs
+from evaluation.reporting.bootstrap import interval
 
 OURS = ("prompt_lookup", "rest", "dense", "suffix", "hybrid-dense", "hybrid")
 Side = Callable[[Sequence[int], int], int]

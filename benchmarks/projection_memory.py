@@ -12,7 +12,7 @@ from time import perf_counter
 
 import torch
 
-from dresd_milvus.projection import ProjectionFit
+from dresd_milvus.retrieval.projection import ProjectionFit
 
 
 def main() -> None:

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from retrieval import as_document
 
 from dresd_milvus.corpus import stdlib
-from dresd_milvus.loading import load_model
-from dresd_milvus.projection import Projection, ProjectionFit
-from dresd_milvus.store import Rows
-from evaluation.bootstrap import interval
-from ingestion.documents import Numbered
-from ingestion.embed import Embedder, RowMaker
-from ingestion.prune import Pruning
+from dresd_milvus.models.loading import load_model
+from dresd_milvus.retrieval.projection import Projection, ProjectionFit
+from dresd_milvus.retrieval.store import Rows
+from evaluation.reporting.bootstrap import interval
+from ingestion.phases.embed import Embedder, RowMaker
+from ingestion.planning.documents import Numbered
+from ingestion.planning.prune import Pruning
 
 NEIGHBOURS, CONTINUATION, SHARD = 10, 20, 100
 

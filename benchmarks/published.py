@@ -12,13 +12,13 @@ import torch
 from numpy.typing import NDArray
 from transformers import DynamicCache
 
-from dresd_milvus.drafters.base import Context, Step
+from dresd_milvus.decoding.protocols import Context, Step
+from dresd_milvus.decoding.tree import DraftTree
 from dresd_milvus.drafters.dense import Dense
-from dresd_milvus.replica import Replica
-from dresd_milvus.store import Hits
-from dresd_milvus.suffixes import SuffixStore
-from dresd_milvus.target import HFTarget
-from dresd_milvus.tree import DraftTree
+from dresd_milvus.retrieval.replica import Replica
+from dresd_milvus.retrieval.store import Hits
+from dresd_milvus.retrieval.suffix_store import SuffixStore
+from dresd_milvus.target.hf_target import HFTarget
 
 ROWS, LENGTH = 10, 10
 """DReSD drafts ten rows of ten tokens."""

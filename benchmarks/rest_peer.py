@@ -19,14 +19,14 @@ import numpy as np
 from common import arguments, report
 from published import RestPackage
 
-from dresd_milvus.choose import make_chooser
 from dresd_milvus.corpus import Document, Template, encode_documents, encode_prompt, stdlib
-from dresd_milvus.decode import FixedBudget, generate
-from dresd_milvus.drafters.base import Drafter
+from dresd_milvus.decoding.loop import FixedBudget, generate
+from dresd_milvus.decoding.protocols import Drafter
+from dresd_milvus.decoding.sampling import make_chooser
 from dresd_milvus.drafters.rest import Rest
-from dresd_milvus.loading import LoadedModel, load_model
-from dresd_milvus.suffixes import SuffixStore
-from evaluation.intrinsic import Shape, Text, encode_texts, force, listener
+from dresd_milvus.models.loading import LoadedModel, load_model
+from dresd_milvus.retrieval.suffix_store import SuffixStore
+from evaluation.offline.intrinsic import Shape, Text, encode_texts, force, listener
 
 
 def main() -> None:

@@ -37,10 +37,10 @@ from dresd_milvus.corpus.chat import CHAT
 from dresd_milvus.corpus.conversation import Conversation
 from dresd_milvus.errors import DresdError, InputError
 from dresd_milvus.files.atomic import write_json
-from dresd_milvus.loading import load_model
-from evaluation.harness import Options
+from dresd_milvus.models.loading import load_model
+from evaluation.offline.replay import Recording, about_recording, load_recording, read_text, save_recording
 from evaluation.prompts import Prompt
-from evaluation.replay import Recording, about_recording, load_recording, read_text, save_recording
+from evaluation.running.harness import Options
 from tests import milvus_server
 
 ROOT = Path(__file__).parent.parent
@@ -54,7 +54,7 @@ GPU = {0: 20.0, 64: 20.0}
 DTYPE = "float32"
 """Of decoding: with it output is the same token for token, which bfloat16's ties are in the way of."""
 
-DRESD = ("-c", "from dresd_milvus.cli import main; main()")
+DRESD = ("-c", "from dresd_milvus.cli.main import main; main()")
 
 
 def main() -> None:

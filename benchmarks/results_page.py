@@ -11,8 +11,8 @@ from typing import Any
 from domains import FILES
 from forced import DEPTH, table
 
-from evaluation.report import markdown as runs_table
-from evaluation.sweep import markdown as sweep_table
+from evaluation.offline.sweep import markdown as sweep_table
+from evaluation.reporting.report import markdown as runs_table
 
 KINDS = {"greedy": 0.0, "sampled": 0.7}
 """Texts by their temperature; sampled ones have top-p 0.95."""

@@ -19,15 +19,15 @@ import torch
 from common import arguments, report
 
 from dresd_milvus.corpus import Document, Template, stdlib
-from dresd_milvus.drafters.base import Context
+from dresd_milvus.decoding.protocols import Context
 from dresd_milvus.drafters.dense import Dense
-from dresd_milvus.loading import LoadedModel, load_model
-from dresd_milvus.projection import Projection, ProjectionFit
-from dresd_milvus.replica import Replica
-from dresd_milvus.store import Manifest, Rows
-from ingestion.documents import Numbered
-from ingestion.embed import Embedder, RowMaker
-from ingestion.prune import Pruning
+from dresd_milvus.models.loading import LoadedModel, load_model
+from dresd_milvus.retrieval.projection import Projection, ProjectionFit
+from dresd_milvus.retrieval.replica import Replica
+from dresd_milvus.retrieval.store import Manifest, Rows
+from ingestion.phases.embed import Embedder, RowMaker
+from ingestion.planning.documents import Numbered
+from ingestion.planning.prune import Pruning
 
 CONTINUATION = 20
 

@@ -20,10 +20,10 @@ from common import alternate, arguments
 from scipy.stats import bootstrap
 from torch import Tensor
 
-from dresd_milvus.choose import Chooser, Greedy, Sampler
-from dresd_milvus.host import Scored
-from dresd_milvus.tree import DraftTree
-from evaluation.provenance import git_commit, processor
+from dresd_milvus.decoding.sampling import Chooser, Greedy, Sampler
+from dresd_milvus.decoding.scores import Scored
+from dresd_milvus.decoding.tree import DraftTree
+from evaluation.running.provenance import git_commit, processor
 
 CHOOSERS: dict[str, Chooser] = {
     "greedy": Greedy(),

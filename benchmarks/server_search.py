@@ -21,9 +21,9 @@ from common import alternate, arguments, ratio, report
 from retrieval import build, embedded
 
 from dresd_milvus.milvus import MilvusStore
-from dresd_milvus.projection import Projection
-from dresd_milvus.replica import Replica
-from dresd_milvus.store import Manifest, Rows
+from dresd_milvus.retrieval.projection import Projection
+from dresd_milvus.retrieval.replica import Replica
+from dresd_milvus.retrieval.store import Manifest, Rows
 from tests.milvus_server import MilvusServer
 
 LAYOUTS = {

@@ -9,15 +9,15 @@ import numpy as np
 import torch
 
 from dresd_milvus.corpus import Document, Encoded, Template, encode_documents
-from dresd_milvus.loading import LoadedModel
-from dresd_milvus.projection import Projection, ProjectionFit
-from dresd_milvus.replica import Replica
-from dresd_milvus.retrieval import Retrieval
-from dresd_milvus.store import POSITION_BITS, Manifest, Rows
-from dresd_milvus.suffixes import SuffixStore
-from dresd_milvus.systems import Sources
-from dresd_milvus.target import HFTarget
-from ingestion.embed import continuations
+from dresd_milvus.models.loading import LoadedModel
+from dresd_milvus.retrieval.projection import Projection, ProjectionFit
+from dresd_milvus.retrieval.replica import Replica
+from dresd_milvus.retrieval.store import POSITION_BITS, Manifest, Rows
+from dresd_milvus.retrieval.suffix_store import SuffixStore
+from dresd_milvus.storage.opening import Retrieval
+from dresd_milvus.systems.registry import Sources
+from dresd_milvus.target.hf_target import HFTarget
+from ingestion.phases.embed import continuations
 
 CONTINUATION, DIM = 20, 64
 

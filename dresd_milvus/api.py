@@ -13,19 +13,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
-from dresd_milvus import loading
-from dresd_milvus.answering import Result, generate, stream
 from dresd_milvus.console import Phases
+from dresd_milvus.decoding.loop import DEPTH
 from dresd_milvus.errors import InputError
-from dresd_milvus.loading import LoadedModel
-from dresd_milvus.options import DEPTH, SEARCH_SECONDS, Search
-from dresd_milvus.prepared import PreparedDrafter, prepare_drafter
-from dresd_milvus.retrieval import check_fits
-from dresd_milvus.store import Manifest
-from dresd_milvus.systems import Sources, Where, load_draft_model, needs, open_sources, parse_nodes
+from dresd_milvus.models import loading
+from dresd_milvus.models.loading import LoadedModel
+from dresd_milvus.retrieval.circuit_breaker import SEARCH_SECONDS
+from dresd_milvus.retrieval.store import Manifest
+from dresd_milvus.storage.opening import Search, check_fits
+from dresd_milvus.systems.answering import Result, generate, stream
+from dresd_milvus.systems.prepared import PreparedDrafter, prepare_drafter
+from dresd_milvus.systems.registry import Sources, Where, load_draft_model, needs, open_sources, parse_nodes
 from ingestion import runner
-from ingestion.folder import usual_folder
-from ingestion.plan import AUTO, Settings, template_for
+from ingestion.planning.plan import AUTO, Settings, template_for
+from ingestion.planning.run_folder import usual_folder
 
 __all__ = [
     "LoadedModel",

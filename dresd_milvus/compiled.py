@@ -13,7 +13,7 @@ from typing import Any, TypeVar, overload
 
 import numba
 
-from dresd_milvus.caches import cache_folder
+from dresd_milvus.files.cache_folder import cache_folder
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

@@ -1,13 +1,16 @@
-"""Progress for people: bars in a terminal, plain lines where there is none."""
+"""What people see of a command: progress (bars in a terminal, lines elsewhere) and errors, in one line."""
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable
 from time import monotonic
 from types import TracebackType
 
+import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -19,6 +22,11 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.text import Text
+
+from dresd_milvus.errors import DresdError
+
+INTERRUPTED = 130
+"""What typer exits with after Ctrl-C."""
 
 LINE_EVERY = 10.0
 """Seconds between lines where there is no terminal."""
@@ -118,3 +126,31 @@ class Phases:
         if ended:
             parts.append(f"{seconds:.1f} s")
         self.console.print("  ".join(parts), highlight=False)
+
+
+def run_app(application: typer.Typer, name: str | None = None) -> None:
+    """Run a command line; expected failures are one line on stderr and exit code 1."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    # oneDNN keeps what it compiles for every shape of a batch, 1,024 of them: some 300 MB by and by, and no faster.
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
+    try:
+        application(prog_name=name)
+    except DresdError as error:
+        _fail(str(error))
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:
+            print("interrupted; run the same command again to go on", file=sys.stderr)
+        raise
+    except BrokenPipeError:
+        sys.exit(141)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise
+        _fail(
+            f"cannot write {error.filename or 'a file'}: {error.strerror}; free or choose another place and run again"
+        )
+
+
+def _fail(message: str) -> None:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(1)

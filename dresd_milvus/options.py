@@ -10,11 +10,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 
-Search = Literal["auto", "server", "replica", "filter", "partition", "oversample"]
-"""Where and how a store is searched; see retrieval.open_retrieval."""
-
-SEARCH_SECONDS = 0.25
-"""How long a decoding step waits for a server unless told otherwise."""
+from dresd_milvus.storage.opening import Search
 
 UriOption = Annotated[str, typer.Option(help="A folder ending in .db (embedded Milvus Lite) or http://HOST:19530.")]
 
@@ -38,12 +34,6 @@ PartitionByOption = Annotated[
 ]
 
 PartitionsOption = Annotated[int, typer.Option(min=1, max=1024, help="How many, with --partition-by token.")]
-
-DEPTH = 32
-"""Tokens on one path of a draft, where nothing else is asked for."""
-
-MAX_NEW_TOKENS = 512
-"""Of one answer, where nothing else is asked for."""
 
 NodesOption = Annotated[
     str, typer.Option(help="Draft nodes a step; auto: 16, and for hybrid as many as pay on this machine, at most 64.")

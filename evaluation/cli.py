@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
+from dresd_milvus.decoding.loop import DEPTH
 from dresd_milvus.options import (
-    DEPTH,
-    SEARCH_SECONDS,
     DepthOption,
     DeviceOption,
     DtypeOption,
@@ -29,6 +28,7 @@ from dresd_milvus.options import (
     TopPOption,
     TpOption,
 )
+from dresd_milvus.retrieval.circuit_breaker import SEARCH_SECONDS
 from evaluation.offline_cli import app as offline
 from evaluation.options import (
     LimitOption,
@@ -86,17 +86,17 @@ def run(
 
     Interrupted, the same command goes on where it was.
     """
-    from dresd_milvus.choose import make_chooser
     from dresd_milvus.console import Phases
     from dresd_milvus.corpus.conversation import choose_template
-    from dresd_milvus.devices import pick_device
-    from dresd_milvus.loading import load_model
-    from dresd_milvus.ranks import Ranks
-    from dresd_milvus.systems import Sources, Where, drafting, open_sources, parse_nodes, parse_systems
-    from evaluation.harness import Options
+    from dresd_milvus.decoding.sampling import make_chooser
+    from dresd_milvus.models.devices import pick_device
+    from dresd_milvus.models.loading import load_model
+    from dresd_milvus.models.ranks import Ranks
+    from dresd_milvus.systems.registry import Sources, Where, drafting, open_sources, parse_nodes, parse_systems
     from evaluation.prompts import load_suite
-    from evaluation.report import print_table
-    from evaluation.runner import Evaluation, run_evaluation
+    from evaluation.reporting.report import print_table
+    from evaluation.running.harness import Options
+    from evaluation.running.runner import Evaluation, run_evaluation
 
     names = parse_systems(systems)
     where = Where(uri, collection, suffixes, draft_model, search, token, timeout)
@@ -155,8 +155,8 @@ def sweep(
     """
     import sys
 
-    from evaluation.report import print_sweep
-    from evaluation.sweep import parse_axis, run_sweep
+    from evaluation.offline.sweep import parse_axis, run_sweep
+    from evaluation.reporting.report import print_sweep
 
     axes = [parse_axis(text) for text in axis]
     entries = run_sweep(axes, context.args, out, lambda line: print(line, file=sys.stderr, flush=True))

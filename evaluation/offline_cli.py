@@ -7,9 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from dresd_milvus.decoding.loop import DEPTH
 from dresd_milvus.options import (
-    DEPTH,
-    SEARCH_SECONDS,
     DeviceOption,
     DtypeOption,
     MinPOption,
@@ -24,6 +23,7 @@ from dresd_milvus.options import (
     TopKOption,
     TopPOption,
 )
+from dresd_milvus.retrieval.circuit_breaker import SEARCH_SECONDS
 from evaluation.options import (
     LimitOption,
     StoreNameOption,
@@ -73,12 +73,12 @@ def intrinsic(
     from dresd_milvus.console import Phases
     from dresd_milvus.corpus.conversation import choose_template
     from dresd_milvus.errors import InputError
-    from dresd_milvus.loading import load_model
-    from dresd_milvus.systems import Where, make_drafter, open_sources, parse_systems
-    from evaluation.intrinsic import Shape, force, listener
-    from evaluation.intrinsic_report import report_curves, report_systems
-    from evaluation.provenance import provenance
-    from evaluation.study import Study, as_text, parse_vary, read_texts
+    from dresd_milvus.models.loading import load_model
+    from dresd_milvus.systems.registry import Where, make_drafter, open_sources, parse_systems
+    from evaluation.offline.intrinsic import Shape, force, listener
+    from evaluation.offline.study import Study, as_text, parse_vary, read_texts
+    from evaluation.reporting.intrinsic_report import report_curves, report_systems
+    from evaluation.running.provenance import provenance
 
     shapes = [Shape(count, depth) for count in parse_nodes(nodes)]
     axes = [parse_vary(text) for text in vary or []]
@@ -139,13 +139,13 @@ def record(
     device: DeviceOption = "auto",
 ) -> None:
     """Have the target answer a suite and keep its tokens, its states and what its steps cost, for `replay`."""
-    from dresd_milvus.choose import make_chooser
     from dresd_milvus.console import Phases
     from dresd_milvus.corpus.conversation import Conversation, choose_template
-    from dresd_milvus.loading import load_model
-    from evaluation.harness import Options, check_lengths
+    from dresd_milvus.decoding.sampling import make_chooser
+    from dresd_milvus.models.loading import load_model
+    from evaluation.offline.replay import record as make
     from evaluation.prompts import load_suite
-    from evaluation.replay import record as make
+    from evaluation.running.harness import Options, check_lengths
 
     make_chooser(temperature, top_p, seed, top_k, min_p, repetition_penalty)
     with Phases() as phases:
@@ -181,18 +181,18 @@ def replay(
 ) -> None:
     """Decode a recording again, without its model: acceptance is real, the target's time is simulated."""
     from dresd_milvus.console import Phases
-    from dresd_milvus.costs import StepCosts
+    from dresd_milvus.decoding.step_costs import StepCosts
     from dresd_milvus.errors import InputError
     from dresd_milvus.files.atomic import write_json
-    from dresd_milvus.systems import Where, make_drafter, must_know_costs, needs, open_sources, parse_systems
-    from dresd_milvus.systems import parse_nodes as parse_budget
-    from evaluation.harness import Options
-    from evaluation.provenance import provenance
-    from evaluation.replay import load_recording, recorded_model
-    from evaluation.replay import replay as decode
-    from evaluation.report import print_table
-    from evaluation.results import clear
-    from evaluation.runner import write_results
+    from dresd_milvus.systems.registry import Where, make_drafter, must_know_costs, needs, open_sources, parse_systems
+    from dresd_milvus.systems.registry import parse_nodes as parse_budget
+    from evaluation.offline.replay import load_recording, recorded_model
+    from evaluation.offline.replay import replay as decode
+    from evaluation.reporting.report import print_table
+    from evaluation.running.harness import Options
+    from evaluation.running.provenance import provenance
+    from evaluation.running.results import clear
+    from evaluation.running.runner import write_results
 
     names, most = parse_systems(systems), parse_budget(nodes)
     if "draft_model" in needs(names):
@@ -232,9 +232,9 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
     """B over A, system by system, over the prompts that both have, with 95 % intervals."""
-    from evaluation.compare import compare as figures
-    from evaluation.compare import table
-    from evaluation.report import print_rows
+    from evaluation.reporting.compare import compare as figures
+    from evaluation.reporting.compare import table
+    from evaluation.reporting.report import print_rows
 
     entries = figures(a, b)
     if as_json:

@@ -13,11 +13,11 @@ from dresd_milvus.options import DeviceOption, LocalRankOption, TokenOption, TpO
 from ingestion.options import CollectionToBuild, settings
 
 if TYPE_CHECKING:
-    from dresd_milvus.loading import LoadedModel
-    from dresd_milvus.store import Manifest
-    from ingestion.plan import Settings
+    from dresd_milvus.models.loading import LoadedModel
+    from dresd_milvus.retrieval.store import Manifest
+    from ingestion.planning.plan import Settings
+    from ingestion.planning.share import Share
     from ingestion.run import Run
-    from ingestion.share import Share
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -189,10 +189,11 @@ def seal(
 ) -> None:
     """Index, count and seal the collection of a run whose shards are all loaded."""
     from dresd_milvus.console import Phases
+    from ingestion.seal import seal as seal_run
 
     going = _open(run_dir, uri, collection, token)
     with Phases() as phases:
-        manifest = going.seal(phases, keep_rows)
+        manifest = seal_run(going, phases, keep_rows)
     print_summary(going.plan.settings.uri, going.plan.settings.collection, manifest)
 
 
@@ -218,7 +219,7 @@ def status(
 
 def _folder(run_dir: Path | None, uri: str, collection: str) -> Path:
     from dresd_milvus.errors import InputError
-    from ingestion.folder import usual_folder
+    from ingestion.planning.run_folder import usual_folder
 
     if run_dir is None and not (uri and collection):
         raise InputError("say which run: give --run-dir, or --uri and --collection")
@@ -241,8 +242,8 @@ def _open(
 def _work(settings: Settings, tp: int, workers: int, device: str, work: Callable[[LoadedModel | None], None]) -> None:
     """Do it here, or with a model that a launcher's ranks share."""
     from dresd_milvus.errors import InputError
-    from dresd_milvus.loading import load_model
-    from dresd_milvus.parallel import on_all_ranks
+    from dresd_milvus.models.loading import load_model
+    from dresd_milvus.models.parallel import on_all_ranks
 
     if tp == 1:
         work(None)
@@ -254,7 +255,7 @@ def _work(settings: Settings, tp: int, workers: int, device: str, work: Callable
 
 def _share(text: str | None, tp: int = 1) -> Share:
     """--shard, else the rank that torchrun or the DeepSpeed launcher gave this process, unless ranks share a model."""
-    from ingestion.share import ALL, Share
+    from ingestion.planning.share import ALL, Share
 
     if text is not None:
         return Share.parse(text)

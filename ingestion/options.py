@@ -6,14 +6,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from dresd_milvus.options import (
-    IndexOption,
-    ModelOption,
-    PartitionByOption,
-    PartitionsOption,
-    UriOption,
-    VectorsOption,
-)
+from dresd_milvus.options import IndexOption, ModelOption, PartitionByOption, PartitionsOption, UriOption, VectorsOption
 
 CollectionToBuild = Annotated[str, typer.Option("--collection", help="The collection to build.")]
 
@@ -74,7 +67,7 @@ def settings(
 ) -> Any:
     """The settings of a run, from its options."""
     from dresd_milvus.errors import InputError
-    from ingestion.plan import Settings, template_for
+    from ingestion.planning.plan import Settings, template_for
 
     if dim != "auto" and not (dim.isdecimal() and int(dim) > 0):
         raise InputError(f"--dim is a number of dimensions or 'auto', not '{dim}'")

@@ -1,4 +1,4 @@
-"""A run that is going on: its folder, plan and model, and the phases from the fit to the seal.
+"""A run that is going on: its folder, plan and model, and the phases from the fit to loading (sealing: seal.py).
 
 Every phase does what is missing of it and may be interrupted anywhere. Several processes may be at work on one run: a
 phase that is whole (fit, seal) is done by the first that comes, the others wait for it; of the shards everyone takes a
@@ -8,7 +8,6 @@ fixed part.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import cached_property
@@ -19,21 +18,20 @@ import torch
 
 from dresd_milvus.errors import DamagedFileError, InputError, StoreError
 from dresd_milvus.files.atomic import write_json
-from dresd_milvus.loading import LoadedModel, load_model
-from dresd_milvus.milvus import MilvusStore, has_collection, on_disk
+from dresd_milvus.milvus import MilvusStore, has_collection
 from dresd_milvus.milvus.bulk import BulkImport
-from dresd_milvus.projection import Projection
-from dresd_milvus.rowfile import read_rows
-from dresd_milvus.store import Manifest
-from ingestion.documents import Numbered, read_documents, write_documents
-from ingestion.embed import Embedder, embed_shard
-from ingestion.fit import fit_projection
-from ingestion.folder import RunFolder
-from ingestion.generate import Sampling, generate_shard
-from ingestion.plan import Plan, load_plan
-from ingestion.seal import seal_collection
-from ingestion.share import ALL, Progress, Share
-from ingestion.states import States
+from dresd_milvus.models.loading import LoadedModel, load_model
+from dresd_milvus.retrieval.projection import Projection
+from dresd_milvus.retrieval.store import Manifest
+from dresd_milvus.storage.row_file import read_rows
+from ingestion.phases.embed import Embedder, embed_shard
+from ingestion.phases.fit import fit_projection
+from ingestion.phases.generate import Sampling, generate_shard
+from ingestion.phases.states import States
+from ingestion.planning.documents import Numbered, read_documents, write_documents
+from ingestion.planning.plan import Plan, load_plan
+from ingestion.planning.run_folder import RunFolder
+from ingestion.planning.share import ALL, Progress, Share
 
 
 class Run:
@@ -261,22 +259,3 @@ class Run:
     def missing(self) -> list[int]:
         """The shards that are not loaded."""
         return [shard for shard in self.shards() if not self.folder.done("load", shard)]
-
-    def seal(self, progress: Progress, keep_rows: bool = False) -> Manifest:
-        """Index, count and seal the collection, when all is loaded; the rows' files are removed unless they are kept.
-
-        Raises InputError while shards are missing, LostRowsError when the collection does not hold what was sent.
-        """
-        with self.folder.claim("seal", wait=True):
-            missing = self.missing()
-            if missing:
-                raise InputError(
-                    f"{len(missing)} of {len(self.plan.shards)} shards are not loaded (the first is {missing[0]}); "
-                    "run dresd ingest run, or dresd ingest load"
-                )
-            manifest = seal_collection(self, progress)
-            if not keep_rows:
-                on_disk(self.plan.settings.uri)
-                shutil.rmtree(self.folder.file("embed", 0).parent, ignore_errors=True)
-            self.states.clear()
-            return manifest

@@ -8,14 +8,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dresd_milvus.errors import InputError, StoreError
-from dresd_milvus.loading import LoadedModel, check_model, load_tokenizer
 from dresd_milvus.milvus import MilvusStore, has_collection
-from dresd_milvus.projection import check_dim
-from dresd_milvus.store import Manifest
-from ingestion.folder import RunFolder
-from ingestion.plan import Plan, Settings, load_plan, make_plan
+from dresd_milvus.models.loading import LoadedModel, check_model, load_tokenizer
+from dresd_milvus.retrieval.projection import check_dim
+from dresd_milvus.retrieval.store import Manifest
+from ingestion.planning.plan import Plan, Settings, load_plan, make_plan
+from ingestion.planning.run_folder import RunFolder
+from ingestion.planning.share import ALL, Progress, Share
 from ingestion.run import Run
-from ingestion.share import ALL, Progress, Share
+from ingestion.seal import seal
 from ingestion.workers import work_with_workers
 
 
@@ -56,7 +57,7 @@ def ingest(
     if missing := run.missing():
         progress.tell(f"{len(missing)} of {len(run.plan.shards)} shards are left to the other shares; not sealed yet")
         return None
-    return run.seal(progress, keep_rows)
+    return seal(run, progress, keep_rows)
 
 
 def plan(

@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
-from dresd_milvus.errors import LostRowsError
-from dresd_milvus.inspection import Checksum
-from dresd_milvus.milvus.patience import patiently
-from dresd_milvus.store import Manifest
-from ingestion.share import ALL, Progress
+from dresd_milvus.errors import InputError, LostRowsError
+from dresd_milvus.milvus import on_disk
+from dresd_milvus.milvus.client.retry import patiently
+from dresd_milvus.retrieval.store import Manifest
+from dresd_milvus.storage.inspection import Checksum
+from ingestion.planning.share import ALL, Progress
+from ingestion.run import Run
 from ingestion.suffixes import build_suffixes
 
-if TYPE_CHECKING:
-    from ingestion.run import Run
+
+def seal(run: Run, progress: Progress, keep_rows: bool = False) -> Manifest:
+    """Index, count and seal the collection of a run that is loaded; the rows' files are removed unless they are kept.
+
+    Raises InputError while shards are missing, LostRowsError when the collection lacks rows that it was sent, twice.
+    """
+    with run.folder.claim("seal", wait=True):
+        missing = run.missing()
+        if missing:
+            raise InputError(
+                f"{len(missing)} of {len(run.plan.shards)} shards are not loaded (the first is {missing[0]}); "
+                "run dresd ingest run, or dresd ingest load"
+            )
+        manifest = _seal_or_load_again(run, progress)
+        if not keep_rows:
+            on_disk(run.plan.settings.uri)
+            shutil.rmtree(run.folder.file("embed", 0).parent, ignore_errors=True)
+        run.states.clear()
+        return manifest
 
 
-def seal_collection(run: Run, progress: Progress) -> Manifest:
-    """Seal the collection of a run that is loaded; LostRowsError when it lacks rows that it was sent, twice."""
+def _seal_or_load_again(run: Run, progress: Progress) -> Manifest:
     suffixes = str(build_suffixes(run, progress) or "")
     try:
         return _seal(run, progress, suffixes)

@@ -7,7 +7,7 @@ from typing import Any
 from rich.table import Table
 
 from dresd_milvus.console import wide_console
-from ingestion.folder import PHASES
+from ingestion.planning.run_folder import PHASES
 from ingestion.run import Run
 
 

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dresd_milvus.corpus import encode_documents
 from dresd_milvus.errors import StoreError
-from dresd_milvus.loading import load_tokenizer
-from dresd_milvus.suffixes import SuffixStore
-from ingestion.share import Progress
-
-if TYPE_CHECKING:
-    from ingestion.run import Run
+from dresd_milvus.models.loading import load_tokenizer
+from dresd_milvus.retrieval.suffix_store import SuffixStore
+from ingestion.planning.share import Progress
+from ingestion.run import Run
 
 
 def build_suffixes(run: Run, progress: Progress) -> Path | None:

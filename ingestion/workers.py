@@ -13,8 +13,8 @@ from threading import Thread
 from typing import IO, Any
 
 from dresd_milvus.errors import InputError
+from ingestion.planning.share import Progress
 from ingestion.run import Run
-from ingestion.share import Progress
 
 
 def work_with_workers(run: Run, phase: str, shards: Sequence[int], workers: int, progress: Progress) -> None:

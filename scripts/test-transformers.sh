@@ -16,5 +16,5 @@ for version in "${versions[@]}"; do
     touch "$own/.installed"
   fi
   echo "transformers $("$own/bin/python" -c 'import transformers; print(transformers.__version__)')"
-  "$own/bin/python" -m pytest tests/core/test_families.py tests/core/test_target.py
+  "$own/bin/python" -m pytest tests/target/test_families.py tests/target/test_hf_target.py
 done

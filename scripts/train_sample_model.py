@@ -29,10 +29,10 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.utils import logging
 
-from dresd_milvus.cli import run_app
+from dresd_milvus.console import run_app
 from dresd_milvus.corpus import Template, stdlib
-from dresd_milvus.devices import multiplies_bfloat16
 from dresd_milvus.errors import InputError
+from dresd_milvus.models.devices import multiplies_bfloat16
 
 SPECIALS = ["<s>", "</s>", "<pad>"]
 PACKAGES = "numpy,scipy,sklearn,torch,transformers,datasets,deepspeed,pymilvus,networkx,sympy,huggingface_hub"

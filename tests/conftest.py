@@ -10,10 +10,10 @@ import torch
 from hypothesis import HealthCheck, settings
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from dresd_milvus.loading import LoadedModel, load_model
-from dresd_milvus.milvus.libraries import MilvusClient
+from dresd_milvus.milvus.client.libraries import MilvusClient
 from dresd_milvus.milvus.reading import stores
-from dresd_milvus.target import HFTarget
+from dresd_milvus.models.loading import LoadedModel, load_model
+from dresd_milvus.target.hf_target import HFTarget
 from tests import milvus_server as milvus_server_module
 from tests.milvus_server import MilvusServer
 

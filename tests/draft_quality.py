@@ -5,7 +5,7 @@
 
 The recording has GSM8K's questions (evaluation/suites/LICENSES.md) with the model's own sampled answers: of the first
 STORED a store is made, the others are forced. States are kept projected, 64 numbers each, which here are all of the
-state; so the real projection is left out of it (tests/core/test_projection.py has that), all else is the product's
+state; so the real projection is left out of it (tests/retrieval/test_projection.py has that), all else is the product's
 code.
 """
 
@@ -24,17 +24,15 @@ from dresd_milvus.corpus import Document, Template, encode_documents
 from dresd_milvus.corpus.chat import chat_template
 from dresd_milvus.corpus.rows import read_rows
 from dresd_milvus.files.atomic import write_json
-from dresd_milvus.loading import load_model
-from dresd_milvus.projection import Projection, ProjectionFit
-from dresd_milvus.replica import Replica
-from dresd_milvus.retrieval import Retrieval
-from dresd_milvus.store import POSITION_BITS, Manifest, Rows
-from dresd_milvus.suffixes import SuffixStore
-from dresd_milvus.systems import Sources, make_drafter
-from evaluation.harness import Options
-from evaluation.intrinsic import Shape, force
-from evaluation.prompts import SUITES, Prompt, load_suite
-from evaluation.replay import (
+from dresd_milvus.models.loading import load_model
+from dresd_milvus.retrieval.projection import Projection, ProjectionFit
+from dresd_milvus.retrieval.replica import Replica
+from dresd_milvus.retrieval.store import POSITION_BITS, Manifest, Rows
+from dresd_milvus.retrieval.suffix_store import SuffixStore
+from dresd_milvus.storage.opening import Retrieval
+from dresd_milvus.systems.registry import Sources, make_drafter
+from evaluation.offline.intrinsic import Shape, force
+from evaluation.offline.replay import (
     Recorded,
     Recording,
     about_recording,
@@ -43,9 +41,11 @@ from evaluation.replay import (
     recorded_says,
     save_recording,
 )
-from ingestion.documents import Numbered
-from ingestion.embed import continuations
-from ingestion.generate import Sampling, generate_shard
+from evaluation.prompts import SUITES, Prompt, load_suite
+from evaluation.running.harness import Options
+from ingestion.phases.embed import continuations
+from ingestion.phases.generate import Sampling, generate_shard
+from ingestion.planning.documents import Numbered
 
 FOLDER = Path(__file__).parent / "data" / "draft_quality"
 FIGURES = FOLDER / "figures.json"

@@ -14,17 +14,18 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from dresd_milvus.choose import Greedy
-from dresd_milvus.decode import FixedBudget, generate
-from dresd_milvus.drafters.base import Step, Vanilla
+from dresd_milvus.decoding.loop import FixedBudget, generate
+from dresd_milvus.decoding.protocols import Step
+from dresd_milvus.decoding.sampling import Greedy
+from dresd_milvus.drafters.base import Vanilla
 from dresd_milvus.drafters.dense import Dense
 from dresd_milvus.errors import StoreError
-from dresd_milvus.guard import Guarded
 from dresd_milvus.milvus import MilvusStore
-from dresd_milvus.projection import Projection
-from dresd_milvus.store import Rows
-from dresd_milvus.target import HFTarget
-from ingestion.embed import continuations
+from dresd_milvus.retrieval.circuit_breaker import Guarded
+from dresd_milvus.retrieval.projection import Projection
+from dresd_milvus.retrieval.store import Rows
+from dresd_milvus.target.hf_target import HFTarget
+from ingestion.phases.embed import continuations
 from tests.conftest import build_tiny
 from tests.oracle import example_manifest
 

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import pytest
 
-from dresd_milvus.cli import composed, run_app
+from dresd_milvus.cli.main import composed
+from dresd_milvus.console import run_app
 
 
 class Outcome(NamedTuple):

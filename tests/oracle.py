@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from dresd_milvus.replica import Keys, Replica
-from dresd_milvus.store import PAD, Hits, Manifest, Rows
+from dresd_milvus.retrieval.replica import Keys, Replica
+from dresd_milvus.retrieval.store import PAD, Hits, Manifest, Rows
 
 
 class MemoryStore:
@@ -75,7 +75,7 @@ def example_projection(dim: int = 8, hidden: int = 12, seed: int = 0):
     """A random projection."""
     import torch
 
-    from dresd_milvus.projection import Projection
+    from dresd_milvus.retrieval.projection import Projection
 
     generator = torch.Generator().manual_seed(seed)
     return Projection(

@@ -5,12 +5,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from dresd_milvus.checkpoint import SAMPLE, SAMPLE_FOLDER
 from dresd_milvus.console import Phases
 from dresd_milvus.corpus import stdlib
-from dresd_milvus.loading import LoadedModel
-from dresd_milvus.store import Manifest
-from ingestion.plan import Settings
+from dresd_milvus.models.checkpoint import SAMPLE, SAMPLE_FOLDER
+from dresd_milvus.models.loading import LoadedModel
+from dresd_milvus.retrieval.store import Manifest
+from ingestion.planning.plan import Settings
 from ingestion.runner import ingest
 
 TEMPLATE = "Question: {instruction}\nAnswer:\n"

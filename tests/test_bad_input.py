@@ -10,9 +10,9 @@ import torch
 import typer
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from dresd_milvus.checkpoint import SAMPLE_FOLDER
-from dresd_milvus.cli import run_app
-from dresd_milvus.loading import LoadedModel
+from dresd_milvus.console import run_app
+from dresd_milvus.models.checkpoint import SAMPLE_FOLDER
+from dresd_milvus.models.loading import LoadedModel
 from tests.helpers import dresd
 from tests.samples import build, write_corpus
 

@@ -56,7 +56,7 @@ def measure(options: argparse.Namespace) -> None:
     """Run all parts; what has been measured is written after each, so that a run that is cut leaves something."""
     from model import Demand, random_model
 
-    from evaluation.provenance import provenance
+    from evaluation.running.provenance import provenance
 
     torch.backends.cuda.enable_cudnn_sdp(not options.no_cudnn_attention)
     model = random_model(options.size, torch.device(options.device))
@@ -86,7 +86,7 @@ def parts(
     from upkeep import fetching, keeping, picking
     from verifying import LENGTHS, ceilings, verifying
 
-    from evaluation.step_times import SIZES, step_times
+    from evaluation.running.step_times import SIZES, step_times
 
     repeats, texts, tokens = options.repeats, options.texts, options.tokens
 

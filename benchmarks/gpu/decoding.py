@@ -16,13 +16,14 @@ import torch
 from model import random_text
 from shared import alternate, ratio, summary, wait
 
-from dresd_milvus.cache import TreeCache
-from dresd_milvus.choose import Greedy
-from dresd_milvus.decode import FixedBudget, StepRecord, generate
-from dresd_milvus.drafters.base import Context, Step, Vanilla
-from dresd_milvus.host import Floats, Scored
-from dresd_milvus.loading import LoadedModel
-from dresd_milvus.tree import DraftTree, Walk
+from dresd_milvus.decoding.loop import FixedBudget, StepRecord, generate
+from dresd_milvus.decoding.protocols import Context, Step
+from dresd_milvus.decoding.sampling import Greedy
+from dresd_milvus.decoding.scores import Floats, Scored
+from dresd_milvus.decoding.tree import DraftTree, Walk
+from dresd_milvus.drafters.base import Vanilla
+from dresd_milvus.models.loading import LoadedModel
+from dresd_milvus.target.cache import TreeCache
 
 PLAIN = FixedBudget(nodes=0, depth=0)
 DRAFTS = ((16, 0), (16, 2), (16, 4), (64, 0), (64, 2), (64, 4))

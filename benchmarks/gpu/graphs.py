@@ -11,10 +11,10 @@ import torch
 from model import random_text
 from shared import milliseconds, summary
 
-from dresd_milvus.cache import TreeCache
 from dresd_milvus.errors import InputError
-from dresd_milvus.fixed import captured
-from dresd_milvus.loading import LoadedModel
+from dresd_milvus.models.loading import LoadedModel
+from dresd_milvus.target.cache import TreeCache
+from dresd_milvus.target.cuda_graphs import captured
 
 NODES = (0, 16, 64)
 

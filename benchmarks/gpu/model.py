@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from dresd_milvus.fingerprint import weights_fingerprint
-from dresd_milvus.loading import LoadedModel
-from dresd_milvus.target import HFTarget
+from dresd_milvus.models.fingerprint import weights_fingerprint
+from dresd_milvus.models.loading import LoadedModel
+from dresd_milvus.target.hf_target import HFTarget
 
 SHAPES: dict[str, dict[str, Any]] = {
     "tiny": {

@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from shared import milliseconds, summary
 
-from dresd_milvus.drafters.base import Context
+from dresd_milvus.decoding.protocols import Context
 from dresd_milvus.drafters.dense import Dense
-from dresd_milvus.loading import LoadedModel
-from dresd_milvus.projection import Projection
-from dresd_milvus.replica import Replica
-from dresd_milvus.store import Manifest, Rows
+from dresd_milvus.models.loading import LoadedModel
+from dresd_milvus.retrieval.projection import Projection
+from dresd_milvus.retrieval.replica import Replica
+from dresd_milvus.retrieval.store import Manifest, Rows
 
 DIM, CONTINUATION, NEIGHBOURS = 64, 20, 50
 NODES, DEPTH = 16, 10

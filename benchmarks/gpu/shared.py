@@ -14,7 +14,7 @@ import torch
 sys.path.append(str(Path(__file__).parents[1]))
 from common import alternate, ratio
 
-from evaluation.bootstrap import interval
+from evaluation.reporting.bootstrap import interval
 
 __all__ = ["alternate", "milliseconds", "ratio", "summary", "wait"]
 

@@ -68,7 +68,7 @@ def _verifying(results: dict[str, Any]) -> str:
         parts.append(f"## Verifying, {length} tokens of text\n\n{table([*head, 'TFLOP/s'], rows)}")
     if "budget" in results:
         costs = ", ".join(f"{nodes}: {cost:.3f}" for nodes, cost in results["budget"].items())
-        parts.append(f"Milliseconds of a step by draft nodes (`evaluation/step_times.py`): {costs}.")
+        parts.append(f"Milliseconds of a step by draft nodes (`evaluation/running/step_times.py`): {costs}.")
     return "\n\n".join(parts)
 
 

@@ -11,10 +11,10 @@ from model import random_text
 from shared import alternate, milliseconds, summary
 from verifying import bushy
 
-from dresd_milvus.choose import Chooser, Greedy, Sampler
-from dresd_milvus.host import Scored
-from dresd_milvus.loading import LoadedModel
-from dresd_milvus.tree import DraftTree, Int64
+from dresd_milvus.decoding.sampling import Chooser, Greedy, Sampler
+from dresd_milvus.decoding.scores import Scored
+from dresd_milvus.decoding.tree import DraftTree, Int64
+from dresd_milvus.models.loading import LoadedModel
 
 NODES = 64
 PATHS = {

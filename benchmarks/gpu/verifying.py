@@ -10,8 +10,8 @@ import torch
 from model import Demand, random_text
 from shared import alternate, milliseconds, ratio, summary
 
-from dresd_milvus.loading import LoadedModel
-from dresd_milvus.tree import DraftTree
+from dresd_milvus.decoding.tree import DraftTree
+from dresd_milvus.models.loading import LoadedModel
 
 NODES = (0, 1, 2, 4, 8, 16, 32, 64, 128)
 LENGTHS = (256, 2048)

@@ -17,7 +17,7 @@ from dresd_milvus.corpus.chat import (
 )
 from dresd_milvus.corpus.documents import Template, encode_prompt
 from dresd_milvus.errors import InputError
-from dresd_milvus.store import Manifest
+from dresd_milvus.retrieval.store import Manifest
 
 
 def choose_template(

@@ -5,13 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from dresd_milvus.drafters.base import Context, PathDrafter
-from dresd_milvus.projection import Projection
-from dresd_milvus.store import ContinuationStore, Hits
-from dresd_milvus.tree import Paths
-
-NEIGHBOURS = 50
-"""Hits per search, as published."""
+from dresd_milvus.decoding.protocols import Context
+from dresd_milvus.decoding.tree import Paths
+from dresd_milvus.drafters.base import PathDrafter
+from dresd_milvus.retrieval.projection import Projection
+from dresd_milvus.retrieval.store import NEIGHBOURS, ContinuationStore, Hits
 
 
 class Dense(PathDrafter):

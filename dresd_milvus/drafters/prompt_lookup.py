@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dresd_milvus.drafters.base import Context, Step
-from dresd_milvus.tree import DraftTree
+from dresd_milvus.decoding.protocols import Context, Step
+from dresd_milvus.decoding.tree import DraftTree
 
 
 class PromptLookup:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from dresd_milvus.drafters.base import Context, PathDrafter
-from dresd_milvus.suffixes import SuffixStore
-from dresd_milvus.tree import Paths
+from dresd_milvus.decoding.protocols import Context
+from dresd_milvus.decoding.tree import Paths
+from dresd_milvus.drafters.base import PathDrafter
+from dresd_milvus.retrieval.suffix_store import SuffixStore
 
 LONGEST = 16
 """Tokens matched at most, as published."""

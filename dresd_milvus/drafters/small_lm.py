@@ -1,7 +1,7 @@
 """A small language model that drafts: its greedy continuation, one path (speculative decoding, 2211.17192).
 
-The draft is greedy even when the target samples: the acceptance rule is the tree's (see choose), which takes a draft
-only where it is the target's own draw.
+The draft is greedy even when the target samples: the acceptance rule is the tree's (see decoding.sampling), which takes
+a draft only where it is the target's own draw.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dresd_milvus.drafters.base import Context, Step
-from dresd_milvus.target import HFTarget
-from dresd_milvus.tree import DraftTree
+from dresd_milvus.decoding.protocols import Context, Step
+from dresd_milvus.decoding.tree import DraftTree
+from dresd_milvus.target.hf_target import HFTarget
 
 
 class SmallLM:

@@ -12,14 +12,14 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from dresd_milvus.drafters.base import Context, Step
+from dresd_milvus.decoding.protocols import Context, Step
+from dresd_milvus.decoding.tree import DraftTree, Int32
 from dresd_milvus.drafters.hybrid.evidence import Evidence, Kind
 from dresd_milvus.drafters.hybrid.matches import earlier_occurrences
 from dresd_milvus.drafters.hybrid.mixer import NO_MIXER
 from dresd_milvus.drafters.hybrid.recycling import NOTHING
 from dresd_milvus.drafters.hybrid.tree_builder import grow
-from dresd_milvus.suffixes import SuffixStore
-from dresd_milvus.tree import DraftTree, Int32
+from dresd_milvus.retrieval.suffix_store import SuffixStore
 
 LONGEST = 64
 """Tokens of a match at most, as published."""

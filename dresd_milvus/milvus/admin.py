@@ -10,14 +10,14 @@ from dataclasses import replace
 from typing import Any
 
 from dresd_milvus.errors import InputError, StoreError
-from dresd_milvus.milvus.connection import disconnect, opening
-from dresd_milvus.milvus.explain import explained
+from dresd_milvus.milvus.client.connection import disconnect, opening
+from dresd_milvus.milvus.client.explain import explained
 from dresd_milvus.milvus.indexes import Chosen
 from dresd_milvus.milvus.projections import is_loaded, make_ready
 from dresd_milvus.milvus.reading import key_index_state, stores, wait_for_index
 from dresd_milvus.milvus.schema import MANIFEST, key_index, partition_of
 from dresd_milvus.milvus.store import SEAL_SECONDS, MilvusStore
-from dresd_milvus.store import Manifest
+from dresd_milvus.retrieval.store import Manifest
 
 
 def list_stores(uri: str, token: str = "") -> list[dict[str, Any]]:

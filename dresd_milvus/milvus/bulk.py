@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from dresd_milvus.errors import InputError, StoreError
-from dresd_milvus.milvus.connection import is_embedded
-from dresd_milvus.milvus.explain import explained
+from dresd_milvus.milvus.client.connection import is_embedded
+from dresd_milvus.milvus.client.explain import explained
 from dresd_milvus.milvus.store import MilvusStore
 
 FOLDER = "dresd-import"
@@ -78,7 +78,7 @@ class BulkImport:
         return f"{self._root}/{name}" if self._local else name
 
     def _start(self, name: str) -> int:
-        from dresd_milvus.milvus.libraries import milvus_pb2
+        from dresd_milvus.milvus.client.libraries import milvus_pb2
 
         request = milvus_pb2.ImportRequest(collection_name=self.store.collection, files=[self._path(name)])
         answer = self._stub.Import(request, timeout=60.0, metadata=self._metadata)
@@ -88,7 +88,7 @@ class BulkImport:
 
     def _task(self, name: str) -> int | None:
         """The job for this file that has not failed, if there is one."""
-        from dresd_milvus.milvus.libraries import milvus_pb2
+        from dresd_milvus.milvus.client.libraries import milvus_pb2
 
         request = milvus_pb2.ListImportTasksRequest(collection_name=self.store.collection)
         answer = self._stub.ListImportTasks(request, timeout=60.0, metadata=self._metadata)
@@ -98,7 +98,7 @@ class BulkImport:
         return None
 
     def _wait(self, task: int, path: Path) -> int:
-        from dresd_milvus.milvus.libraries import milvus_pb2
+        from dresd_milvus.milvus.client.libraries import milvus_pb2
 
         end = time.monotonic() + IMPORT_SECONDS
         while time.monotonic() < end:

@@ -11,7 +11,7 @@ import torch
 
 from dresd_milvus.errors import StoreError
 from dresd_milvus.milvus.schema import exact_index, projection_schema
-from dresd_milvus.projection import Projection
+from dresd_milvus.retrieval.projection import Projection
 
 PREFIX = "dresd_projection_"
 
@@ -89,7 +89,7 @@ def _unless_forbidden(call: Callable[[], Any]) -> Any:
 
 
 def _whole(client: Any, name: str, axes: int) -> bool:
-    from dresd_milvus.milvus.libraries import MilvusException
+    from dresd_milvus.milvus.client.libraries import MilvusException
 
     try:
         make_ready(client, name)

@@ -12,7 +12,7 @@ from dresd_milvus.errors import StoreError
 from dresd_milvus.milvus.indexes import Chosen
 from dresd_milvus.milvus.projections import PREFIX, make_ready
 from dresd_milvus.milvus.schema import MANIFEST, key_index
-from dresd_milvus.store import Manifest, Rows
+from dresd_milvus.retrieval.store import Manifest, Rows
 
 SCAN_ROWS = 10_000
 
@@ -88,7 +88,7 @@ def make_embedded_ready(client: Any, collection: str, chosen: Chosen) -> None:
 
     Milvus Lite writes an index in place, and would read the half that a killed process has left for good.
     """
-    from dresd_milvus.milvus.libraries import MilvusException
+    from dresd_milvus.milvus.client.libraries import MilvusException
 
     try:
         make_ready(client, collection)

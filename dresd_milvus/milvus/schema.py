@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from dresd_milvus.milvus.indexes import Chosen
-from dresd_milvus.store import Manifest
+from dresd_milvus.retrieval.store import Manifest
 
 MANIFEST = "dresd.manifest"
 """The collection property that holds the manifest as JSON."""
@@ -25,7 +25,7 @@ def properties_of(manifest: Manifest, before: int = 0) -> dict[str, str]:
 
 def continuation_schema(client: Any, manifest: Manifest) -> Any:
     """The schema of a collection of continuations."""
-    from dresd_milvus.milvus.libraries import DataType
+    from dresd_milvus.milvus.client.libraries import DataType
 
     schema = client.create_schema(
         auto_id=False,
@@ -62,7 +62,7 @@ def continuation_schema(client: Any, manifest: Manifest) -> Any:
 
 def projection_schema(client: Any, hidden_size: int) -> Any:
     """The schema of a projection's collection: one row an axis, so that the projection travels with the data."""
-    from dresd_milvus.milvus.libraries import DataType
+    from dresd_milvus.milvus.client.libraries import DataType
 
     schema = client.create_schema(
         auto_id=False, enable_dynamic_field=False, description="DReSD projection: one row per PCA axis"

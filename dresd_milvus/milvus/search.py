@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dresd_milvus.errors import StoreError
-from dresd_milvus.milvus.connection import certificate, is_embedded
-from dresd_milvus.milvus.explain import explained
+from dresd_milvus.milvus.client.connection import certificate, is_embedded
+from dresd_milvus.milvus.client.explain import explained
 from dresd_milvus.milvus.indexes import Chosen, Version
-from dresd_milvus.store import Hits, Manifest
+from dresd_milvus.retrieval.store import Hits, Manifest
 
 ANSWER_SECONDS = 30.0
 
@@ -45,7 +45,7 @@ class Searcher:
     def __init__(
         self, uri: str, token: str, collection: str, manifest: Manifest, chosen: Chosen, version: Version, plan: str
     ) -> None:
-        from dresd_milvus.milvus.libraries import grpc
+        from dresd_milvus.milvus.client.libraries import grpc
 
         self.uri, self.collection, self.continuation = uri, collection, manifest.continuation
         self.chosen, self.version, self.plan = chosen, version, plan
@@ -98,7 +98,7 @@ class Searcher:
         return request
 
     def _prepare(self, limit: int) -> Any:
-        from dresd_milvus.milvus.libraries import Prepare
+        from dresd_milvus.milvus.client.libraries import Prepare
 
         return Prepare.search_requests_with_expr(
             self.collection,
@@ -112,7 +112,7 @@ class Searcher:
         )
 
     def _hits(self, answers: list[Any], wanted: list[int] | list[None], k: int) -> Hits:
-        from dresd_milvus.milvus.libraries import MilvusException
+        from dresd_milvus.milvus.client.libraries import MilvusException
 
         scores, continuations = hits = Hits.none(len(answers), k, self.continuation)
         for index, (answer, token) in enumerate(zip(answers, wanted, strict=True)):
@@ -141,7 +141,7 @@ def _parse(answer: Any, continuation: int) -> tuple[NDArray[np.float32], NDArray
 
 def connection(uri: str) -> tuple[Any, Any]:
     """(channel, stub) to a server, or to the embedded database that is open in this process."""
-    from dresd_milvus.milvus.libraries import MilvusServiceStub, grpc, server_manager_instance
+    from dresd_milvus.milvus.client.libraries import MilvusServiceStub, grpc, server_manager_instance
 
     if is_embedded(uri):
         uri = server_manager_instance.start_and_get_uri(uri)

@@ -13,17 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dresd_milvus.errors import InputError, LostRowsError, StoreError
-from dresd_milvus.milvus.connection import disconnect, opening
-from dresd_milvus.milvus.explain import explained
+from dresd_milvus.milvus.client.connection import disconnect, opening
+from dresd_milvus.milvus.client.explain import explained
+from dresd_milvus.milvus.client.server import Server
 from dresd_milvus.milvus.indexes import Chosen, Plan
 from dresd_milvus.milvus.projections import load_projection, make_ready, save_projection
 from dresd_milvus.milvus.reading import key_index_state, make_embedded_ready, resolve, scan, stores, wait_for_index
 from dresd_milvus.milvus.schema import continuation_schema, key_index, partition_of, properties_of
 from dresd_milvus.milvus.search import ANSWER_SECONDS, Searcher
-from dresd_milvus.milvus.server import Server
 from dresd_milvus.milvus.writing import Writer
-from dresd_milvus.projection import Projection
-from dresd_milvus.store import Hits, Manifest, Rows
+from dresd_milvus.retrieval.projection import Projection
+from dresd_milvus.retrieval.store import Hits, Manifest, Rows
 
 SEAL_SECONDS = 24 * 3600.0
 """Building a large index takes hours; one that does not move is given up long before."""

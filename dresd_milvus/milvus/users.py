@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from dresd_milvus.errors import InputError
-from dresd_milvus.milvus.connection import disconnect, opening
+from dresd_milvus.milvus.client.connection import disconnect, opening
 
 GROUPS = {
     "reader": ("CollectionReadOnly",),

@@ -7,11 +7,11 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from dresd_milvus.milvus.explain import explained
-from dresd_milvus.milvus.patience import patiently
+from dresd_milvus.milvus.client.explain import explained
+from dresd_milvus.milvus.client.retry import patiently
+from dresd_milvus.milvus.client.server import Server
 from dresd_milvus.milvus.search import connection
-from dresd_milvus.milvus.server import Server
-from dresd_milvus.store import Manifest, Rows
+from dresd_milvus.retrieval.store import Manifest, Rows
 
 REQUEST_BYTES = 8 << 20
 """Of one request, about; a server takes 64 MB, and small ones can be spread over its shards."""
@@ -54,7 +54,7 @@ class Writer:
 
         Raises StoreError for the first request that failed for good.
         """
-        from dresd_milvus.milvus.libraries import milvus_pb2
+        from dresd_milvus.milvus.client.libraries import milvus_pb2
 
         kind = milvus_pb2.UpsertRequest if replace else milvus_pb2.InsertRequest
         with explained(self.uri):
@@ -95,14 +95,14 @@ class Writer:
 
 
 def _check(answer: Any) -> None:
-    from dresd_milvus.milvus.libraries import MilvusException
+    from dresd_milvus.milvus.client.libraries import MilvusException
 
     if answer.status.code or answer.status.error_code:
         raise MilvusException(answer.status.code or answer.status.error_code, answer.status.reason)
 
 
 def _as_upsert(request: Any) -> Any:
-    from dresd_milvus.milvus.libraries import milvus_pb2
+    from dresd_milvus.milvus.client.libraries import milvus_pb2
 
     return milvus_pb2.UpsertRequest(
         collection_name=request.collection_name,
@@ -121,7 +121,7 @@ def _parts(rows: Rows, size: int) -> Iterator[Rows]:
 
 def _columns(rows: Rows, manifest: Manifest) -> Iterator[Any]:
     """The rows' fields as Milvus's protocol has them."""
-    from dresd_milvus.milvus.libraries import schema_pb2
+    from dresd_milvus.milvus.client.libraries import schema_pb2
     from dresd_milvus.milvus.schema import PREVIEW_BYTES
 
     def scalars(name: str, kind: Any, **data: Any) -> Any:

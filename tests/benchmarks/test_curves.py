@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from dresd_milvus.choose import Greedy
-from dresd_milvus.decode import FixedBudget, generate
+from dresd_milvus.decoding.loop import FixedBudget, generate
+from dresd_milvus.decoding.sampling import Greedy
 from dresd_milvus.drafters.base import Vanilla
 from dresd_milvus.drafters.prompt_lookup import PromptLookup
-from dresd_milvus.store import POSITION_BITS, Rows
-from dresd_milvus.target import HFTarget
+from dresd_milvus.retrieval.store import POSITION_BITS, Rows
+from dresd_milvus.target.hf_target import HFTarget
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from dresd_milvus.choose import Greedy
-from dresd_milvus.decode import FixedBudget, Generation, StepRecord, generate
+from dresd_milvus.decoding.loop import FixedBudget, Generation, StepRecord, generate
+from dresd_milvus.decoding.sampling import Greedy
 from dresd_milvus.drafters.base import Vanilla
 from tests.conftest import build_tiny
 

@@ -10,8 +10,8 @@ from types import ModuleType
 import pytest
 
 from dresd_milvus.errors import InputError
-from dresd_milvus.loading import LoadedModel
-from evaluation.intrinsic import Tally
+from dresd_milvus.models.loading import LoadedModel
+from evaluation.offline.intrinsic import Tally
 
 Module = Callable[[str], ModuleType]
 

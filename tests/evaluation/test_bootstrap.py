@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from evaluation.bootstrap import interval
+from evaluation.reporting.bootstrap import interval
 
 
 def test_the_interval_of_a_mean_is_that_of_the_normal_distribution() -> None:

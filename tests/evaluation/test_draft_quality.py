@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.replay import load_recording
+from evaluation.offline.replay import load_recording
 from tests.draft_quality import FIGURES, FOLDER, measure
 
 MARGIN = 0.02

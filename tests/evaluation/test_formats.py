@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from dresd_milvus.errors import InputError
-from evaluation import sweep
+from evaluation.offline import sweep
+from evaluation.offline.sweep import cells, command, parse_axis
 from evaluation.original import translate
-from evaluation.spec_bench import write_answers
-from evaluation.sweep import cells, command, parse_axis
+from evaluation.reporting.spec_bench import write_answers
 from tests.helpers import dresd
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from evaluation.lossless import first_difference
-from evaluation.metrics import summarise
+from evaluation.reporting.metrics import summarise
+from evaluation.running.lossless import first_difference
 
 
 def record(accepted: list[int], nodes: list[int], depth: list[int], milliseconds: float) -> dict:

@@ -9,20 +9,21 @@ import numpy as np
 import pytest
 import torch
 
-from dresd_milvus.drafters.base import Context, Step, Vanilla
+from dresd_milvus.decoding.protocols import Context, Step
+from dresd_milvus.decoding.scores import Scored
+from dresd_milvus.decoding.tree import DraftTree
+from dresd_milvus.drafters.base import Vanilla
 from dresd_milvus.drafters.prompt_lookup import PromptLookup
 from dresd_milvus.errors import InputError
-from dresd_milvus.host import Scored
-from dresd_milvus.loading import LoadedModel
-from dresd_milvus.tree import DraftTree
-from evaluation.compare import compare
-from evaluation.harness import Options
-from evaluation.intrinsic import Says, Shape, Text, agreement, force, said
+from dresd_milvus.models.loading import LoadedModel
+from evaluation.offline.intrinsic import Says, Shape, Text, agreement, force, said
+from evaluation.offline.replay import Recorded, Recording, recorded_model
+from evaluation.offline.replay import replay as again
+from evaluation.offline.study import parse_vary
 from evaluation.prompts import Prompt
-from evaluation.replay import Recorded, Recording, recorded_model
-from evaluation.replay import replay as again
-from evaluation.study import parse_vary
-from tests.core.wild_drafters import Oracle
+from evaluation.reporting.compare import compare
+from evaluation.running.harness import Options
+from tests.drafters.wild_drafters import Oracle
 from tests.helpers import dresd
 from tests.samples import build, write_corpus
 

@@ -11,7 +11,7 @@ from dresd_milvus.corpus.chat import turns_by_template
 from dresd_milvus.corpus.conversation import Conversation
 from dresd_milvus.corpus.rows import read_rows
 from dresd_milvus.errors import InputError
-from dresd_milvus.loading import LoadedModel
+from dresd_milvus.models.loading import LoadedModel
 from evaluation.prompts import SUITES, about_suite, load_suite
 
 

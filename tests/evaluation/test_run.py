@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from dresd_milvus.loading import LoadedModel
-from dresd_milvus.retrieval import open_retrieval
+from dresd_milvus.models.loading import LoadedModel
+from dresd_milvus.storage.opening import open_retrieval
 from tests.helpers import dresd
 from tests.samples import build, write_chat_model, write_corpus
 

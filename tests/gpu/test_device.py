@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dresd_milvus.choose import Greedy, Sampler
-from dresd_milvus.decode import FixedBudget, generate
+from dresd_milvus.decoding.loop import FixedBudget, generate
+from dresd_milvus.decoding.sampling import Greedy, Sampler
 from dresd_milvus.drafters.base import Vanilla
-from dresd_milvus.target import HFTarget
+from dresd_milvus.target.hf_target import HFTarget
 from tests.conftest import build_tiny
-from tests.core.wild_drafters import RandomTree, Siblings
+from tests.drafters.wild_drafters import RandomTree, Siblings
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")]
 

@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dresd_milvus.corpus import Document, Template
-from dresd_milvus.inspection import Checksum
-from dresd_milvus.loading import LoadedModel
-from dresd_milvus.projection import Projection, ProjectionFit
-from dresd_milvus.rowfile import read_rows
-from dresd_milvus.store import PAD, POSITION_BITS, Rows
-from ingestion.documents import Numbered
-from ingestion.embed import Embedder, _batches, _windows, continuations, embed_shard
-from ingestion.prune import Pruning
+from dresd_milvus.models.loading import LoadedModel
+from dresd_milvus.retrieval.projection import Projection, ProjectionFit
+from dresd_milvus.retrieval.store import PAD, POSITION_BITS, Rows
+from dresd_milvus.storage.inspection import Checksum
+from dresd_milvus.storage.row_file import read_rows
+from ingestion.phases.embed import Embedder, _batches, _windows, continuations, embed_shard
+from ingestion.planning.documents import Numbered
+from ingestion.planning.prune import Pruning
 
 PROMPT = Template()("Write a Python function `add`. Add two numbers.")
 
@@ -140,7 +140,7 @@ def test_a_failed_shard_leaves_no_file(sample: LoadedModel, tmp_path: Path, monk
 
     embedder = Embedder(sample, 64)
     projection = projection_of(embedder)
-    monkeypatch.setattr("dresd_milvus.rowfile.RowFile.write", lambda file, rows: fail(rows))
+    monkeypatch.setattr("dresd_milvus.storage.row_file.RowFile.write", lambda file, rows: fail(rows))
     with pytest.raises(OSError, match="No space"):
         embed_shard(embedder, projection, Numbered(0, DOCUMENTS), tmp_path / "rows.parquet", 5, Pruning(), {})
     assert list(tmp_path.iterdir()) == []

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from dresd_milvus.loading import LoadedModel
-from ingestion.fit import GOOD_ENOUGH, Curve
+from dresd_milvus.models.loading import LoadedModel
+from ingestion.phases.fit import GOOD_ENOUGH, Curve
 from ingestion.run import Run
 from ingestion.runner import plan
 from tests.ingestion.test_shares import Silent

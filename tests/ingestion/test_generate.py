@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from dresd_milvus.checkpoint import SAMPLE_FOLDER
 from dresd_milvus.corpus import Document, Template, encode_prompt
-from dresd_milvus.loading import LoadedModel, load_model
-from ingestion.documents import Numbered, read_documents
-from ingestion.generate import Sampling, generate_shard
+from dresd_milvus.models.checkpoint import SAMPLE_FOLDER
+from dresd_milvus.models.loading import LoadedModel, load_model
+from ingestion.phases.generate import Sampling, generate_shard
+from ingestion.planning.documents import Numbered, read_documents
 from ingestion.run import Run
 from tests.helpers import dresd
 from tests.samples import write_corpus

@@ -15,8 +15,8 @@ import numpy as np
 import psutil
 import pytest
 
-from dresd_milvus.inspection import Checksum
 from dresd_milvus.milvus import MilvusStore
+from dresd_milvus.storage.inspection import Checksum
 from tests import milvus_server
 from tests.milvus_server import MilvusServer
 from tests.samples import write_corpus

@@ -8,8 +8,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from dresd_milvus.checkpoint import SAMPLE_FOLDER
-from dresd_milvus.loading import load_tokenizer
+from dresd_milvus.models.checkpoint import SAMPLE_FOLDER
+from dresd_milvus.models.loading import load_tokenizer
 
 ROOT = Path(__file__).parent.parent.parent
 TEXT = "def f(a, b):\n    return [x for x in range(a) if x % b == {}]\n\n"

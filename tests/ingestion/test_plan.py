@@ -10,10 +10,10 @@ import pytest
 
 from dresd_milvus.corpus import Template
 from dresd_milvus.errors import InputError, StoreError
-from dresd_milvus.loading import LoadedModel
-from ingestion.documents import LONGEST, read_documents
-from ingestion.folder import RunFolder
-from ingestion.plan import AUTO, Plan, load_plan, make_plan
+from dresd_milvus.models.loading import LoadedModel
+from ingestion.planning.documents import LONGEST, read_documents
+from ingestion.planning.plan import AUTO, Plan, load_plan, make_plan
+from ingestion.planning.run_folder import RunFolder
 from ingestion.runner import _nothing_left_of
 from tests.samples import CHATML, settings
 

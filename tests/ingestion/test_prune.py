@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dresd_milvus.corpus import Encoded
-from dresd_milvus.store import Rows
-from ingestion.prune import SIGNS, Pruning
+from dresd_milvus.retrieval.store import Rows
+from ingestion.planning.prune import SIGNS, Pruning
 
 
 def rows_of(tokens: list[int], buckets: list[int]) -> Rows:

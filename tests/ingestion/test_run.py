@@ -8,12 +8,12 @@ import pytest
 
 from dresd_milvus.console import Phases
 from dresd_milvus.errors import InputError, StoreError
-from dresd_milvus.inspection import inspect_store
-from dresd_milvus.loading import LoadedModel
 from dresd_milvus.milvus import MilvusStore
 from dresd_milvus.milvus.writing import Writer
-from dresd_milvus.store import Rows
-from ingestion.folder import RunFolder
+from dresd_milvus.models.loading import LoadedModel
+from dresd_milvus.retrieval.store import Rows
+from dresd_milvus.storage.inspection import inspect_store
+from ingestion.planning.run_folder import RunFolder
 from ingestion.runner import ingest
 from tests.samples import build, settings, write_corpus
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from dresd_milvus.errors import InputError, StoreError
-from dresd_milvus.inspection import inspect_store
 from dresd_milvus.milvus import MilvusStore
+from dresd_milvus.storage.inspection import inspect_store
+from ingestion.planning.share import Share
 from ingestion.run import Run
-from ingestion.share import Share
 from tests.helpers import dresd
 from tests.milvus_server import MilvusServer
 from tests.samples import write_corpus

@@ -16,7 +16,7 @@ from dresd_milvus.corpus.chat import CHAT, chat_template
 from dresd_milvus.corpus.duplicates import Dedup, Duplicates
 from dresd_milvus.corpus.recipes import RECIPES
 from dresd_milvus.errors import InputError
-from dresd_milvus.loading import load_tokenizer
+from dresd_milvus.models.loading import load_tokenizer
 from tests.samples import CHATML
 
 ROWS = [{"instruction": f"q{n}", "output": f"a{n}"} for n in range(5)]

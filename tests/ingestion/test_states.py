@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from dresd_milvus.corpus import Encoded
-from dresd_milvus.loading import LoadedModel, load_model
-from dresd_milvus.rowfile import read_rows
-from dresd_milvus.store import Rows
-from dresd_milvus.target import HFTarget
-from ingestion.embed import Window
+from dresd_milvus.models.loading import LoadedModel, load_model
+from dresd_milvus.retrieval.store import Rows
+from dresd_milvus.storage.row_file import read_rows
+from dresd_milvus.target.hf_target import HFTarget
+from ingestion.phases.embed import Window
+from ingestion.planning.share import ALL
 from ingestion.run import Run
 from ingestion.runner import ingest, plan
-from ingestion.share import ALL
 from tests.ingestion.test_shares import Silent
 from tests.samples import settings, write_corpus
 

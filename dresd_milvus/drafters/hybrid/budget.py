@@ -1,8 +1,8 @@
 """The size of a draft: the number of nodes that gives the most tokens per millisecond of the step.
 
 A step of n draft nodes gives one token and, of each node, its reach (the chance that the text goes through it, see
-`tree_builder`); it takes what the forward pass costs with n more nodes (see `costs`). Both are estimates, so both are
-corrected by what comes: reaches by one ratio, costs by the steps' own times.
+`tree_builder`); it takes what the forward pass costs with n more nodes (see decoding.step_costs). Both are estimates,
+so both are corrected by what comes: reaches by one ratio, costs by the steps' own times.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from dresd_milvus.costs import StepCosts
+from dresd_milvus.decoding.step_costs import StepCosts
 
 MEMORY = 0.97
 """What an earlier draft counts for each later one, in the ratio of accepted to promised tokens: some 30 drafts."""

@@ -12,11 +12,11 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 
 import numpy as np
 
-from dresd_milvus.drafters.base import Context, Step
+from dresd_milvus.decoding.protocols import Context, Step
+from dresd_milvus.decoding.tree import Int32
 from dresd_milvus.drafters.dense import Dense
 from dresd_milvus.drafters.hybrid.evidence import Evidence, Floats, Kind
-from dresd_milvus.store import Hits
-from dresd_milvus.tree import Int32
+from dresd_milvus.retrieval.store import Hits
 
 MOST = 256
 """Stale hits that are kept: the latest."""

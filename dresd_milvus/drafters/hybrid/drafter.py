@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from dresd_milvus.drafters.base import Context, Step
+from dresd_milvus.decoding.protocols import Context, Step
+from dresd_milvus.decoding.tree import DraftTree
 from dresd_milvus.drafters.hybrid.budget import AdaptiveBudget
 from dresd_milvus.drafters.hybrid.evidence import Evidence
 from dresd_milvus.drafters.hybrid.mixer import Mixer
 from dresd_milvus.drafters.hybrid.recycling import NOTHING, Recycling
 from dresd_milvus.drafters.hybrid.tree_builder import Grown, grow, learn
-from dresd_milvus.tree import DraftTree
 
 PRIOR = Path(__file__).with_name("calibration.npz")
 """What a mixer knows at first: learned from drafts for the sample model (benchmarks/calibration.py writes it)."""

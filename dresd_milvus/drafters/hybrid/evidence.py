@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dresd_milvus.tree import Int32
+from dresd_milvus.decoding.tree import Int32
 
 Floats = NDArray[np.float64]
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from dresd_milvus.compiled import compiled
-from dresd_milvus.drafters.base import Context, Step
+from dresd_milvus.decoding.protocols import Context, Step
+from dresd_milvus.decoding.tree import Int32
 from dresd_milvus.drafters.hybrid.evidence import Evidence, Kind
-from dresd_milvus.suffixes import SuffixStore
-from dresd_milvus.tree import Int32
+from dresd_milvus.retrieval.suffix_store import SuffixStore
 
 LONGEST = 64
 """Tokens of a match at most."""

@@ -18,8 +18,8 @@ from typing import NamedTuple
 import numpy as np
 
 from dresd_milvus.compiled import compiled
+from dresd_milvus.decoding.tree import Int32
 from dresd_milvus.drafters.hybrid.evidence import GRADES, KINDS, Floats
-from dresd_milvus.tree import Int32
 
 SHARE_EDGES = np.array([0.0, 0.03, 0.1, 0.25, 0.45, 0.65, 0.85, 0.999])
 """Upper ends of the ranges of shares; the last range has none."""

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dresd_milvus.host import Floats, Scored, kth_highest
-from dresd_milvus.tree import Int32, Int64
+from dresd_milvus.decoding.scores import Floats, Scored, kth_highest
+from dresd_milvus.decoding.tree import Int32, Int64
 
 SUCCESSORS = 8
 """Tokens remembered of each distribution, as published."""

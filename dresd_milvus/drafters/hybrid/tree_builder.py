@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dresd_milvus.compiled import compiled
+from dresd_milvus.decoding.tree import DraftTree, Int32, Int64, child
 from dresd_milvus.drafters.hybrid.evidence import DEEPEST, GRADE_TABLE, KINDS, Evidence, Floats, Kind
 from dresd_milvus.drafters.hybrid.mixer import (
     MAX_LOG_ODDS,
@@ -29,7 +30,6 @@ from dresd_milvus.drafters.hybrid.mixer import (
     weight_set_of,
 )
 from dresd_milvus.drafters.hybrid.recycling import Recycled
-from dresd_milvus.tree import DraftTree, Int32, Int64, child
 
 MOST_CANDIDATES = 48
 """Different tokens that are evaluated after one node: the first that the evidence names."""

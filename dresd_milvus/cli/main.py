@@ -1,0 +1,68 @@
+"""`dresd`: the composition root. In dresd_milvus only cli/ and api.py import the packages around it."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from typing import Annotated
+
+import typer
+
+from dresd_milvus.cli.demo import app as demo
+from dresd_milvus.cli.talk import app as talk
+from dresd_milvus.console import run_app
+from dresd_milvus.options import CollectionOption, TokenOption, UriOption
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.registered_commands += [*demo.registered_commands, *talk.registered_commands]
+
+
+@app.callback()
+def root() -> None:
+    """Dense retrieval for speculative decoding, on Milvus."""
+
+
+@app.command()
+def inspect(
+    uri: UriOption,
+    collection: CollectionOption,
+    recall: Annotated[bool, typer.Option("--recall", help="Measure what each search plan finds.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    token: TokenOption = "",
+) -> None:
+    """Show what is in a collection: rows, checksum, index, manifest, a few readable rows."""
+    from dresd_milvus.console import Phases
+    from dresd_milvus.milvus import MilvusStore
+    from dresd_milvus.storage.inspection import inspect_store, print_inspection
+    from dresd_milvus.storage.recall import measure_recall
+
+    with MilvusStore.open(uri, collection, token) as store, Phases() as phases:
+        phases.phase("reading the rows", store.manifest.rows or None, "rows")
+        content = inspect_store(store, progress=phases.advance)
+        if recall:
+            phases.phase("measuring recall", 2 * content["rows"], "rows")
+            content["recall"] = [plan._asdict() for plan in measure_recall(store.require_sealed(), phases.advance)]
+    if as_json:
+        print(json.dumps(content, ensure_ascii=False, indent=2))
+    else:
+        print_inspection(uri, collection, content)
+
+
+@cache
+def composed() -> typer.Typer:
+    """The whole command line: the core's commands and those of the packages around it."""
+    from dresd_milvus.cli.store import app as store_app
+    from evaluation.cli import app as evaluation_app
+    from infra.cli import app as stack_app
+    from ingestion.cli import app as ingestion_app
+
+    app.add_typer(ingestion_app, name="ingest")
+    app.add_typer(evaluation_app, name="eval")
+    app.add_typer(store_app, name="store")
+    app.add_typer(stack_app, name="stack")
+    return app
+
+
+def main() -> None:
+    """The console script."""
+    run_app(composed(), "dresd")

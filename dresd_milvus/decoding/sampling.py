@@ -1,0 +1,255 @@
+"""How the target picks a token from its logits: greedy, or sampled with noise that a seed and a position fix.
+
+A chooser turns the logits after a text into scores and takes the highest. A sampled token's score is its filtered
+log-probability plus Gumbel noise, so that the argmax is an exact draw (Gumbel-max trick; Maddison, Tarlow and Minka
+2014, "A* sampling"). The noise is a hash of seed, absolute position and token alone. One draw per position serves every
+path of a draft tree: speculative sampling is lossless, and emits, seed for seed, what plain sampling emits.
+
+Penalty and filters are those of transformers, in its order: repetition penalty, temperature, top-k, top-p, min-p.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dresd_milvus.compiled import compiled
+from dresd_milvus.decoding.scores import Floats, Scored, kth_highest
+from dresd_milvus.decoding.tree import DraftTree, Walk
+from dresd_milvus.errors import InputError
+
+Float64 = NDArray[np.float64]
+
+FAINTEST = -700.0
+"""e^-700 adds nothing to a sum; of lower numbers, -inf among them, np.exp takes four times as long."""
+
+CLASSES = 64
+"""Log-probabilities are grouped by how far they lie below the highest: 0 to 1, 1 to 2, ..., and 63 or more."""
+
+MARGIN, SLACK = 1 + 1e-9, 8
+"""By how much a bound on the noise's hash is loosened, as a factor and in units of the hash: far more than rounding of
+logarithms and sums can make of it."""
+
+
+class Chooser(Protocol):
+    """Picks the target's next token after a text (token ids, prompt included, not empty)."""
+
+    def scores(self, row: Floats, text: Sequence[int]) -> Floats:
+        """Logits [V] after a text -> scores [V]; the pick is the first of the highest, and their top-2 gap its
+        margin."""
+        ...
+
+    def walk(self, tree: DraftTree, scored: Scored, text: Sequence[int]) -> Walk:
+        """Follow the picks through a tree that the target has scored; text: what is committed, the root its last."""
+        ...
+
+
+@dataclass(frozen=True)
+class Greedy:
+    """The most likely token, of equal ones the first. repetition_penalty: see `penalised`."""
+
+    repetition_penalty: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_penalty(self.repetition_penalty)
+
+    def scores(self, row: Floats, text: Sequence[int]) -> Floats:
+        return penalised(row, text, self.repetition_penalty)
+
+    def walk(self, tree: DraftTree, scored: Scored, text: Sequence[int]) -> Walk:
+        return _walk(tree, scored, text, lambda row, before: int(self.scores(row, before).argmax()))
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Sampling with a temperature and filters.
+
+    temperature > 0. top_p: keep the smallest set of most likely tokens whose probability reaches it; 1 keeps all.
+    seed: 0 to 2^64 - 1. top_k: keep so many most likely tokens, and those equal to the last of them; 0 keeps all.
+    min_p: keep tokens at least this share as likely as the likeliest; 0 keeps all. repetition_penalty: see `penalised`.
+    Raises InputError for values outside of these ranges.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    seed: int = 0
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.temperature < float("inf"):
+            raise InputError(f"a sampler's temperature must be a number above 0, not {self.temperature:g}")
+        if not 0 < self.top_p <= 1:
+            raise InputError(f"top-p must be above 0 and at most 1, not {self.top_p:g}")
+        if not 0 <= self.seed < 2**64:
+            raise InputError(f"a seed must be from 0 to 2^64 - 1, not {self.seed}")
+        if self.top_k < 0:
+            raise InputError(f"top-k must be 0 (all tokens) or more, not {self.top_k}")
+        if not 0 <= self.min_p <= 1:
+            raise InputError(f"min-p must be from 0 to 1, not {self.min_p:g}")
+        _check_penalty(self.repetition_penalty)
+
+    def filtered(self, row: Floats, text: Sequence[int]) -> Float64:
+        """Logits [V] after a text -> how far each log-probability lies below the highest, at most 0; -inf for tokens
+        that are not kept."""
+        levels = penalised(row, text, self.repetition_penalty).astype(np.float64)
+        levels -= levels.max()
+        with np.errstate(over="ignore"):  # at the lowest temperatures: -inf
+            levels /= self.temperature
+        if 0 < self.top_k < len(levels):
+            levels[levels < kth_highest(levels, self.top_k)] = -np.inf
+        if self.top_p < 1:
+            _keep_nucleus(levels, self.top_p)
+        if self.min_p > 0:
+            levels[levels < np.log(self.min_p)] = -np.inf
+        return levels
+
+    def noise(self, size: int, position: int) -> Float64:
+        """Standard Gumbel noise [size] of tokens 0 to size - 1 at a position (the index of a token in its text)."""
+        return _noise(np.uint64(self.seed), np.uint64(position), size)
+
+    def scores(self, row: Floats, text: Sequence[int]) -> Float64:
+        return self.filtered(row, text) + self.noise(len(row), len(text))
+
+    def walk(self, tree: DraftTree, scored: Scored, text: Sequence[int]) -> Walk:
+        return _walk(tree, scored, text, self._pick)
+
+    def _pick(self, row: Floats, text: Sequence[int]) -> int:
+        """The argmax of `scores`, without making noise for all tokens."""
+        levels = self.filtered(row, text)
+        return draw(levels, int(levels.argmax()), np.uint64(self.seed), np.uint64(len(text)))
+
+
+def make_chooser(
+    temperature: float,
+    top_p: float,
+    seed: int,
+    top_k: int = 0,
+    min_p: float = 0.0,
+    repetition_penalty: float = 1.0,
+) -> Chooser:
+    """Greedy for temperature 0, where filters change nothing, else a sampler; raises InputError as they do."""
+    if temperature == 0:
+        return Greedy(repetition_penalty)
+    return Sampler(temperature, top_p, seed, top_k, min_p, repetition_penalty)
+
+
+def penalised(row: Floats, text: Sequence[int], penalty: float) -> Floats:
+    """Logits [V] with those of tokens that are in the text made less likely: positive ones divided by the penalty,
+    negative ones multiplied (Keskar et al. 2019, "CTRL"; transformers' definition). 1 leaves them as they are."""
+    if penalty == 1:
+        return row
+    found, seen = row.copy(), np.array(text)
+    seen = seen[seen < len(row)]  # some vocabularies have tokens that the model reads and never writes
+    found[seen] = np.where(row[seen] < 0, row[seen] * penalty, row[seen] / penalty)
+    return found
+
+
+def _check_penalty(penalty: float) -> None:
+    if not 0 < penalty < float("inf"):
+        raise InputError(f"a repetition penalty must be a number above 0, not {penalty:g}")
+
+
+def _walk(tree: DraftTree, scored: Scored, text: Sequence[int], pick: Callable[[Floats, Sequence[int]], int]) -> Walk:
+    """Follow what `pick` makes of logits [V] and the text before them: the committed one and the node's own path."""
+    before = list(text)
+
+    def pick_at(node: int, depth: int) -> int:
+        before.append(pick(scored.row(node), before))
+        return before[-1]
+
+    return tree.walk(pick_at)
+
+
+def _keep_nucleus(levels: Float64, top_p: float) -> None:
+    """Keep of levels [V] (see `Sampler.filtered`), in place, those of the nucleus; of equal ones the first.
+
+    In place, for memory of a whole row costs more to get than what is done with it.
+    """
+    # Tokens of less than (1 - top_p) / V of the likeliest one's mass, 1, hold less than 1 - top_p together.
+    few = np.flatnonzero(levels >= np.log((1 - top_p) / len(levels)))
+    few = few[np.argsort(-levels[few], kind="stable")]
+    likely = levels[few]
+    np.maximum(levels, FAINTEST, out=levels)
+    enough = top_p * np.exp(levels, out=levels).sum()
+    count = 1 + np.searchsorted(np.exp(likely).cumsum(), enough)
+    levels.fill(-np.inf)
+    levels[few[:count]] = likely[:count]
+
+
+@compiled
+def draw(levels: Float64, top: int, seed: np.uint64, position: np.uint64) -> int:
+    """The first token whose level plus noise is highest, as argmax(levels + noise) finds it.
+
+    levels [V]: see `Sampler.filtered`. top: the token with the highest of them, 0. A token's noise grows with its hash.
+    To beat the best score so far it must be higher than how far the token's level lies below that: a bound on the hash,
+    kept per class of levels, that rules out all but a few tokens before a logarithm is taken.
+    """
+    base, least = _base(seed, position), np.empty(CLASSES, np.uint64)
+    pick, best = top, levels[top] + _gumbel(_hash(base, top))
+    _bounds(best, least)
+    for token in range(len(levels)):
+        level = levels[token]
+        if level == -np.inf:
+            continue
+        hashed = _hash(base, token)
+        if hashed >= least[int(min(-level, CLASSES - 1))]:
+            score = level + _gumbel(hashed)
+            if score > best or (score == best and token < pick):
+                pick, best = token, score
+                _bounds(best, least)
+    return pick
+
+
+@compiled
+def _bounds(best: float, least: NDArray[np.uint64]) -> None:
+    """Put down for each class the least hash with which a token of it could reach a score.
+
+    A level at most -c needs noise of at least best + c. Of the 2^53 hashes a share 1 - exp(-exp(-noise)), the highest
+    ones, gives as much (the Gumbel distribution).
+    """
+    for below in range(len(least)):
+        share = -np.expm1(-np.exp(-(best + below)))
+        highest = int(min(2.0**53 * MARGIN * share + SLACK, 2.0**53))
+        least[below] = np.uint64(2**53 - highest)
+
+
+@compiled
+def _noise(seed: np.uint64, position: np.uint64, size: int) -> Float64:
+    """See `Sampler.noise`."""
+    base, found = _base(seed, position), np.empty(size)
+    for token in range(size):
+        found[token] = _gumbel(_hash(base, token))
+    return found
+
+
+@compiled
+def _gumbel(hashed: np.uint64) -> float:
+    """-log(-log(u)), u from 53 bits of a hash."""
+    return -np.log(-np.log((np.float64(hashed) + 0.5) * 2.0**-53))
+
+
+@compiled
+def _hash(base: np.uint64, token: int) -> np.uint64:
+    """53 bits of a token's hash at a position."""
+    return _mix(base ^ np.uint64(token)) >> np.uint64(11)
+
+
+@compiled
+def _base(seed: np.uint64, position: np.uint64) -> np.uint64:
+    """What all hashes of a position begin with."""
+    return _mix(_mix(seed) ^ position)
+
+
+@compiled
+def _mix(value: np.uint64) -> np.uint64:
+    """The counter-based generator SplitMix64 (Steele, Lea and Flood 2014): one step from this state."""
+    value += np.uint64(0x9E3779B97F4A7C15)
+    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return value ^ (value >> np.uint64(31))

@@ -1,0 +1,68 @@
+"""Stores and runs of the version before, which knew their model by its loaded weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dresd_milvus.errors import InputError, MismatchError
+from dresd_milvus.milvus import MilvusStore
+from dresd_milvus.models.checkpoint import SAMPLE_FOLDER
+from dresd_milvus.models.loading import LoadedModel, load_model
+from dresd_milvus.storage.opening import open_retrieval, restamp
+from ingestion.run import Run
+from tests.helpers import dresd
+from tests.samples import build, write_corpus
+
+NOTE = "dresd store restamp"
+
+
+@pytest.fixture
+def uri(sample: LoadedModel, tmp_path: Path) -> Iterator[str]:
+    """A store as the version before left it."""
+    build(sample, write_corpus(tmp_path / "corpus.jsonl", 8), tmp_path / "a.db")
+    with MilvusStore.open(str(tmp_path / "a.db"), "code") as store:
+        store.save(replace(store.manifest, model_fingerprint=sample.weights))
+    yield str(tmp_path / "a.db")
+
+
+def test_a_store_of_the_version_before_opens_with_a_line_and_is_stamped_anew_by_a_command(
+    sample: LoadedModel, uri: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    open_retrieval(uri, "code", sample).close()
+    assert capsys.readouterr().err.count(NOTE) == 1
+    command = ["store", "restamp", "--uri", uri, "--collection", "code", "--model", "sample"]
+    done = dresd(capsys, *command)
+    assert (done.code, done.out.strip()) == (0, "code knows sample by its files") and NOTE not in done.err
+    with MilvusStore.open(uri, "code") as store:
+        assert store.manifest.model_fingerprint == sample.fingerprint
+    open_retrieval(uri, "code", sample).close()
+    assert NOTE not in capsys.readouterr().err
+    assert dresd(capsys, *command).out.strip() == "code knows sample by its files already"
+
+
+def test_a_store_of_another_model_is_not_stamped(sample: LoadedModel, uri: str) -> None:
+    other = load_model(str(SAMPLE_FOLDER / "draft"), "float32", "cpu")
+    with MilvusStore.open(uri, "code") as store:
+        with pytest.raises(MismatchError, match="model fingerprint"):
+            restamp(store, other)
+        assert store.manifest.model_fingerprint == sample.weights
+
+
+def test_a_run_of_the_version_before_goes_on(sample: LoadedModel, uri: str) -> None:
+    folder = Path(uri).with_suffix(".run")
+    about = json.loads((folder / "model.json").read_text())
+    assert about == {
+        "name": "sample", "model": sample.fingerprint, "tokenizer": sample.tokenizer_hash, "dtype": "float32"
+    }  # fmt: skip
+    del about["name"]
+    (folder / "model.json").write_text(json.dumps({**about, "model": sample.weights}))
+    assert Run.open(folder, model=sample).model is sample
+    assert json.loads((folder / "model.json").read_text())["model"] == sample.fingerprint
+    (folder / "model.json").write_text(json.dumps({**about, "model": "another"}))
+    with pytest.raises(InputError, match="begun with another model: model was another"):
+        _ = Run.open(folder, model=sample).model
