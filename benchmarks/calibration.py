@@ -24,7 +24,8 @@ from dresd_milvus.drafters.hybrid import PRIOR, Hybrid
 from dresd_milvus.drafters.hybrid.dense_sources import BackgroundSearch, DenseSource
 from dresd_milvus.drafters.hybrid.mixer import Mixer
 from dresd_milvus.models.loading import load_model
-from dresd_milvus.systems.registry import Sources, make_drafter
+from dresd_milvus.systems.factory import make_drafter
+from dresd_milvus.systems.sources import Sources
 from evaluation.offline.replay import Recorded, Recording, read_text, recorded_model, replay
 from evaluation.prompts import Prompt
 
@@ -33,7 +34,14 @@ ANSWER = 128
 BACKGROUND = "hybrid on a server"
 """The composite as it is on a server, whose hits come a step late."""
 
-PARTS = ("hybrid", BACKGROUND, "hybrid-dense", "hybrid-recycling", "hybrid-dense-recycling", "hybrid-suffix")
+PARTS = (
+    "hybrid",
+    BACKGROUND,
+    "hybrid-no-dense",
+    "hybrid-no-recycling",
+    "hybrid-no-dense-no-recycling",
+    "hybrid-no-suffix",
+)
 """Ablations learn too: a set of sources has weights of its own."""
 
 

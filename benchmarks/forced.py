@@ -19,19 +19,20 @@ from published import RestPackage, SuffixDecoding
 from dresd_milvus.decoding.protocols import Drafter
 from dresd_milvus.errors import InputError
 from dresd_milvus.retrieval.suffix_store import SuffixStore
-from dresd_milvus.systems.registry import Where, make_drafter, open_sources
+from dresd_milvus.systems.factory import make_drafter
+from dresd_milvus.systems.sources import Where, open_sources
 from evaluation.offline.intrinsic import Shape, Tally, force
 from evaluation.offline.replay import Recording, recorded_model, recorded_says
 from evaluation.reporting.bootstrap import interval
 
-SYSTEMS = ("prompt_lookup", "rest", "suffix", "dense", "hybrid-dense", "hybrid")
+SYSTEMS = ("prompt_lookup", "rest", "suffix", "dense", "hybrid-no-dense", "hybrid")
 NODES, DEPTH = (4, 8, 16, 32, 64), 16
 EVERYWHERE = 10**6
 """Positions: more than there are, so that drafters are asked as often as drafts of this depth allow."""
 
 
 def forced(recording: Recording, uri: str, collection: str, core: str) -> dict[str, Any]:
-    """A cell. systems: {name: {nodes: summary of Tally}}; dense adds: {nodes: hybrid over hybrid-dense}.
+    """A cell. systems: {name: {nodes: summary of Tally}}; dense adds: {nodes: hybrid over hybrid-no-dense}.
 
     core: see `decoding_core`.
     """
@@ -45,7 +46,7 @@ def forced(recording: Recording, uri: str, collection: str, core: str) -> dict[s
         found = force(recording.texts, listen, [*ours, *theirs], shapes, EVERYWHERE)
     return {
         "systems": {name: {s.nodes: tally.summary() for s, tally in by.items()} for name, by in found.items()},
-        "dense adds": {s.nodes: gain(found["hybrid"][s], found["hybrid-dense"][s]) for s in shapes},
+        "dense adds": {s.nodes: gain(found["hybrid"][s], found["hybrid-no-dense"][s]) for s in shapes},
     }
 
 
@@ -97,7 +98,7 @@ def table(cell: dict[str, Any]) -> str:
         shown = (by[str(nodes)] for nodes in NODES)
         lines.append(_row(name, [(each["accepted_length"], each["interval"]) for each in shown]))
     adds = (cell["dense adds"][str(nodes)] for nodes in NODES)
-    lines.append(_row("hybrid / hybrid-dense", [(each["ratio"], each["interval"]) for each in adds]))
+    lines.append(_row("hybrid / hybrid-no-dense", [(each["ratio"], each["interval"]) for each in adds]))
     return "\n".join(lines) + "\n"
 
 

@@ -14,7 +14,7 @@ from common import alternate, arguments, ratio, report
 
 from dresd_milvus.console import Phases
 from dresd_milvus.models.loading import load_model
-from ingestion.planning.plan import Settings
+from ingestion.options import Settings
 from ingestion.run import Run
 from ingestion.runner import ingest
 
@@ -26,7 +26,9 @@ def main() -> None:
     def ingested(folder: str, documents: int) -> tuple[float, Run]:
         """(seconds of a whole ingestion, its run)."""
         uri, run = f"{folder}/store.db", Path(folder) / "run"
-        settings = Settings(options.model, ("stdlib",), "rows", uri, dtype=options.dtype, limit=documents)
+        settings = Settings(
+            sources=["stdlib"], uri=uri, collection="rows", model=options.model, dtype=options.dtype, limit=documents
+        )
         start = perf_counter()
         with Phases() as phases:
             ingest(settings, run, phases, model=model)

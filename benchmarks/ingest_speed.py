@@ -19,7 +19,7 @@ from common import alternate, arguments, ratio, report
 from dresd_milvus.console import Phases
 from dresd_milvus.milvus import MilvusStore
 from dresd_milvus.storage.row_file import read_rows
-from ingestion.planning.plan import Settings
+from ingestion.options import Settings
 from ingestion.run import Run
 from ingestion.runner import plan
 from tests.milvus_server import MilvusServer, installed
@@ -42,8 +42,9 @@ def main() -> None:
 def planned(folder: Path, documents: int, phases: Phases) -> Run:
     """A run over a part of the standard library."""
     settings = Settings(
-        "sample", ("stdlib",), "rows", str(folder / "rows.db"), limit=documents, fit_tokens=100_000, shard_size=100_000
-    )
+        sources=["stdlib"], uri=str(folder / "rows.db"), collection="rows", limit=documents, fit_tokens=100_000,
+        shard_size=100_000,
+    )  # fmt: skip
     return Run(folder / "run", plan(settings, folder / "run", phases))
 
 

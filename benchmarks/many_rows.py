@@ -32,7 +32,8 @@ from dresd_milvus.retrieval.replica import Replica
 from dresd_milvus.retrieval.store import POSITION_BITS, Manifest, Rows
 from dresd_milvus.retrieval.suffix_store import SuffixStore
 from dresd_milvus.storage.opening import Retrieval
-from dresd_milvus.systems.registry import Sources, make_drafter
+from dresd_milvus.systems.factory import make_drafter
+from dresd_milvus.systems.sources import Sources
 
 SIZES = (10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000)
 

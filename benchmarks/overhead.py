@@ -22,7 +22,8 @@ from stores import build
 from dresd_milvus.decoding.loop import Generation
 from dresd_milvus.decoding.step_costs import StepCosts
 from dresd_milvus.models.loading import LoadedModel, load_model
-from dresd_milvus.systems.registry import Sources, make_drafter, step_costs
+from dresd_milvus.systems.factory import make_drafter, step_costs
+from dresd_milvus.systems.sources import Sources
 from evaluation.reporting.bootstrap import interval
 
 PARTS = ("forward", "draft", "inputs", "pick", "learn", "overhead")
@@ -44,7 +45,7 @@ def timed(model: Any) -> list[float]:
 
 def main() -> None:
     options = arguments(
-        __doc__ or "", systems="vanilla,suffix,hybrid-dense,hybrid", stored=1500, prompts=12, tokens=128
+        __doc__ or "", systems="vanilla,suffix,hybrid-no-dense,hybrid", stored=1500, prompts=12, tokens=128
     )
     model = load_model("sample", "auto", "cpu")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:

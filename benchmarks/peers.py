@@ -29,10 +29,11 @@ from dresd_milvus.corpus import Encoded, stdlib
 from dresd_milvus.decoding.protocols import Drafter
 from dresd_milvus.drafters.dense import Dense
 from dresd_milvus.models.loading import LoadedModel, load_model
-from dresd_milvus.systems.registry import Sources, load_draft_model, make_drafter, step_costs
+from dresd_milvus.systems.factory import make_drafter, step_costs
+from dresd_milvus.systems.sources import Sources, load_draft_model
 from evaluation.reporting.bootstrap import interval
 
-OURS = ("prompt_lookup", "rest", "dense", "suffix", "hybrid-dense", "hybrid")
+OURS = ("prompt_lookup", "rest", "dense", "suffix", "hybrid-no-dense", "hybrid")
 Side = Callable[[Sequence[int], int], int]
 """(prompt, its number) -> how many tokens it wrote."""
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from dresd_milvus.decoding.sampling import make_chooser
 from dresd_milvus.drafters.rest import Rest
 from dresd_milvus.models.loading import LoadedModel, load_model
 from dresd_milvus.retrieval.suffix_store import SuffixStore
-from evaluation.offline.intrinsic import Shape, Text, encode_texts, force, listener
+from evaluation.offline.intrinsic import Shape, Text, force, listener
 
 
 def main() -> None:
@@ -71,6 +72,19 @@ def generated(model: LoadedModel, drafter: Drafter, texts: list[Text], nodes: in
         tokens, steps = tokens + len(done.tokens), steps + len(done.steps)
         times += [1e3 * step.draft for step in done.steps]
     return {"mat": round(tokens / steps, 3), "draft ms p50": round(float(np.median(times)), 3)}
+
+
+def encode_texts(model: LoadedModel, pairs: Iterable[tuple[list[int], str]], limit: int) -> list[Text]:
+    """(prompt's ids, answer) -> texts that fit the model's context, at most `limit`; an end token closes each."""
+    texts: list[Text] = []
+    end = [model.tokenizer.eos_token_id] if model.tokenizer.eos_token_id is not None else []
+    for prompt, answer in pairs:
+        ids = prompt + model.tokenizer(answer, add_special_tokens=False)["input_ids"] + end
+        if len(ids) <= model.target.context and len(prompt) >= 1 and len(ids) > len(prompt):
+            texts.append(Text(ids, len(prompt)))
+        if len(texts) == limit:
+            break
+    return texts
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ from tests import milvus_server
 ROOT = Path(__file__).parent.parent
 DATA = ROOT.parent / "shared" / "data"
 
-SYSTEMS = "prompt_lookup,rest,suffix,dense,hybrid-dense,hybrid"
+SYSTEMS = "prompt_lookup,rest,suffix,dense,hybrid-no-dense,hybrid"
 
 GPU = {0: 20.0, 64: 20.0}
 """Milliseconds of a step by draft nodes, assumed: a 7 B model in 16 bits, whose 14 GB are read at 0.7 TB/s."""
@@ -136,7 +136,7 @@ def texts(domains: dict[str, Domain], folder: Path, options: Namespace) -> None:
                 ended = tokens[-1] in model.target.eos_ids
                 read.append(read_text(model.target, Prompt(str(number), (pair.prompt,)), ids + tokens, len(ids), ended))
                 phases.advance(1)
-            about = about_recording(model, Options(options.tokens, KINDS[kind], 0.95))
+            about = about_recording(model, Options(temperature=KINDS[kind], top_p=0.95, max_new_tokens=options.tokens))
             save_recording(Recording(about, GPU, read), recording_of(folder, name, kind).parent)
 
 

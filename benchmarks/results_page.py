@@ -11,8 +11,8 @@ from typing import Any
 from domains import FILES
 from forced import DEPTH, table
 
-from evaluation.offline.sweep import markdown as sweep_table
-from evaluation.reporting.report import markdown as runs_table
+from dresd_milvus.systems.registry import with_current_names
+from evaluation.reporting.report import markdown
 
 KINDS = {"greedy": 0.0, "sampled": 0.7}
 """Texts by their temperature; sampled ones have top-p 0.95."""
@@ -25,7 +25,7 @@ SIMULATED = (16, 32, 64)
 MIDDLE = "16"
 """Draft nodes of the summary."""
 
-SHOWN = ("SuffixDecoding's core", "REST's package", "dense", "hybrid-dense", "hybrid")
+SHOWN = ("SuffixDecoding's core", "REST's package", "dense", "hybrid-no-dense", "hybrid")
 
 HEAD = """# Results on a real model
 
@@ -130,11 +130,11 @@ def write_page(folder: Path, page: Path, options: Namespace) -> None:
         text += f"\n**{_named(name)}**\n\n{table(cell)}"
     text += "\n" + DECODING.format(**vars(options))
     for name in sorted(sweeps.keys() - {"ranks", "server"}):
-        text += f"\n**{_named(name)}, {rows[name]:,} rows**\n\n{sweep_table(sweeps[name], ['temperature'])}"
+        text += f"\n**{_named(name)}, {rows[name]:,} rows**\n\n{markdown(sweeps[name], ['temperature'])}"
     text += "\n**GSM8K, ID store, greedy, on two ranks** (DeepSpeed; each has one core, so that only identity means "
-    text += f"anything)\n\n{sweep_table(sweeps['ranks'], ['tp'])}"
+    text += f"anything)\n\n{markdown(sweeps['ranks'], ['tp'])}"
     text += "\n**The same, searched on a Milvus server** (on the same two cores, asked within a step)\n\n"
-    text += f"{sweep_table(sweeps['server'], ['search'])}\n"
+    text += f"{markdown(sweeps['server'], ['search'])}\n"
     text += STEPS + (folder / "steps.md").read_text() + "\n" + _replays(folder, options)
     text += DATA.format(files="\n".join(f"| {name} | {licence} |" for name, licence in FILES.items()))
     page.write_text(text)
@@ -144,7 +144,7 @@ def write_page(folder: Path, page: Path, options: Namespace) -> None:
 def _summary(cells: dict[str, Any], sweeps: dict[str, Any]) -> str:
     """All cells in one table, and what is bad before anything else."""
     text = f"## In short\n\nAccepted length with {MIDDLE} draft nodes, teacher-forced; what dense adds there "
-    text += "(hybrid over hybrid-dense).\n\n"
+    text += "(hybrid over hybrid-no-dense).\n\n"
     text += f"| texts | store | {' | '.join(SHOWN)} | dense adds |\n" + "|---" * 2 + "|---:" * (len(SHOWN) + 1) + "|\n"
     for name, cell in cells.items():
         domain, store, kind = name.rsplit("-", 2)
@@ -175,7 +175,7 @@ def _bad(cells: dict[str, Any], sweeps: dict[str, Any]) -> Iterator[str]:
     ]
     yield f"Not faster than plain decoding here, or not for certain: {'; '.join(slow) or 'none'}."
     by = {(name, _cell(entry), entry["system"]): entry for name, entry in entries}
-    pairs = [(key, by[(*key, "hybrid")], by[(*key, "hybrid-dense")]) for key in dict.fromkeys(key[:2] for key in by)]
+    pairs = [(key, by[(*key, "hybrid")], by[(*key, "hybrid-no-dense")]) for key in dict.fromkeys(key[:2] for key in by)]
     worse = [
         f"{_named(name)} {cell} ({_speed(ours)}, without {_speed(theirs)})"
         for (name, cell), ours, theirs in pairs
@@ -196,7 +196,7 @@ def _replays(folder: Path, options: Namespace) -> str:
     for part in found:
         for nodes in SIMULATED:
             runs = _read(part / str(nodes) / "summary.json")["runs"]
-            text += f"\n**{part.name}, sampled, ID store, {nodes} nodes (simulated)**\n\n{runs_table(runs)}"
+            text += f"\n**{part.name}, sampled, ID store, {nodes} nodes (simulated)**\n\n{markdown(runs)}"
     return text + "\n"
 
 
@@ -230,4 +230,4 @@ def _percent(gain: dict[str, Any]) -> str:
 
 
 def _read(path: Path) -> Any:
-    return json.loads(path.read_text())
+    return json.loads(with_current_names(path.read_text()))

@@ -16,7 +16,7 @@ from typing import Any
 
 from common import arguments, run
 
-from evaluation.offline.sweep import markdown
+from evaluation.reporting.report import markdown
 
 ROOT = Path(__file__).parent.parent
 SYSTEMS = "prompt_lookup,rest,suffix,small_lm,dense,hybrid"

@@ -15,7 +15,7 @@ from dresd_milvus.retrieval.replica import Replica
 from dresd_milvus.retrieval.store import POSITION_BITS, Manifest, Rows
 from dresd_milvus.retrieval.suffix_store import SuffixStore
 from dresd_milvus.storage.opening import Retrieval
-from dresd_milvus.systems.registry import Sources
+from dresd_milvus.systems.sources import Sources
 from dresd_milvus.target.hf_target import HFTarget
 from ingestion.phases.embed import continuations
 

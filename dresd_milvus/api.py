@@ -18,14 +18,16 @@ from dresd_milvus.decoding.loop import DEPTH
 from dresd_milvus.errors import InputError
 from dresd_milvus.models import loading
 from dresd_milvus.models.loading import LoadedModel
+from dresd_milvus.options import parse_nodes
 from dresd_milvus.retrieval.circuit_breaker import SEARCH_SECONDS
 from dresd_milvus.retrieval.store import Manifest
 from dresd_milvus.storage.opening import Search, check_fits
 from dresd_milvus.systems.answering import Result, generate, stream
 from dresd_milvus.systems.prepared import PreparedDrafter, prepare_drafter
-from dresd_milvus.systems.registry import Sources, Where, load_draft_model, needs, open_sources, parse_nodes
+from dresd_milvus.systems.registry import needs
+from dresd_milvus.systems.sources import Sources, Where, load_draft_model, open_sources
 from ingestion import runner
-from ingestion.planning.plan import AUTO, Settings, template_for
+from ingestion.options import AUTO, Settings, parse_template
 from ingestion.planning.run_folder import usual_folder
 
 __all__ = [
@@ -128,10 +130,9 @@ def ingest(
     named = [sources] if isinstance(sources, str | Path) else sources
     if not named:
         raise InputError("there is no source; name a file, a folder, hf:DATASET or 'stdlib'")
-    texts = tuple(str(source) for source in named)
     settings = Settings(
-        model.asked or model.name, texts, collection, str(uri),
-        dtype=model.dtype, template=template_for(template, texts), prompt_key=prompt_key, response_key=response_key,
+        sources=[str(source) for source in named], uri=str(uri), collection=collection, model=model.asked or model.name,
+        dtype=model.dtype, template=parse_template(template), prompt_key=prompt_key, response_key=response_key,
         answers=answers, limit=limit, also="rest" if also_rest else "none",
     )  # fmt: skip
     folder = usual_folder(settings.uri, collection)

@@ -6,7 +6,7 @@ import errno
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Container, Mapping, Sequence
 from time import monotonic
 from types import TracebackType
 
@@ -21,6 +21,7 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 from rich.text import Text
 
 from dresd_milvus.errors import DresdError
@@ -36,6 +37,25 @@ def wide_console() -> Console:
     """Standard output; where it is no terminal, wide enough that tables keep their shape in a file."""
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=120)
+
+
+def print_rows(rows: Sequence[Sequence[str]], left: Container[str] | None = None) -> None:
+    """Print a table, its headings first. left: headings of columns that are aligned on the left; None for the first."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in rows[0]:
+        on_left = heading in ({rows[0][0]} if left is None else left)
+        table.add_column(heading, justify="left" if on_left else "right", no_wrap=heading == rows[0][0])
+    for row in rows[1:]:
+        table.add_row(*row)
+    wide_console().print(table)
+
+
+def print_facts(facts: Mapping[str, str]) -> None:
+    """Print names and what belongs to each, a line each."""
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for name, fact in facts.items():
+        table.add_row(name, fact)
+    wide_console().print(table)
 
 
 class _Rate(ProgressColumn):

@@ -1,20 +1,29 @@
-"""Options that several commands of `dresd eval` have in common."""
+"""Options that several commands of `dresd eval` share."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
-StoreOption = Annotated[str | None, typer.Option("--uri", help="The database, for dense and hybrid.")]
-StoreNameOption = Annotated[str | None, typer.Option("--collection", help="The collection, for dense and hybrid.")]
-SuiteOption = Annotated[
-    str, typer.Option(help="stdlib, a named suite (dresd eval suites), NAME=FILE, or a file of prompts.")
-]
-LimitOption = Annotated[int | None, typer.Option(min=1, help="Prompts at most.")]
-TemplateOption = Annotated[
-    str | None,
-    typer.Option(
-        help="What prompts go into. Default: the store's or the model's chat template; without one, the suite's."
-    ),
-]
+from dresd_milvus.options import TemplateOption
+from evaluation.prompts import Suite, load_suite
+
+SystemsOption = Annotated[str, typer.Option(help="Systems, by comma.")]
+NeighboursOption = Annotated[int | None, typer.Option(min=1, help="Number of hits of a dense search; default: 50.")]
+
+
+@dataclass(frozen=True)
+class PromptOptions:
+    """Which prompts the model answers, and what they are put into."""
+
+    suite: Annotated[
+        str, typer.Option(help="Suite of prompts: stdlib, a name (dresd eval suites), NAME=FILE, or a file of prompts.")
+    ] = "stdlib"
+    limit: Annotated[int | None, typer.Option(min=1, help="Largest number of prompts.")] = None
+    template: TemplateOption = None
+
+    def load(self) -> Suite:
+        """Read the suite. Raises InputError when it cannot be used or is empty."""
+        return load_suite(self.suite, self.limit)

@@ -61,7 +61,8 @@ def load_suite(suite: str, limit: int | None = None) -> Suite:
     """
     name, given, where = suite.partition("=")
     if suite == "stdlib":
-        found = Suite(suite, _held_back()[:limit])
+        held = enumerate(held_back()[:limit])
+        found = Suite(suite, [Prompt(f"stdlib-{number}", (pair.prompt,)) for number, pair in held])
     elif name in SUITES:
         found = _named(name, Path(where) if given else None, limit)
     elif Path(suite).exists() and kind_of(Path(suite)):
@@ -75,11 +76,11 @@ def load_suite(suite: str, limit: int | None = None) -> Suite:
 
 
 @cache  # reading the library takes seconds
-def _held_back() -> list[Prompt]:
-    # Every eleventh, wrapped round: neighbours come from one module and are alike.
+def held_back() -> list[stdlib.Pair]:
+    """The functions of the standard library that ingestion leaves out, every eleventh of them, wrapped round:
+    neighbours come from one module and are alike."""
     held = list(stdlib.pairs(held_back=True))
-    spread = [held[index] for start in range(11) for index in range(start, len(held), 11)]
-    return [Prompt(f"stdlib-{n}", (pair.prompt,)) for n, pair in enumerate(spread)]
+    return [pair for start in range(11) for pair in held[start::11]]
 
 
 def about_suite(name: str) -> dict[str, Any]:

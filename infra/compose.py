@@ -65,6 +65,17 @@ class Service:
             return f"exited with {self.exit_code}"
         return f"{self.health or self.state}" + (f", restarted {self.restarts} times" if self.restarts else "")
 
+    @property
+    def image(self) -> str:
+        """The image's name, with its tag."""
+        return str(self.container.attrs["Config"]["Image"])
+
+    @property
+    def ports(self) -> str:
+        """The addresses that it is published at, by comma."""
+        published = (to for on in self.container.ports.values() for to in on or ())
+        return ", ".join(sorted(f"{to['HostIp']}:{to['HostPort']}" for to in published))
+
     def log(self, lines: int) -> str:
         return str(self.container.logs(tail=lines).decode(errors="replace")).rstrip()
 

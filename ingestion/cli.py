@@ -2,41 +2,82 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
+from dresd_milvus.console import Phases, print_facts
+from dresd_milvus.errors import InputError
+from dresd_milvus.models.loading import LoadedModel, load_model
+from dresd_milvus.models.parallel import on_all_ranks
 from dresd_milvus.options import DeviceOption, LocalRankOption, TokenOption, TpOption, UriOption, with_options
-from ingestion.options import CollectionToBuild, settings
-
-if TYPE_CHECKING:
-    from dresd_milvus.models.loading import LoadedModel
-    from dresd_milvus.retrieval.store import Manifest
-    from ingestion.planning.plan import Settings
-    from ingestion.planning.share import Share
-    from ingestion.run import Run
+from dresd_milvus.retrieval.store import Manifest
+from ingestion import runner
+from ingestion.options import CollectionToBuild, Settings
+from ingestion.planning.run_folder import usual_folder
+from ingestion.planning.share import ALL, Share
+from ingestion.run import Run
+from ingestion.seal import seal as seal_run
+from ingestion.status import print_status
+from ingestion.status import status as read_status
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 RunDirOption = Annotated[
-    Path | None, typer.Option("--run-dir", help="Plan, progress and projection; default: beside the database.")
+    Path | None, typer.Option(help="Folder of plan, progress and projection; default: beside the database.")
 ]
 ShardOption = Annotated[
     str | None,
-    typer.Option("--shard", help="i/n: take every n-th shard from i on, for job arrays; under torchrun: its rank."),
+    typer.Option(help="Share i/n of the shards: every n-th from i on, for job arrays; under torchrun: its rank."),
 ]
-WorkersOption = Annotated[
-    int, typer.Option("--workers", min=1, help="Processes that generate and embed: one a GPU, or CPU cores.")
-]
-ReplaceOption = Annotated[bool, typer.Option("--replace", help="Drop the collection and its run first.")]
+ReplaceOption = Annotated[bool, typer.Option("--replace", help="Removal of the collection and its run first.")]
 BulkOption = Annotated[
-    str | None,
-    typer.Option("--bulk", help="Load by the server's bulk import, through its bucket: file:///DIR or s3://..."),
+    str | None, typer.Option(help="Bucket of the server, for its bulk import: file:///DIR or s3://...; default: none.")
 ]
-KeepRowsOption = Annotated[bool, typer.Option("--keep-rows", help="Leave the Parquet files of rows in the run folder.")]
+KeepRowsOption = Annotated[bool, typer.Option("--keep-rows", help="Keeping the Parquet files of rows afterwards.")]
+
+
+@dataclass(frozen=True)
+class Named:
+    """The run that a phase goes on with."""
+
+    run_dir: RunDirOption = None
+    uri: UriOption = ""
+    collection: CollectionToBuild = ""
+
+    def open(self, token: str = "", device: str = "auto", model: LoadedModel | None = None) -> Run:
+        """Raises InputError when no run is named, or there is none."""
+        return Run.open(_folder(self.run_dir, self.uri, self.collection), token, device, model)
+
+
+@dataclass(frozen=True)
+class Work:
+    """How the model's work is divided over processes, ranks and machines."""
+
+    device: DeviceOption = "auto"
+    tp: TpOption = 1
+    workers: Annotated[
+        int, typer.Option(min=1, help="Number of processes that generate and embed: one per GPU, or CPU cores.")
+    ] = 1
+    shard: ShardOption = None
+
+    @property
+    def share(self) -> Share:
+        """The shards that are done here. Raises InputError for what is no share."""
+        return _share(self.shard, self.tp)
+
+    def do(self, settings: Settings, work: Callable[[LoadedModel | None], None]) -> None:
+        """Do it here, or with a model that a launcher's ranks share. Raises InputError for workers beside ranks."""
+        if self.tp > 1 and self.workers > 1:
+            raise InputError(
+                "ranks that share a model are one worker; give --workers 1, and --shard for several of them"
+            )
+        _on_ranks(settings, self.device, self.tp, work)
 
 
 @app.callback()
@@ -45,172 +86,108 @@ def root(local_rank: LocalRankOption = 0) -> None:
 
 
 @app.command()
-@with_options(settings)
+@with_options
 def run(
-    settings: Any,
+    settings: Settings,
+    work: Work,
     run_dir: RunDirOption = None,
-    workers: WorkersOption = 1,
-    shard: ShardOption = None,
     bulk: BulkOption = None,
-    device: DeviceOption = "auto",
-    tp: TpOption = 1,
     token: TokenOption = "",
     keep_rows: KeepRowsOption = False,
     replace: ReplaceOption = False,
 ) -> None:
     """Plan, fit, embed, load and seal; after an interruption the same command goes on where it was."""
-    from dresd_milvus.console import Phases
-    from ingestion.runner import ingest
+    folder = _folder(run_dir, settings.uri, settings.collection)
 
-    def work(model: LoadedModel | None) -> None:
+    def ingest(model: LoadedModel | None) -> None:
         with Phases() as phases:
-            manifest = ingest(
-                settings,
-                _folder(run_dir, settings.uri, settings.collection),
-                phases,
-                model=model,
-                device=device,
-                token=token,
-                replace_old=replace,
-                keep_rows=keep_rows,
-                workers=workers,
-                share=_share(shard, tp),
-                bulk=bulk,
-            )
+            manifest = runner.ingest(
+                settings, folder, phases, model=model, device=work.device, token=token, replace_old=replace,
+                keep_rows=keep_rows, workers=work.workers, share=work.share, bulk=bulk,
+            )  # fmt: skip
         if manifest:
             print_summary(settings.uri, settings.collection, manifest)
 
-    _work(settings, tp, workers, device, work)
+    work.do(settings, ingest)
 
 
 @app.command()
-@with_options(settings)
-def plan(settings: Any, run_dir: RunDirOption = None, token: TokenOption = "", replace: ReplaceOption = False) -> None:
+@with_options
+def plan(
+    settings: Settings, run_dir: RunDirOption = None, token: TokenOption = "", replace: ReplaceOption = False
+) -> None:
     """Read the sources once and divide them into shards; the commands below need no more than the run folder."""
-    from dresd_milvus.console import Phases
-    from ingestion.runner import drop
-    from ingestion.runner import plan as make
-
     folder = _folder(run_dir, settings.uri, settings.collection)
     with Phases() as phases:
         if replace:
-            drop(folder, settings.uri, settings.collection, token)
-        made = make(settings, folder, phases, token=token)
+            runner.drop(folder, settings.uri, settings.collection, token)
+        made = runner.plan(settings, folder, phases, token=token)
     print(f"{made.documents:,} documents, about {made.tokens:,} tokens, in {len(made.shards)} shards: {folder}")
 
 
 @app.command()
-def generate(
-    run_dir: RunDirOption = None,
-    uri: UriOption = "",
-    collection: CollectionToBuild = "",
-    workers: WorkersOption = 1,
-    shard: ShardOption = None,
-    device: DeviceOption = "auto",
-    tp: TpOption = 1,
-) -> None:
+@with_options
+def generate(named: Named, work: Work) -> None:
     """Have the model answer the prompts of a run planned with --answers greedy or sampled, or of a share of them."""
-    from dresd_milvus.console import Phases
-    from ingestion.runner import generate as generate_share
 
-    def work(model: LoadedModel | None) -> None:
+    def answer(model: LoadedModel | None) -> None:
         with Phases() as phases:
-            generate_share(_open(run_dir, uri, collection, "", device, model), phases, _share(shard, tp), workers)
+            runner.generate(named.open("", work.device, model), phases, work.share, work.workers)
 
-    _work(_open(run_dir, uri, collection).plan.settings, tp, workers, device, work)
+    work.do(named.open().plan.settings, answer)
 
 
 @app.command()
-def fit(
-    run_dir: RunDirOption = None,
-    uri: UriOption = "",
-    collection: CollectionToBuild = "",
-    device: DeviceOption = "auto",
-    tp: TpOption = 1,
-) -> None:
+@with_options
+def fit(named: Named, device: DeviceOption = "auto", tp: TpOption = 1) -> None:
     """Fit the projection of a planned run; fit/explained.png shows its axes."""
-    from dresd_milvus.console import Phases
 
-    def work(model: LoadedModel | None) -> None:
-        going = _open(run_dir, uri, collection, "", device, model)
+    def fit_run(model: LoadedModel | None) -> None:
+        going = named.open("", device, model)
         with Phases() as phases:
             going.fit(phases)
         explained = float(going.projection.explained.sum())
         print(f"{going.projection.dim} dimensions explain {explained:.1%} of the variance")
 
-    _work(_open(run_dir, uri, collection).plan.settings, tp, 1, device, work)
+    _on_ranks(named.open().plan.settings, device, tp, fit_run)
 
 
 @app.command()
-def embed(
-    run_dir: RunDirOption = None,
-    uri: UriOption = "",
-    collection: CollectionToBuild = "",
-    workers: WorkersOption = 1,
-    shard: ShardOption = None,
-    device: DeviceOption = "auto",
-    tp: TpOption = 1,
-) -> None:
+@with_options
+def embed(named: Named, work: Work) -> None:
     """Write the rows of a fitted run's shards, or of a share of them, as Parquet files."""
-    from dresd_milvus.console import Phases
-    from ingestion.runner import embed as embed_share
 
-    def work(model: LoadedModel | None) -> None:
+    def embed_run(model: LoadedModel | None) -> None:
         with Phases() as phases:
-            embed_share(_open(run_dir, uri, collection, "", device, model), phases, _share(shard, tp), workers)
+            runner.embed(named.open("", work.device, model), phases, work.share, work.workers)
 
-    _work(_open(run_dir, uri, collection).plan.settings, tp, workers, device, work)
+    work.do(named.open().plan.settings, embed_run)
 
 
 @app.command()
-def load(
-    run_dir: RunDirOption = None,
-    uri: UriOption = "",
-    collection: CollectionToBuild = "",
-    shard: ShardOption = None,
-    bulk: BulkOption = None,
-    token: TokenOption = "",
-) -> None:
+@with_options
+def load(named: Named, shard: ShardOption = None, bulk: BulkOption = None, token: TokenOption = "") -> None:
     """Send the rows of embedded shards, or of a share of them, to the database."""
-    from dresd_milvus.console import Phases
-
-    going = _open(run_dir, uri, collection, token)
+    going = named.open(token)
     with Phases() as phases:
         going.load(_share(shard), phases, bulk)
 
 
 @app.command()
-def seal(
-    run_dir: RunDirOption = None,
-    uri: UriOption = "",
-    collection: CollectionToBuild = "",
-    token: TokenOption = "",
-    keep_rows: KeepRowsOption = False,
-) -> None:
+@with_options
+def seal(named: Named, token: TokenOption = "", keep_rows: KeepRowsOption = False) -> None:
     """Index, count and seal the collection of a run whose shards are all loaded."""
-    from dresd_milvus.console import Phases
-    from ingestion.seal import seal as seal_run
-
-    going = _open(run_dir, uri, collection, token)
+    going = named.open(token)
     with Phases() as phases:
         manifest = seal_run(going, phases, keep_rows)
     print_summary(going.plan.settings.uri, going.plan.settings.collection, manifest)
 
 
 @app.command()
-def status(
-    run_dir: RunDirOption = None,
-    uri: UriOption = "",
-    collection: CollectionToBuild = "",
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
-) -> None:
+@with_options
+def status(named: Named, as_json: Annotated[bool, typer.Option("--json", help="Output as JSON.")] = False) -> None:
     """Every phase and shard of a run, and how far it is."""
-    import json
-
-    from ingestion.status import print_status
-    from ingestion.status import status as read
-
-    content = read(_open(run_dir, uri, collection))
+    content = read_status(named.open())
     if as_json:
         print(json.dumps(content, indent=2))
     else:
@@ -218,45 +195,21 @@ def status(
 
 
 def _folder(run_dir: Path | None, uri: str, collection: str) -> Path:
-    from dresd_milvus.errors import InputError
-    from ingestion.planning.run_folder import usual_folder
-
     if run_dir is None and not (uri and collection):
         raise InputError("say which run: give --run-dir, or --uri and --collection")
     return run_dir or usual_folder(uri, collection)
 
 
-def _open(
-    run_dir: Path | None,
-    uri: str,
-    collection: str,
-    token: str = "",
-    device: str = "auto",
-    model: LoadedModel | None = None,
-) -> Run:
-    from ingestion.run import Run
-
-    return Run.open(_folder(run_dir, uri, collection), token, device, model)
-
-
-def _work(settings: Settings, tp: int, workers: int, device: str, work: Callable[[LoadedModel | None], None]) -> None:
-    """Do it here, or with a model that a launcher's ranks share."""
-    from dresd_milvus.errors import InputError
-    from dresd_milvus.models.loading import load_model
-    from dresd_milvus.models.parallel import on_all_ranks
-
+def _on_ranks(settings: Settings, device: str, tp: int, work: Callable[[LoadedModel | None], None]) -> None:
+    """Do it with a model that a launcher's ranks share; with one rank the work loads the model itself."""
     if tp == 1:
         work(None)
-    elif workers > 1:
-        raise InputError("ranks that share a model are one worker; give --workers 1, and --shard for several of them")
     else:
         on_all_ranks(tp, device, lambda: load_model(settings.model, settings.dtype, device, tp), work)
 
 
 def _share(text: str | None, tp: int = 1) -> Share:
     """--shard, else the rank that torchrun or the DeepSpeed launcher gave this process, unless ranks share a model."""
-    from ingestion.planning.share import ALL, Share
-
     if text is not None:
         return Share.parse(text)
     return Share(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))) if tp == 1 else ALL
@@ -264,18 +217,13 @@ def _share(text: str | None, tp: int = 1) -> Share:
 
 def print_summary(uri: str, collection: str, manifest: Manifest) -> None:
     """What was built, in a few lines."""
-    from rich.table import Table
-
-    from dresd_milvus.console import wide_console
-
-    table = Table(show_header=False, box=None, pad_edge=False)
-    for name, value in (
-        ("collection", f"{collection} in {uri}"),
-        ("rows", f"{manifest.rows:,} from {manifest.documents:,} documents of {manifest.source}"),
-        ("keys", f"{manifest.dim} dimensions, projection {manifest.projection}"),
-        ("continuation", f"{manifest.continuation} tokens a row"),
-        ("model", f"{manifest.model} ({manifest.model_fingerprint})"),
-        ("sealed", f"{manifest.seal} at {manifest.sealed_at}"),
-    ):
-        table.add_row(name, value)
-    wide_console().print(table)
+    print_facts(
+        {
+            "collection": f"{collection} in {uri}",
+            "rows": f"{manifest.rows:,} from {manifest.documents:,} documents of {manifest.source}",
+            "keys": f"{manifest.dim} dimensions, projection {manifest.projection}",
+            "continuation": f"{manifest.continuation} tokens a row",
+            "model": f"{manifest.model} ({manifest.model_fingerprint})",
+            "sealed": f"{manifest.seal} at {manifest.sealed_at}",
+        }
+    )

@@ -1,108 +1,132 @@
-"""What decides a store, as command-line options that several commands share."""
+"""The settings of a run, each declared once: an option of the command line and a field of the plan."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Literal
 
 import typer
 
-from dresd_milvus.options import IndexOption, ModelOption, PartitionByOption, PartitionsOption, UriOption, VectorsOption
+from dresd_milvus.corpus import Template
+from dresd_milvus.corpus.chat import CHAT
+from dresd_milvus.corpus.duplicates import Dedup
+from dresd_milvus.errors import InputError
+from dresd_milvus.options import LayoutOptions, ModelOption, UriOption
+from ingestion.planning.prune import Pruning
 
-CollectionToBuild = Annotated[str, typer.Option("--collection", help="The collection to build.")]
+AUTO = "auto"
+"""A template of this name is what the model is usually asked in: its own chat template if it has one."""
+
+Answers = Literal["own", "greedy", "sampled"]
+"""Who wrote the answers: the corpus's own, or the model, greedily or sampled."""
+
+CollectionToBuild = Annotated[str, typer.Option("--collection", help="Collection to build.")]
 
 
-def settings(
-    source: Annotated[
+def parse_dim(text: object) -> int:
+    """'auto' -> 0, '64' -> 64; raises InputError for anything else."""
+    if text == "auto":
+        return 0
+    if not str(text).isdecimal() or int(str(text)) == 0:
+        raise InputError(f"--dim is a number of dimensions or 'auto', not '{text}'")
+    return int(str(text))
+
+
+def parse_template(text: str) -> str:
+    """AUTO, CHAT, or a template's text with its line breaks. Raises InputError for a text without {prompt}."""
+    return text if text in (AUTO, CHAT) else Template.parse(text).text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(LayoutOptions):
+    """What decides the rows of a store and how they lie; the same settings and corpus give the same store.
+
+    template: a text, CHAT, AUTO, or None for none. dim: 0 for as few as draft well. Raises InputError for values that
+    cannot be used.
+    """
+
+    sources: Annotated[
         list[str],
-        typer.Option(help="[NAME=]WHERE, may be repeated: a file, a folder, hf:DATASET, a recipe, or 'stdlib'."),
-    ],
-    uri: UriOption,
-    collection: CollectionToBuild,
-    model: ModelOption = "sample",
-    prompt_key: Annotated[str | None, typer.Option(help="The row's prompt or messages; default: found.")] = None,
-    response_key: Annotated[str | None, typer.Option(help="The row's response; default: found.")] = None,
-    template: Annotated[
-        str,
         typer.Option(
-            help="What a prompt goes into: text with {prompt}, \\n is a line break; 'chat': the model's chat template. "
-            "auto: that if there is one, else 'Question: {prompt}\\nAnswer:\\n'."
+            "--source", help="Source [NAME=]WHERE, repeatable: a file, a folder, hf:DATASET, a recipe, or 'stdlib'."
         ),
-    ] = "auto",
-    config: Annotated[str | None, typer.Option(help="Of a dataset on the hub.")] = None,
-    split: Annotated[str, typer.Option(help="Of a dataset on the hub.")] = "train",
-    streaming: Annotated[bool, typer.Option(help="Read a dataset on the hub without downloading it first.")] = False,
-    skip_incomplete: Annotated[bool, typer.Option(help="Pass over rows without text under a key.")] = False,
-    limit: Annotated[int | None, typer.Option(min=1, help="Documents of a source at most.")] = None,
+    ]
+    uri: UriOption
+    collection: CollectionToBuild
+    model: ModelOption = "sample"
+    dtype: Annotated[str, typer.Option(help="Number type of the model: auto, bfloat16, float16 or float32.")] = "auto"
+    prompt_key: Annotated[
+        str | None, typer.Option(help="Key of the prompt column, or of the messages; detected when omitted.")
+    ] = None
+    response_key: Annotated[str | None, typer.Option(help="Key of the answer column; detected when omitted.")] = None
+    template: Annotated[
+        str | None,
+        typer.Option(
+            parser=parse_template,
+            metavar="TEXT",
+            help="Template of prompts: text with {prompt}, \\n is a line break; 'chat': the model's chat template. "
+            "auto: that if there is one, else 'Question: {prompt}\\nAnswer:\\n'.",
+        ),
+    ] = AUTO
+    config: Annotated[str | None, typer.Option(help="Configuration of a data set on the hub.")] = None
+    split: Annotated[str, typer.Option(help="Split of a data set on the hub.")] = "train"
+    streaming: Annotated[bool, typer.Option(help="Reading of a data set on the hub without a download first.")] = False
+    skip_incomplete: Annotated[bool, typer.Option(help="Passing over rows without text under a key.")] = False
+    limit: Annotated[int | None, typer.Option(min=1, help="Largest number of documents of a source.")] = None
     dedup: Annotated[
-        Literal["none", "exact", "near"], typer.Option(help="Documents to pass over: equal ones, or alike ones too.")
-    ] = "exact",
+        Dedup, typer.Option(help="Duplicates to pass over: none, equal documents, or nearly equal ones too.")
+    ] = "exact"
     max_length: Annotated[
-        int, typer.Option(min=2, help="Tokens that go through the model at once; longer documents go in windows.")
-    ] = 1024,
-    continuation: Annotated[int, typer.Option(min=1, max=4096, help="N, tokens kept after every state.")] = 20,
-    responses_only: Annotated[bool, typer.Option(help="Keep rows only where an answer's token follows.")] = False,
-    keep_every: Annotated[int, typer.Option(min=1, help="Keep every k-th position of a document.")] = 1,
-    drop_same: Annotated[bool, typer.Option(help="Keep one row of those that draft the same, per shard.")] = False,
-    per_token: Annotated[int | None, typer.Option(min=1, help="Rows of one first token at most, per shard.")] = None,
-    dim: Annotated[str, typer.Option(help="Dimensions of a key; auto: the fewest that draft as well.")] = "64",
-    fit_tokens: Annotated[int, typer.Option(min=1, help="States that the projection is fitted on.")] = 1_000_000,
-    index: IndexOption = "auto",
-    vectors: VectorsOption = "float32",
-    partition_by: PartitionByOption = "none",
-    partitions: PartitionsOption = 64,
-    shard_size: Annotated[int, typer.Option(min=1, help="Characters of a shard, the unit of work.")] = 400_000,
+        int, typer.Option(min=2, help="Longest window that goes through the model at once (tokens); the rest follows.")
+    ] = 1024
+    continuation: Annotated[
+        int, typer.Option(min=1, max=4096, help="Length N of the continuation kept after every state (tokens).")
+    ] = 20
+    responses_only: Annotated[bool, typer.Option(help="Rows only where an answer's token follows.")] = False
+    keep_every: Annotated[int, typer.Option(min=1, help="Distance k of the positions that become rows (tokens).")] = 1
+    drop_same: Annotated[bool, typer.Option(help="One row only of those that draft the same, per shard.")] = False
+    per_token: Annotated[
+        int | None, typer.Option(min=1, help="Largest number of rows with the same first token, per shard.")
+    ] = None
+    dim: Annotated[
+        int,
+        typer.Option(
+            parser=parse_dim, metavar="NUMBER|auto", help="Dimensions of a key; auto: the fewest that draft as well."
+        ),
+    ] = 64
+    fit_tokens: Annotated[int, typer.Option(min=1, help="Number of states that the projection is fitted on.")] = (
+        1_000_000
+    )
+    shard_size: Annotated[int, typer.Option(min=1, help="Size of a shard, the unit of work (characters).")] = 400_000
     answers: Annotated[
-        Literal["own", "greedy", "sampled"],
-        typer.Option(help="The corpus's own, or written by the model itself: drafts from those are taken more often."),
-    ] = "own",
-    temperature: Annotated[float, typer.Option(min=0.01, help="Of sampled answers.")] = 0.7,
-    top_p: Annotated[float, typer.Option(min=0.01, max=1, help="Of sampled answers.")] = 0.95,
-    answer_tokens: Annotated[int, typer.Option(min=1, help="Of one answer of the model at most.")] = 128,
-    seed: Annotated[int, typer.Option(min=0, help="Of sampled answers.")] = 0,
+        Answers,
+        typer.Option(help="Answers: the corpus's own, or written by the model; drafts from those are accepted more."),
+    ] = "own"
+    temperature: Annotated[float, typer.Option(min=0.01, help="Temperature of sampled answers.")] = 0.7
+    top_p: Annotated[
+        float,
+        typer.Option(min=0.01, max=1, help="Probability of the most likely tokens that answers are sampled from."),
+    ] = 0.95
+    answer_tokens: Annotated[int, typer.Option(min=1, help="Longest answer of the model (tokens).")] = 128
+    seed: Annotated[int, typer.Option(min=0, help="Seed of sampled answers.")] = 0
     also: Annotated[
         Literal["none", "rest"],
-        typer.Option(help="rest: also sort the corpus's suffixes, for exact matching (systems rest, suffix, hybrid)."),
-    ] = "none",
-    dtype: Annotated[str, typer.Option(help="auto, bfloat16, float16 or float32.")] = "auto",
-) -> Any:
-    """The settings of a run, from its options."""
-    from dresd_milvus.errors import InputError
-    from ingestion.planning.plan import Settings, template_for
+        typer.Option(help="Also built; rest: a suffix store of the corpus, for the systems rest, suffix and hybrid."),
+    ] = "none"
 
-    if dim != "auto" and not (dim.isdecimal() and int(dim) > 0):
-        raise InputError(f"--dim is a number of dimensions or 'auto', not '{dim}'")
-    return Settings(
-        model=model,
-        sources=tuple(source),
-        collection=collection,
-        uri=uri,
-        dtype=dtype,
-        template=template_for(template, source),
-        prompt_key=prompt_key,
-        response_key=response_key,
-        config=config,
-        split=split,
-        streaming=streaming,
-        incomplete="skip" if skip_incomplete else "refuse",
-        limit=limit,
-        dedup=dedup,
-        max_length=max_length,
-        continuation=continuation,
-        responses_only=responses_only,
-        keep_every=keep_every,
-        drop_same=drop_same,
-        per_token=per_token,
-        dim=0 if dim == "auto" else int(dim),
-        fit_tokens=fit_tokens,
-        index=index,
-        vectors=vectors,
-        partition_by=partition_by,
-        partitions=partitions if partition_by == "token" else 0,
-        shard_size=shard_size,
-        answers=answers,
-        temperature=temperature,
-        top_p=top_p,
-        answer_tokens=answer_tokens,
-        seed=seed,
-        also=also,
-    )
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.continuation < 1 or self.max_length < 2 or self.dim < 0:
+            raise InputError("--continuation and --dim must be at least 1 and --max-length at least 2")
+        if self.template not in (None, AUTO, CHAT):
+            Template(self.template)
+
+    def for_sources(self) -> Settings:
+        """The same, without a template where all sources are folders of plain text, which holds no prompts."""
+        plain = all(Path(source.partition("=")[2] or source).is_dir() for source in self.sources)
+        return replace(self, template=None) if plain and self.template != CHAT else self
+
+    def pruning(self) -> Pruning:
+        """What decides the rows of a shard."""
+        return Pruning(self.keep_every, self.drop_same, self.per_token, self.responses_only)

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from dresd_milvus.console import Phases
 from dresd_milvus.errors import DamagedFileError, InputError, StoreError
 from dresd_milvus.files.atomic import write_json
 from dresd_milvus.milvus import MilvusStore, has_collection
@@ -31,7 +32,7 @@ from ingestion.phases.states import States
 from ingestion.planning.documents import Numbered, read_documents, write_documents
 from ingestion.planning.plan import Plan, load_plan
 from ingestion.planning.run_folder import RunFolder
-from ingestion.planning.share import ALL, Progress, Share
+from ingestion.planning.share import ALL, Share
 
 
 class Run:
@@ -109,7 +110,7 @@ class Run:
         """The shards that are neither loaded nor embedded."""
         return [n for n in self.shards(share) if not self.folder.done("load", n) and not self.embedded(n)]
 
-    def fit(self, progress: Progress) -> None:
+    def fit(self, progress: Phases) -> None:
         """Fit the projection, unless that is done."""
         if self.folder.done("fit"):
             return
@@ -170,7 +171,7 @@ class Run:
                 self.folder.finish("embed", shard, projection=self.projection.fingerprint, **made)
                 self.states.remove(shard)
 
-    def load(self, share: Share, progress: Progress, bulk: str | None = None) -> None:
+    def load(self, share: Share, progress: Phases, bulk: str | None = None) -> None:
         """Put the rows of a share's shards that are not there into the collection; bulk: by way of this bucket."""
         with self.collection() as store:
             pending = [shard for shard in self.shards(share) if not self.folder.done("load", shard)]
@@ -183,7 +184,7 @@ class Run:
                 with self.folder.claim("load", shard):
                     self._load_shard(store, shard, progress, bucket)
 
-    def _load_shard(self, store: MilvusStore, shard: int, progress: Progress, bucket: BulkImport | None) -> None:
+    def _load_shard(self, store: MilvusStore, shard: int, progress: Phases, bucket: BulkImport | None) -> None:
         made, path = self.embedded(shard), self.folder.file("embed", shard)
         if made is None:
             raise InputError(f"shard {shard} of {self.folder.folder} is not embedded; run dresd ingest embed first")

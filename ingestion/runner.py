@@ -7,14 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from dresd_milvus.console import Phases
 from dresd_milvus.errors import InputError, StoreError
 from dresd_milvus.milvus import MilvusStore, has_collection
 from dresd_milvus.models.loading import LoadedModel, check_model, load_tokenizer
 from dresd_milvus.retrieval.projection import check_dim
 from dresd_milvus.retrieval.store import Manifest
-from ingestion.planning.plan import Plan, Settings, load_plan, make_plan
+from ingestion.options import Settings
+from ingestion.planning.plan import Plan, load_plan, make_plan
 from ingestion.planning.run_folder import RunFolder
-from ingestion.planning.share import ALL, Progress, Share
+from ingestion.planning.share import ALL, Share
 from ingestion.run import Run
 from ingestion.seal import seal
 from ingestion.workers import work_with_workers
@@ -23,7 +25,7 @@ from ingestion.workers import work_with_workers
 def ingest(
     settings: Settings,
     folder: Path,
-    progress: Progress,
+    progress: Phases,
     *,
     model: LoadedModel | None = None,
     device: str = "auto",
@@ -60,10 +62,9 @@ def ingest(
     return seal(run, progress, keep_rows)
 
 
-def plan(
-    settings: Settings, folder: Path, progress: Progress, model: LoadedModel | None = None, token: str = ""
-) -> Plan:
+def plan(settings: Settings, folder: Path, progress: Phases, model: LoadedModel | None = None, token: str = "") -> Plan:
     """The plan of the run that is going on, or a new one; the collection's name must be free for a new one."""
+    settings = settings.for_sources()
     new = next((path for path in (*reversed(folder.parents), folder) if not path.exists()), None)
     with RunFolder(folder).claim("plan", wait=True), _nothing_left_of(folder, new):
         if (folder / "plan.json").exists():
@@ -95,21 +96,21 @@ def _nothing_left_of(folder: Path, new: Path | None) -> Iterator[None]:
         raise
 
 
-def generate(run: Run, progress: Progress, share: Share, workers: int) -> None:
+def generate(run: Run, progress: Phases, share: Share, workers: int) -> None:
     """Have the target answer a share of the shards, in this process or in several."""
     pending = run.to_generate(share)
     documents = sum(run.plan.shards[shard][1] for shard in pending)
     _work(run, "generate", pending, progress, workers, documents * run.plan.settings.answer_tokens)
 
 
-def embed(run: Run, progress: Progress, share: Share, workers: int) -> None:
+def embed(run: Run, progress: Phases, share: Share, workers: int) -> None:
     """Embed a share of the shards, in this process or in several."""
     pending = run.to_embed(share)
     part = sum(run.plan.shards[shard][2] for shard in pending) / sum(size for _, _, size in run.plan.shards)
     _work(run, "embed", pending, progress, workers, round(run.plan.tokens * part))
 
 
-def _work(run: Run, phase: str, shards: list[int], progress: Progress, workers: int, total: int) -> None:
+def _work(run: Run, phase: str, shards: list[int], progress: Phases, workers: int, total: int) -> None:
     if not shards:
         return
     name, unit, work = {

@@ -5,17 +5,18 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 
+from dresd_milvus.console import Phases
 from dresd_milvus.errors import InputError, LostRowsError
 from dresd_milvus.milvus import on_disk
 from dresd_milvus.milvus.client.retry import patiently
 from dresd_milvus.retrieval.store import Manifest
 from dresd_milvus.storage.inspection import Checksum
-from ingestion.planning.share import ALL, Progress
+from ingestion.planning.share import ALL
 from ingestion.run import Run
 from ingestion.suffixes import build_suffixes
 
 
-def seal(run: Run, progress: Progress, keep_rows: bool = False) -> Manifest:
+def seal(run: Run, progress: Phases, keep_rows: bool = False) -> Manifest:
     """Index, count and seal the collection of a run that is loaded; the rows' files are removed unless they are kept.
 
     Raises InputError while shards are missing, LostRowsError when the collection lacks rows that it was sent, twice.
@@ -35,7 +36,7 @@ def seal(run: Run, progress: Progress, keep_rows: bool = False) -> Manifest:
         return manifest
 
 
-def _seal_or_load_again(run: Run, progress: Progress) -> Manifest:
+def _seal_or_load_again(run: Run, progress: Phases) -> Manifest:
     suffixes = str(build_suffixes(run, progress) or "")
     try:
         return _seal(run, progress, suffixes)
@@ -47,7 +48,7 @@ def _seal_or_load_again(run: Run, progress: Progress) -> Manifest:
     return _seal(run, progress, suffixes)
 
 
-def _seal(run: Run, progress: Progress, suffixes: str) -> Manifest:
+def _seal(run: Run, progress: Phases, suffixes: str) -> Manifest:
     loaded = [run.folder.done("load", shard) or {} for shard in run.shards()]
     rows = sum(marker["rows"] for marker in loaded)
     with run.collection() as store:

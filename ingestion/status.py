@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.table import Table
-
-from dresd_milvus.console import wide_console
+from dresd_milvus.console import print_rows, wide_console
 from ingestion.planning.run_folder import PHASES
 from ingestion.run import Run
 
@@ -52,13 +50,10 @@ def print_status(content: dict[str, Any]) -> None:
     console.print(f"{content['collection']}: {content['documents']:,} documents" + (f" ({passed})" if passed else ""))
     for phase, state in content["phases"].items():
         console.print(f"  {phase:<8} {state}")
-    table = Table(box=None, pad_edge=False, header_style="bold")
     by_shard = [phase for phase in PHASES if phase in content["shards"][0]]
-    for name in ("shard", "documents", *by_shard, "rows"):
-        table.add_column(name, justify="left" if name in by_shard else "right")
+    lines = [["shard", "documents", *by_shard, "rows"]]
     for shard in content["shards"]:
         rows = "" if shard["rows"] is None else f"{shard['rows']:,}"
-        states = [shard[phase] for phase in by_shard]
-        table.add_row(str(shard["shard"]), f"{shard['documents']:,}", *states, rows)
+        lines.append([str(shard["shard"]), f"{shard['documents']:,}", *(shard[phase] for phase in by_shard), rows])
     console.print()
-    console.print(table)
+    print_rows(lines, left=by_shard)

@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dresd_milvus.console import Phases
 from dresd_milvus.corpus import encode_documents
 from dresd_milvus.errors import StoreError
 from dresd_milvus.models.loading import load_tokenizer
 from dresd_milvus.retrieval.suffix_store import SuffixStore
-from ingestion.planning.share import Progress
 from ingestion.run import Run
 
 
-def build_suffixes(run: Run, progress: Progress) -> Path | None:
+def build_suffixes(run: Run, progress: Phases) -> Path | None:
     """Where a run's suffix store is, which is built unless it is there; None where none was asked for."""
     if run.plan.settings.also != "rest":
         return None
@@ -31,7 +31,7 @@ def build_suffixes(run: Run, progress: Progress) -> Path | None:
     return folder
 
 
-def _tokens(run: Run, progress: Progress) -> Iterator[NDArray[np.int32]]:
+def _tokens(run: Run, progress: Phases) -> Iterator[NDArray[np.int32]]:
     """The tokens of every document, as the model read them."""
     tokenizer = load_tokenizer(run.plan.settings.model)
     for shard in run.shards():

@@ -7,60 +7,52 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from queue import Queue
-from threading import Thread
-from typing import IO, Any
 
+import torch
+
+from dresd_milvus.console import Phases
 from dresd_milvus.errors import InputError
-from ingestion.planning.share import Progress
 from ingestion.run import Run
 
 
-def work_with_workers(run: Run, phase: str, shards: Sequence[int], workers: int, progress: Progress) -> None:
+def work_with_workers(run: Run, phase: str, shards: Sequence[int], workers: int, progress: Phases) -> None:
     """Do a phase of these shards with so many processes, one a GPU where there are GPUs.
 
     Raises InputError, saying why, when one of them fails. A worker ends by itself when its parent does: its standard
     input is then closed.
     """
-    told: Queue[tuple[int, str | None]] = Queue()
     running = [_start(run, phase, shards[worker::workers], worker, workers) for worker in range(workers)]
-    try:
-        for worker, process in enumerate(running):
-            assert process.stdout is not None
-            Thread(target=_listen, args=(worker, process.stdout, told), daemon=True).start()
-        listening = workers
-        while listening:
-            worker, line = told.get()
-            if line is None:
-                listening -= 1
-                if running[worker].wait() != 0:
-                    raise InputError(
-                        f"worker {worker} ended with {running[worker].returncode} (see {_log(run, worker)}); "
-                        "run the same command again"
-                    )
-            elif "error" in (said := json.loads(line)):
-                raise InputError(f"worker {worker}: {said['error']}")
-            else:
-                progress.advance(said["done"], worker)
-    finally:
-        for process in running:
-            process.kill()
-            process.wait()
+    with ThreadPoolExecutor(workers) as listeners:
+        try:
+            listening = [listeners.submit(_listen, run, *each, progress) for each in enumerate(running)]
+            for ended in as_completed(listening):
+                ended.result()
+        finally:
+            for process in running:
+                process.kill()
+                process.wait()
+
+
+def _listen(run: Run, worker: int, process: subprocess.Popen[str], progress: Phases) -> None:
+    """Show what a worker does, until it ends; raises InputError when it fails."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        said = json.loads(line)
+        if "error" in said:
+            raise InputError(f"worker {worker}: {said['error']}")
+        progress.advance(said["done"], worker)
+    if process.wait() != 0:
+        log = _log(run, worker)
+        raise InputError(f"worker {worker} ended with {process.returncode} (see {log}); run the same command again")
 
 
 def _start(run: Run, phase: str, shards: Sequence[int], worker: int, workers: int) -> subprocess.Popen[str]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = max(cores // workers, 1)
     environment = {**os.environ, "DRESD_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
-    command = [
-        sys.executable,
-        "-m",
-        "ingestion.worker",
-        phase,
-        str(run.folder.folder),
-        _device(run.device, worker),
-    ]
+    command = [sys.executable, "-m", "ingestion.worker", phase, str(run.folder.folder), _device(run.device, worker)]
     pipe = subprocess.PIPE
     with _log(run, worker).open("w") as errors:
         process = subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, stderr=errors, text=True)
@@ -76,14 +68,6 @@ def _log(run: Run, worker: int) -> Path:
 
 def _device(device: str, worker: int) -> str:
     """Each worker its own GPU, in turn, unless one was named."""
-    import torch
-
     if device not in ("auto", "cuda") or not torch.cuda.is_available():
         return device
     return f"cuda:{worker % torch.cuda.device_count()}"
-
-
-def _listen(worker: int, stream: IO[str], told: Queue[Any]) -> None:
-    for line in stream:
-        told.put((worker, line))
-    told.put((worker, None))

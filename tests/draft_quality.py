@@ -30,7 +30,9 @@ from dresd_milvus.retrieval.replica import Replica
 from dresd_milvus.retrieval.store import POSITION_BITS, Manifest, Rows
 from dresd_milvus.retrieval.suffix_store import SuffixStore
 from dresd_milvus.storage.opening import Retrieval
-from dresd_milvus.systems.registry import Sources, make_drafter
+from dresd_milvus.systems.factory import make_drafter
+from dresd_milvus.systems.registry import with_current_names
+from dresd_milvus.systems.sources import Sources
 from evaluation.offline.intrinsic import Shape, force
 from evaluation.offline.replay import (
     Recorded,
@@ -51,7 +53,7 @@ FOLDER = Path(__file__).parent / "data" / "draft_quality"
 FIGURES = FOLDER / "figures.json"
 SYSTEMS = (
     *("prompt_lookup", "rest", "suffix", "dense"),
-    *("hybrid-dense", "hybrid-suffix", "hybrid-recycling", "hybrid-dense-recycling", "hybrid"),
+    *("hybrid-no-dense", "hybrid-no-suffix", "hybrid-no-recycling", "hybrid-no-dense-no-recycling", "hybrid"),
 )
 STORED, HELD, TOKENS = 30, 12, 96
 DIM, CONTINUATION = 64, 20
@@ -59,6 +61,11 @@ SHAPES = (Shape(8, 8), Shape(32, 8))
 
 Figures = dict[str, dict[str, float]]
 """{system: {draft nodes: accepted length}}."""
+
+
+def kept_figures() -> Figures:
+    """The figures that are kept, which name systems as they were named when they were measured."""
+    return json.loads(with_current_names(FIGURES.read_text()))
 
 
 def measure(recording: Recording, folder: Path) -> Figures:
@@ -115,7 +122,11 @@ def make_recording(name: str) -> None:
         fit.add(text.states.float())
     projection = fit.result(DIM)
     small = [text._replace(states=projection(text.states).half(), log_likely=text.log_likely.half()) for text in texts]
-    about = {**about_recording(model, Options(TOKENS, 0.7, 0.95)), "model": "SmolLM2-135M-Instruct", "hidden_size": DIM}
+    about = {
+        **about_recording(model, Options(temperature=0.7, top_p=0.95, max_new_tokens=TOKENS)),
+        "model": "SmolLM2-135M-Instruct",
+        "hidden_size": DIM,
+    }
     save_recording(Recording(about, {}, small), FOLDER)  # without step costs: nothing is timed
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import pytest
 
-from dresd_milvus.cli.main import composed
+from dresd_milvus.cli.main import app
 from dresd_milvus.console import run_app
 
 
@@ -31,7 +31,7 @@ def dresd(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> Outcome
     before, sys.argv = sys.argv, ["dresd", *map(str, arguments)]
     code = 0
     try:
-        run_app(composed(), "dresd")
+        run_app(app, "dresd")
     except SystemExit as ended:
         code = int(ended.code or 0)
     finally:

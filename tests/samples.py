@@ -10,7 +10,7 @@ from dresd_milvus.corpus import stdlib
 from dresd_milvus.models.checkpoint import SAMPLE, SAMPLE_FOLDER
 from dresd_milvus.models.loading import LoadedModel
 from dresd_milvus.retrieval.store import Manifest
-from ingestion.planning.plan import Settings
+from ingestion.options import Settings
 from ingestion.runner import ingest
 
 TEMPLATE = "Question: {instruction}\nAnswer:\n"
@@ -43,7 +43,7 @@ def settings(source: Path | str, uri: Path | str, **other: Any) -> Settings:
     """Settings for a small store."""
     fields = {"collection": "code", "template": TEMPLATE, "dim": 16, **other}
     sources = (source,) if isinstance(source, str | Path) else source
-    return Settings(SAMPLE, tuple(map(str, sources)), uri=str(uri), **fields)
+    return Settings(sources=[*map(str, sources)], uri=str(uri), model=SAMPLE, **fields)
 
 
 def build(model: LoadedModel, source: Path | str, uri: Path, **other: Any) -> Manifest:

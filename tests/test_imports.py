@@ -14,7 +14,7 @@ FILES = [path.relative_to(ROOT) for package in PACKAGES for path in sorted((ROOT
 
 FLOORS = (
     "errors", "files", "compiled", "console", "decoding", "target", "retrieval", "drafters", "corpus", "models",
-    "milvus", "storage", "systems", "options", "api", "cli",
+    "milvus", "storage", "options", "systems", "api", "cli",
 )  # fmt: skip
 """The modules and folders of dresd_milvus from the ground up: each imports only from those before it, and itself."""
 
@@ -90,3 +90,12 @@ def test_files_stay_short() -> None:
 def test_folders_stay_small() -> None:
     modules = Counter(path.parent for path in FILES if not path.stem.startswith("__"))
     assert {str(folder): count for folder, count in modules.items() if count > 10} == {}
+
+
+def test_functions_stay_short() -> None:
+    """From def to the last line, docstrings included."""
+    nodes = [(path, node) for path in FILES for node in ast.walk(ast.parse((ROOT / path).read_text()))]
+    functions = [(path, node) for path, node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    lengths = [(f"{path}: {node.name}", (node.end_lineno or 0) - node.lineno + 1) for path, node in functions]
+    assert {name: length for name, length in lengths if length > 50} == {}
+    assert sum(length < 20 for _, length in lengths) >= 0.9 * len(lengths)

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import json
-from functools import cache
 from typing import Annotated
 
 import typer
 
 from dresd_milvus.cli.demo import app as demo
+from dresd_milvus.cli.store import app as store
 from dresd_milvus.cli.talk import app as talk
-from dresd_milvus.console import run_app
+from dresd_milvus.console import Phases, run_app
+from dresd_milvus.milvus import MilvusStore
 from dresd_milvus.options import CollectionOption, TokenOption, UriOption
+from dresd_milvus.storage.inspection import inspect_store, print_inspection
+from dresd_milvus.storage.recall import measure_recall
+from evaluation.cli import app as evaluation
+from infra.cli import app as stack
+from ingestion.cli import app as ingestion
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.registered_commands += [*demo.registered_commands, *talk.registered_commands]
+for name, part in {"ingest": ingestion, "eval": evaluation, "store": store, "stack": stack}.items():
+    app.add_typer(part, name=name)
 
 
 @app.callback()
@@ -26,16 +34,11 @@ def root() -> None:
 def inspect(
     uri: UriOption,
     collection: CollectionOption,
-    recall: Annotated[bool, typer.Option("--recall", help="Measure what each search plan finds.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    recall: Annotated[bool, typer.Option("--recall", help="Recall of each search plan; takes time.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Output as one JSON object.")] = False,
     token: TokenOption = "",
 ) -> None:
     """Show what is in a collection: rows, checksum, index, manifest, a few readable rows."""
-    from dresd_milvus.console import Phases
-    from dresd_milvus.milvus import MilvusStore
-    from dresd_milvus.storage.inspection import inspect_store, print_inspection
-    from dresd_milvus.storage.recall import measure_recall
-
     with MilvusStore.open(uri, collection, token) as store, Phases() as phases:
         phases.phase("reading the rows", store.manifest.rows or None, "rows")
         content = inspect_store(store, progress=phases.advance)
@@ -48,21 +51,6 @@ def inspect(
         print_inspection(uri, collection, content)
 
 
-@cache
-def composed() -> typer.Typer:
-    """The whole command line: the core's commands and those of the packages around it."""
-    from dresd_milvus.cli.store import app as store_app
-    from evaluation.cli import app as evaluation_app
-    from infra.cli import app as stack_app
-    from ingestion.cli import app as ingestion_app
-
-    app.add_typer(ingestion_app, name="ingest")
-    app.add_typer(evaluation_app, name="eval")
-    app.add_typer(store_app, name="store")
-    app.add_typer(stack_app, name="stack")
-    return app
-
-
 def main() -> None:
     """The console script."""
-    run_app(composed(), "dresd")
+    run_app(app, "dresd")

@@ -3,29 +3,42 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
+from dresd_milvus.console import Phases, print_rows
+from dresd_milvus.milvus import MilvusStore, admin
+from dresd_milvus.models.loading import load_model
 from dresd_milvus.options import (
     CollectionOption,
     DtypeOption,
     IndexOption,
+    LayoutOptions,
     ModelOption,
-    PartitionByOption,
-    PartitionsOption,
     TokenOption,
     UriOption,
-    VectorsOption,
+    with_options,
 )
-
-if TYPE_CHECKING:
-    from dresd_milvus.milvus import MilvusStore
+from dresd_milvus.storage import opening
+from dresd_milvus.storage.transfer import export_store, exported_rows, import_store
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+@dataclass(frozen=True)
+class Named:
+    """The store that a command works on."""
+
+    uri: UriOption
+    collection: CollectionOption
+    token: TokenOption = ""
+
+    def open(self) -> MilvusStore:
+        """Raises StoreError when it cannot be opened."""
+        return MilvusStore.open(self.uri, self.collection, self.token)
 
 
 @app.callback()
@@ -33,189 +46,131 @@ def root() -> None:
     """List, load, index, publish, move, expire and remove stores."""
 
 
-@contextmanager
-def _store(uri: str, collection: str, token: str) -> Iterator[MilvusStore]:
-    from dresd_milvus.milvus import MilvusStore
-
-    with MilvusStore.open(uri, collection, token) as store:
-        yield store
-
-
 @app.command("list")
 def list_(
     uri: UriOption,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON array on stdout.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Output as one JSON array.")] = False,
     token: TokenOption = "",
 ) -> None:
     """Every collection of a database, with its aliases."""
-    from rich.table import Table
-
-    from dresd_milvus.console import wide_console
-    from dresd_milvus.milvus.admin import list_stores
-
-    found = list_stores(uri, token)
+    found = admin.list_stores(uri, token)
     if as_json:
         print(json.dumps(found, ensure_ascii=False, indent=2))
-        return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("collection", "published as", "rows", "index", "state", "source", "model"):
-        table.add_column(heading, justify="right" if heading == "rows" else "left")
-    for each in found:
-        state = each["state"] + (", not loaded" if each["loaded"] is False else "")
-        rows = f"{each['rows']:,}" if "rows" in each else ""
-        rest = (each.get(name, "") for name in ("source", "model"))
-        table.add_row(each["collection"], ", ".join(each["aliases"]), rows, each.get("index", ""), state, *rest)
-    wide_console().print(table if found else f"there are no collections in {uri}")
+    elif not found:
+        print(f"there are no collections in {uri}")
+    else:
+        heads = ["collection", "published as", "rows", "index", "state", "source", "model"]
+        print_rows([heads, *map(_cells, found)], left={*heads} - {"rows"})
+
+
+def _cells(store: dict[str, Any]) -> list[str]:
+    state = store["state"] + (", not loaded" if store["loaded"] is False else "")
+    rows = f"{store['rows']:,}" if "rows" in store else ""
+    rest = [store.get(name, "") for name in ("source", "model")]
+    return [store["collection"], ", ".join(store["aliases"]), rows, store.get("index", ""), state, *rest]
 
 
 @app.command()
-def load(uri: UriOption, collection: CollectionOption, token: TokenOption = "") -> None:
+@with_options
+def load(named: Named) -> None:
     """Have a collection ready to be searched."""
-    from dresd_milvus.console import Phases
-
-    with _store(uri, collection, token) as store, Phases() as phases:
+    with named.open() as store, Phases() as phases:
         phases.phase("loading", None, "")
         store.load()
 
 
 @app.command()
-def index(uri: UriOption, collection: CollectionOption, index: IndexOption = "auto", token: TokenOption = "") -> None:
+@with_options
+def index(named: Named, index: IndexOption = "auto") -> None:
     """Give a collection another index, or other search parameters. While it is built, searches fail."""
-    from dresd_milvus.console import Phases
-    from dresd_milvus.milvus.admin import reindex
-
-    with _store(uri, collection, token) as store, Phases() as phases:
+    with named.open() as store, Phases() as phases:
         phases.phase("indexing", store.manifest.rows or None, "rows")
-        manifest = reindex(store, index, progress=phases.advance)
+        manifest = admin.reindex(store, index, progress=phases.advance)
     print(f"{store.collection} has the index {manifest.index}")
 
 
 @app.command()
+@with_options
 def publish(
-    uri: UriOption,
-    collection: CollectionOption,
-    alias: Annotated[str, typer.Option("--as", help="The name that readers use.")],
-    drop_old: Annotated[bool, typer.Option("--drop-old", help="Remove the collection that it stood for.")] = False,
-    token: TokenOption = "",
+    named: Named,
+    alias: Annotated[str, typer.Option("--as", help="Alias, the name that readers use.")],
+    drop_old: Annotated[bool, typer.Option("--drop-old", help="Removal of the collection that it stood for.")] = False,
 ) -> None:
     """Have readers of an alias use this collection from now on; it takes no moment in which there is none."""
-    from dresd_milvus.milvus.admin import publish as publish_store
-
-    with _store(uri, collection, token) as store:
-        old = publish_store(store, alias)
+    with named.open() as store:
+        old = admin.publish(store, alias)
     print(f"'{alias}' is {store.collection} now" + (f", it was {old}" if old else ""))
     if old and drop_old:
-        drop(uri, old, token=token)
+        _drop(replace(named, collection=old))
 
 
 @app.command()
+@with_options
 def drop(
-    uri: UriOption,
-    collection: CollectionOption,
-    force: Annotated[bool, typer.Option("--force", help="Also while it is published.")] = False,
-    token: TokenOption = "",
+    named: Named, force: Annotated[bool, typer.Option("--force", help="Removal even while it is published.")] = False
 ) -> None:
     """Remove a collection and its rows."""
-    from dresd_milvus.milvus.admin import drop as drop_store
-    from dresd_milvus.milvus.admin import drop_aliases
+    _drop(named, force)
 
-    with _store(uri, collection, token) as store:
+
+def _drop(named: Named, force: bool = False) -> None:
+    with named.open() as store:
         if force:
-            drop_aliases(store)
-        drop_store(store)
+            admin.drop_aliases(store)
+        admin.drop(store)
     print(f"{store.collection} is gone")
 
 
 @app.command()
-def restamp(
-    uri: UriOption,
-    collection: CollectionOption,
-    model: ModelOption,
-    dtype: DtypeOption = "auto",
-    token: TokenOption = "",
-) -> None:
+@with_options
+def restamp(named: Named, model: ModelOption, dtype: DtypeOption = "auto") -> None:
     """Have a store of an earlier version know its model by the files of its checkpoint, not by loaded weights."""
-    from dresd_milvus.models.loading import load_model
-    from dresd_milvus.storage.opening import restamp as restamp_store
-
-    with _store(uri, collection, token) as store:
-        changed = restamp_store(store, load_model(model, dtype))
+    with named.open() as store:
+        changed = opening.restamp(store, load_model(model, dtype))
     print(f"{store.collection} knows {model} by its files" + ("" if changed else " already"))
 
 
 @app.command()
-def export(
-    uri: UriOption,
-    collection: CollectionOption,
-    to: Annotated[Path, typer.Option(help="A folder that is not there yet.")],
-    token: TokenOption = "",
-) -> None:
+@with_options
+def export(named: Named, to: Annotated[Path, typer.Option(help="Folder to write, which is not there yet.")]) -> None:
     """Write a collection, its projection and its manifest into a folder of Parquet files."""
-    from dresd_milvus.console import Phases
-    from dresd_milvus.storage.transfer import export_store
-
-    with _store(uri, collection, token) as store, Phases() as phases:
+    with named.open() as store, Phases() as phases:
         phases.phase("exporting", store.manifest.rows, "rows")
         rows = export_store(store, to, phases.advance)
-    print(f"{rows:,} rows of {collection} are in {to}")
+    print(f"{rows:,} rows of {named.collection} are in {to}")
 
 
 @app.command("import")
+@with_options
 def import_(
-    folder: Annotated[Path, typer.Argument(help="What dresd store export has written.")],
-    uri: UriOption,
-    collection: CollectionOption,
-    index: IndexOption = "auto",
-    vectors: VectorsOption = "float32",
-    partition_by: PartitionByOption = "none",
-    partitions: PartitionsOption = 64,
-    token: TokenOption = "",
+    folder: Annotated[Path, typer.Argument(help="Folder that dresd store export has written.")],
+    named: Named,
+    layout: LayoutOptions,
 ) -> None:
     """Build a collection from an exported folder, in any Milvus; after an interruption run it again."""
-    from dresd_milvus.console import Phases
-    from dresd_milvus.storage.transfer import exported_rows, import_store
-
     with Phases() as phases:
         phases.phase("importing", exported_rows(folder), "rows")
-        manifest = import_store(
-            folder,
-            uri,
-            collection,
-            token,
-            phases.advance,
-            index=index,
-            vectors=vectors,
-            partition_by=partition_by,
-            partitions=partitions if partition_by == "token" else 0,
-        )
-    print(f"{manifest.rows:,} rows are in {collection} in {uri}, index {manifest.index}")
+        manifest = import_store(folder, named.uri, named.collection, named.token, phases.advance, **asdict(layout))
+    print(f"{manifest.rows:,} rows are in {named.collection} in {named.uri}, index {manifest.index}")
 
 
 @app.command()
+@with_options
 def expire(
-    uri: UriOption,
-    collection: CollectionOption,
-    days: Annotated[float, typer.Option(min=0, help="Rows vanish so long after they were written; 0: never.")],
-    token: TokenOption = "",
+    named: Named, days: Annotated[float, typer.Option(min=0, help="Age at which rows vanish (days); 0: never.")]
 ) -> None:
     """Have rows vanish some time after they were written. Such a store is searched on its server only."""
-    from dresd_milvus.milvus.admin import expire as expire_store
-
-    with _store(uri, collection, token) as store:
-        expire_store(store, round(days * 86_400))
+    with named.open() as store:
+        admin.expire(store, round(days * 86_400))
     print(f"rows of {store.collection} vanish after {days:g} days" if days else f"rows of {store.collection} stay")
 
 
 @app.command()
+@with_options
 def drop_source(
-    uri: UriOption,
-    collection: CollectionOption,
-    source: Annotated[str, typer.Option(help="The origin of the rows, as inspect shows it.")],
-    token: TokenOption = "",
+    named: Named, source: Annotated[str, typer.Option(help="Source of the rows, as dresd inspect shows it.")]
 ) -> None:
     """Remove the rows of one source."""
-    from dresd_milvus.milvus.admin import drop_source as drop_rows
-
-    with _store(uri, collection, token) as store:
-        rows = drop_rows(store, source)
+    with named.open() as store:
+        rows = admin.drop_source(store, source)
     print(f"{rows:,} rows of '{source}' are gone from {store.collection}")

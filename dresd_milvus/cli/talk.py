@@ -3,121 +3,89 @@
 from __future__ import annotations
 
 import sys
-from contextlib import suppress
-from typing import Annotated, Any
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass
+from typing import Annotated
 
 import typer
 
-from dresd_milvus.decoding.loop import DEPTH, MAX_NEW_TOKENS
+from dresd_milvus.cli.speaker import Speaker
+from dresd_milvus.cli.speaker import chat as talk
+from dresd_milvus.console import Phases
+from dresd_milvus.corpus.conversation import Conversation, choose_template
+from dresd_milvus.decoding.loop import MAX_NEW_TOKENS
 from dresd_milvus.errors import InputError
 from dresd_milvus.options import (
-    DepthOption,
-    DeviceOption,
-    DtypeOption,
+    DecodingOptions,
+    DraftModelOption,
     GraphsOption,
-    MinPOption,
-    ModelOption,
-    NodesOption,
-    PenaltyOption,
-    SearchOption,
-    SeedOption,
-    SuffixesOption,
-    TemperatureOption,
-    TimeoutOption,
-    TokenOption,
-    TopKOption,
-    TopPOption,
+    ModelOptions,
+    TemplateOption,
     with_options,
 )
-from dresd_milvus.retrieval.circuit_breaker import SEARCH_SECONDS
+from dresd_milvus.systems.prepared import prepare_drafter
+from dresd_milvus.systems.registry import parse_systems
+from dresd_milvus.systems.sources import Where, open_sources
 
 app = typer.Typer()
 
 
-def speaker(
-    model: ModelOption = "sample",
-    uri: Annotated[str | None, typer.Option(help="The database, for dense drafts.")] = None,
-    collection: Annotated[str | None, typer.Option(help="The collection, for dense drafts.")] = None,
-    suffixes: SuffixesOption = None,
-    draft_model: Annotated[str | None, typer.Option(help="For small_lm; default: the sample's.")] = None,
-    system: Annotated[
-        str | None, typer.Option(help="What drafts. Default: hybrid, without its dense part where there is no store.")
-    ] = None,
-    system_prompt: Annotated[str | None, typer.Option(help="The chat template's system message.")] = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Of one answer.")] = MAX_NEW_TOKENS,
-    temperature: TemperatureOption = 0.0,
-    top_p: TopPOption = 1.0,
-    top_k: TopKOption = 0,
-    min_p: MinPOption = 0.0,
-    repetition_penalty: PenaltyOption = 1.0,
-    seed: SeedOption = 0,
-    nodes: NodesOption = "auto",
-    depth: DepthOption = DEPTH,
-    template: Annotated[
-        str | None, typer.Option(help="What prompts go into. Default: the store's, or the model's chat template.")
-    ] = None,
-    dtype: DtypeOption = "auto",
-    device: DeviceOption = "auto",
-    graphs: GraphsOption = False,
-    search: SearchOption = "auto",
-    timeout: TimeoutOption = SEARCH_SECONDS,
-    token: TokenOption = "",
-) -> Any:
-    """(Speaker, Conversation) by these options; what the speaker's sources hold open is to be closed."""
-    from dresd_milvus.cli.speaker import Speaker
-    from dresd_milvus.console import Phases
-    from dresd_milvus.corpus.conversation import Conversation, choose_template
-    from dresd_milvus.decoding.sampling import make_chooser
-    from dresd_milvus.models.loading import load_model
-    from dresd_milvus.systems.prepared import prepare_drafter
-    from dresd_milvus.systems.registry import Where, open_sources, parse_nodes, parse_systems
+@dataclass(frozen=True)
+class SpeakerOptions:
+    """What answers, and how: the options of both commands."""
 
-    choose = make_chooser(temperature, top_p, seed, top_k, min_p, repetition_penalty)
-    system = system or ("hybrid" if uri else "hybrid-dense")
-    names, most = parse_systems(system), parse_nodes(nodes)
-    where = Where(uri, collection, suffixes, draft_model, search, token, timeout=timeout)
-    where.check(names)
-    with Phases() as phases:
-        phases.phase(f"loading the model {model}", None, "")
-        loaded = load_model(model, dtype, device, graphs=graphs)
-        sources = open_sources(where, names, loaded, phases.replica)
-        try:
-            put = choose_template(loaded.tokenizer, template, sources.manifest)
-            conversation = Conversation(loaded.tokenizer, put, system_prompt)
-            drafter = prepare_drafter(system, sources, loaded, most, depth)
-            return Speaker(loaded, drafter, choose, max_new_tokens), conversation
-        except BaseException:
-            sources.close()
-            raise
+    models: ModelOptions
+    where: Where
+    decoding: DecodingOptions
+    draft_model: DraftModelOption = None
+    system: Annotated[
+        str | None, typer.Option(help="System that drafts; default: hybrid, or without a store hybrid-no-dense.")
+    ] = None
+    system_prompt: Annotated[str | None, typer.Option(help="System message of the chat template.")] = None
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer (tokens).")] = MAX_NEW_TOKENS
+    template: TemplateOption = None
+    graphs: GraphsOption = False
+
+    @contextmanager
+    def open(self) -> Iterator[tuple[Speaker, Conversation]]:
+        """The speaker, and what its prompts go into; its sources are closed afterwards."""
+        choose = self.decoding.chooser()
+        system = self.system or ("hybrid" if self.where.uri else "hybrid-no-dense")
+        names = parse_systems(system)
+        self.where.check(names)
+        with ExitStack() as opened:
+            with Phases() as phases:
+                model = self.models.load(phases, graphs=self.graphs)
+                sources = opened.enter_context(
+                    closing(open_sources(self.where, names, model, phases.replica, self.draft_model))
+                )
+                template = choose_template(model.tokenizer, self.template, sources.manifest)
+                conversation = Conversation(model.tokenizer, template, self.system_prompt)
+                drafter = prepare_drafter(system, sources, model, self.decoding.nodes, self.decoding.depth)
+            yield Speaker(model, drafter, choose, self.max_new_tokens), conversation
 
 
 @app.command()
-@with_options(speaker)
+@with_options
 def generate(
-    speaking: Any, prompt: Annotated[str, typer.Argument(help="What the model answers; it is put into the template.")]
+    options: SpeakerOptions,
+    prompt: Annotated[str, typer.Argument(help="Prompt that the model answers; it is put into the template.")],
 ) -> None:
     """Stream one answer; drafted and accepted tokens are green in a terminal."""
-    speaker, conversation = speaking
-    try:
+    with options.open() as (speaker, conversation):
         speaker.answer(conversation.begin(prompt))
-    finally:
-        speaker.sources.close()
 
 
 @app.command()
-@with_options(speaker)
-def chat(speaking: Any) -> None:
+@with_options
+def chat(options: SpeakerOptions) -> None:
     """Talk with the model, turn by turn; what it has read and what its drafts have learnt is kept between turns."""
-    from dresd_milvus.cli.speaker import chat as talk
-
     with suppress(ImportError):
         import readline  # noqa: F401  (input() takes lines back and edits them)
     if sys.stdin is None:
         raise InputError("dresd chat reads questions from the standard input, which is closed")
     if hasattr(sys.stdin, "reconfigure"):
         sys.stdin.reconfigure(errors="replace")
-    speaker, conversation = speaking
-    try:
+    with options.open() as (speaker, conversation):
         talk(speaker, conversation, lambda: input("> "))
-    finally:
-        speaker.sources.close()

@@ -129,9 +129,8 @@ def decode(
 ) -> Iterator[Step]:
     """Continue a prompt (token ids, not empty) by at most max_new_tokens: every step, as it ends.
 
-    result: a new Generation; it is filled in when the text has ended. A caller that sets its `reason` after a step ends
-    the text there; one that closes the iterator leaves it empty. reuse: what this prompt and the text before begin with
-    is not read again, as in a conversation.
+    result: a new Generation, which is filled in when the text has ended. A caller that sets its `reason` after a step
+    ends the text there; one that closes the iterator leaves it empty. reuse: see Target.prefill.
     Raises InputError for an empty prompt and for one that fills the model's context.
     """
     check_prompt(target, prompt)

@@ -8,7 +8,9 @@ from dresd_milvus.decoding.loop import DEPTH, FixedBudget, rehearse
 from dresd_milvus.decoding.protocols import Drafter
 from dresd_milvus.decoding.step_costs import StepCosts
 from dresd_milvus.models.loading import LoadedModel
-from dresd_milvus.systems.registry import Sources, budget_of, make_drafter, must_know_costs, step_costs
+from dresd_milvus.systems.factory import make_drafter, step_costs
+from dresd_milvus.systems.registry import budget_of, current_name, must_know_costs
+from dresd_milvus.systems.sources import Sources
 
 
 @dataclass(frozen=True)
@@ -45,4 +47,6 @@ def prepare_drafter(
     costs = step_costs(model) if must_know_costs([system], nodes) else None
     drafter = make_drafter(system, sources, costs=costs)
     rehearse(drafter, model.target.hidden_size, model.target.dtype)
-    return PreparedDrafter(system, drafter, sources, budget_of(system, nodes, depth), model.fingerprint, costs)
+    return PreparedDrafter(
+        current_name(system), drafter, sources, budget_of(system, nodes, depth), model.fingerprint, costs
+    )

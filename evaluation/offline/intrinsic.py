@@ -8,7 +8,7 @@ drafters; decoding jumps over what is easy, and so has a shorter accepted length
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -150,16 +150,3 @@ def listener(model: LoadedModel, head: bool = True) -> Callable[[Forced], Says]:
 def said(states: Tensor, head: Callable[[Tensor], Tensor] | None = None) -> Scored:
     """States [N, H] with the logits that a head makes of them, [N, 0] without one."""
     return Scored(head(states) if head else states[:, :0], states)
-
-
-def encode_texts(model: LoadedModel, pairs: Iterable[tuple[list[int], str]], limit: int) -> list[Text]:
-    """(prompt's ids, answer) -> texts that fit the model's context, at most `limit`; an end token closes each."""
-    texts: list[Text] = []
-    end = [model.tokenizer.eos_token_id] if model.tokenizer.eos_token_id is not None else []
-    for prompt, answer in pairs:
-        ids = prompt + model.tokenizer(answer, add_special_tokens=False)["input_ids"] + end
-        if len(ids) <= model.target.context and len(prompt) >= 1 and len(ids) > len(prompt):
-            texts.append(Text(ids, len(prompt)))
-        if len(texts) == limit:
-            break
-    return texts

@@ -15,13 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dresd_milvus.corpus import Document, Encoded, Reading, Source, Template, encode_documents, read_documents, stdlib
+from dresd_milvus.corpus import Document, Encoded, Reading, Source, Template, encode_documents, read_documents
 from dresd_milvus.drafters.dense import Dense
 from dresd_milvus.errors import InputError
 from dresd_milvus.models.loading import LoadedModel
 from dresd_milvus.retrieval.projection import ProjectionFit
 from dresd_milvus.retrieval.replica import Replica
 from dresd_milvus.retrieval.store import NEIGHBOURS, PAD, POSITION_BITS, Manifest, Rows
+from evaluation import prompts
 from evaluation.offline.intrinsic import Says, Shape, Text, force, said
 
 BATCH_TOKENS = 4096
@@ -40,7 +41,11 @@ class Setting:
     store: float = 1.0
 
 
-def parse_vary(text: str) -> tuple[str, list[Setting]]:
+Axis = tuple[str, list[Setting]]
+"""What is varied, and the settings that are compared."""
+
+
+def parse_vary(text: str) -> Axis:
     """'dim=16,64' -> ('dim', the usual setting with each of these values); raises InputError for anything else."""
     name, _, values = text.partition("=")
     kind = {"layer": int, "dim": int, "neighbours": int, "continuation": int, "store": float}.get(name)
@@ -70,8 +75,7 @@ def read_texts(
     """
     reading = Reading(template=template, tokenizer=model.tokenizer)
     if source == "stdlib" and held_back:
-        put, pairs = reading.put, list(stdlib.pairs(held_back=True))
-        documents = [Document((put(p.prompt), p.response), "") for s in range(11) for p in pairs[s::11]]
+        documents = [Document((reading.put(pair.prompt), pair.response), "") for pair in prompts.held_back()]
     else:
         documents = list(read_documents(Source.parse(source), reading, None))
     found: list[Encoded] = []

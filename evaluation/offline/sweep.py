@@ -18,7 +18,8 @@ from typing import Any
 
 from dresd_milvus.errors import InputError
 from dresd_milvus.files.atomic import write_json
-from evaluation.reporting.report import HEADINGS, rows
+from dresd_milvus.systems.registry import with_current_names
+from evaluation.reporting.report import markdown
 
 Cell = dict[str, str]
 """{axis: value}, each an option of `dresd eval run`."""
@@ -82,21 +83,12 @@ def run_sweep(
         tell(f"cell {number} of {len(todo)}: {cell_name(cell)}")
         if not (folder / "summary.json").exists() or _differs(folder, cell, given):
             _run_cell(command(cell, given, folder), folder, cell, given)
-        summary = json.loads((folder / "summary.json").read_text())
+        summary = json.loads(with_current_names((folder / "summary.json").read_text()))
         entries += [{"cell": cell, **run} for run in summary["runs"]]
     write_json(out / "sweep.json", {"axes": dict(axes), "options": list(given), "entries": entries})
     (out / "table.md").write_text(markdown(entries, [name for name, _ in axes]))
     draw_sweep(entries, axes, out / "sweep.png")
     return entries
-
-
-def markdown(entries: Sequence[dict[str, Any]], axes: Sequence[str]) -> str:
-    """A table with the axes' values before the usual columns."""
-    heads = [*axes, *HEADINGS]
-    lines = [heads, ["---"] * (len(axes) + 1) + ["---:"] * (len(HEADINGS) - 1)]
-    for entry, row in zip(entries, rows(list(entries)), strict=True):
-        lines.append([*(entry["cell"][axis] for axis in axes), *row])
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def draw_sweep(entries: Sequence[dict[str, Any]], axes: Sequence[tuple[str, list[str]]], path: Path) -> None:

@@ -8,29 +8,29 @@ from typing import Any
 
 from dresd_milvus.files.atomic import write_json
 from evaluation.offline.intrinsic import Shape, Tally
+from evaluation.reporting.report import markdown_table
+
+Plot = tuple[str, dict[str, list[tuple[float, dict[str, Any]]]]]
+"""What is on the x axis, and the lines: by label, their places and summaries of Tally."""
 
 
 def report_systems(found: dict[str, dict[Shape, Tally]], about: dict[str, Any], out: Path) -> str:
     """Write accepted length of systems by draft nodes; returns the table."""
     shapes = list(next(iter(found.values())))
     summaries = {name: {shape: tally.summary() for shape, tally in by.items()} for name, by in found.items()}
-    table = _table(
-        ["system", *(f"{shape.nodes} nodes" for shape in shapes), "hit rate"],
-        [
-            [name, *(_cell(by[shape]) for shape in shapes), f"{by[shapes[-1]]['hit_rate']:.0%}"]
-            for name, by in summaries.items()
-        ],
-    )
+    heads = ["system", *(f"{shape.nodes} nodes" for shape in shapes), "hit rate"]
+    lines = [
+        [name, *(_cell(by[shape]) for shape in shapes), f"{by[shapes[-1]]['hit_rate']:.0%}"]
+        for name, by in summaries.items()
+    ]
     listed = [
         {"system": name, "nodes": shape.nodes, "depth": shape.depth, **summary}
         for name, by in summaries.items()
         for shape, summary in by.items()
     ]
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "intrinsic.json", {"systems": listed, **about})
-    (out / "table.md").write_text(table)
     curves = {name: [(float(s.nodes), by[s]) for s in shapes] for name, by in summaries.items()}
-    _plot([("draft nodes", curves)], out / "intrinsic.png")
+    table = markdown_table([heads, *lines])
+    _write({"systems": listed, **about}, table, [("draft nodes", curves)], out)
     return table
 
 
@@ -39,22 +39,22 @@ def report_curves(curves: dict[str, list[dict[str, Any]]], about: dict[str, Any]
     tables, plots = [], []
     for name, points in curves.items():
         shapes = [shape["nodes"] for shape in points[0]["by_shape"]]
-        tables.append(
-            _table(
-                [name, *(f"{nodes} nodes" for nodes in shapes), "rows"],
-                [[f"{p[name]:g}", *(_cell(s) for s in p["by_shape"]), f"{p['rows']:,}"] for p in points],
-            )
-        )
+        heads = [name, *(f"{nodes} nodes" for nodes in shapes), "rows"]
+        cells = [[f"{p[name]:g}", *(_cell(s) for s in p["by_shape"]), f"{p['rows']:,}"] for p in points]
+        tables.append(markdown_table([heads, *cells]))
         lines = {
             f"{nodes} nodes": [(p[name] if name != "store" else p["rows"], p["by_shape"][at]) for p in points]
             for at, nodes in enumerate(shapes)
         }
         plots.append((name if name != "store" else "rows in the store", lines))
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "intrinsic.json", {"varied": curves, "provenance": about})
-    (out / "table.md").write_text("\n".join(tables))
-    _plot(plots, out / "intrinsic.png")
+    _write({"varied": curves, "provenance": about}, "\n".join(tables), plots, out)
     return "\n".join(tables)
+
+
+def _write(content: dict[str, Any], table: str, plots: Sequence[Plot], out: Path) -> None:
+    write_json(out / "intrinsic.json", content)
+    (out / "table.md").write_text(table)
+    _plot(plots, out / "intrinsic.png")
 
 
 def _cell(summary: dict[str, Any]) -> str:
@@ -62,12 +62,7 @@ def _cell(summary: dict[str, Any]) -> str:
     return f"{summary['accepted_length']:.2f} [{low:.2f}, {high:.2f}]"
 
 
-def _table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    rule = ["---", *["---:"] * (len(heads) - 1)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in [heads, rule, *lines])
-
-
-def _plot(plots: Sequence[tuple[str, dict[str, list[tuple[float, dict[str, Any]]]]]], path: Path) -> None:
+def _plot(plots: Sequence[Plot], path: Path) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5.2 * len(plots), 4), layout="constrained")

@@ -50,9 +50,9 @@ EXPLAINED = 1e-4
 def summarise(records: Sequence[Record], vanilla: Sequence[Record]) -> dict[str, Any]:
     """The metrics of one system over its records, against vanilla's records of the same prompts."""
     speed = speed_metrics(merged(records), merged(vanilla))
-    first = [record for record in records if record.get("repeat", 0) == 0]
+    first = [record for record in records if record["repeat"] == 0]
     return {
-        "prompts": len({record.get("index", number) for number, record in enumerate(first)}),
+        "prompts": len({record["index"] for record in first}),
         "texts": len(first),
         **acceptance_metrics(first),
         **speed,
@@ -64,8 +64,8 @@ def summarise(records: Sequence[Record], vanilla: Sequence[Record]) -> dict[str,
 def merged(records: Sequence[Record]) -> list[Record]:
     """A record a text: the first of its repeats, with the median times of all."""
     by_text: dict[tuple[Any, Any], list[Record]] = {}
-    for number, record in enumerate(records):
-        by_text.setdefault((record.get("index", number), record.get("turn", 0)), []).append(record)
+    for record in records:
+        by_text.setdefault((record["index"], record["turn"]), []).append(record)
     return [
         {**same[0], **{name: float(np.median([r[name] for r in same])) for name in ("decoding_ms", "prefill_ms")}}
         for same in by_text.values()
@@ -115,18 +115,17 @@ def speed_metrics(records: Sequence[Record], vanilla: Sequence[Record]) -> dict[
 
 def paired(records: Sequence[Record], vanilla: Sequence[Record]) -> list[tuple[Record, Record]]:
     """(a text, vanilla's of the same prompt and turn): a conversation may fill the context a turn earlier in one."""
-    plain = {(record.get("index", n), record.get("turn", 0)): record for n, record in enumerate(vanilla)}
-    keyed = (((record.get("index", n), record.get("turn", 0)), record) for n, record in enumerate(records))
+    plain = {(record["index"], record["turn"]): record for record in vanilla}
+    keyed = (((record["index"], record["turn"]), record) for record in records)
     return [(record, plain[key]) for key, record in keyed if key in plain]
 
 
 def _by_prompt(records: Sequence[Record]) -> NDArray[np.float64]:
     """(new tokens, decoding ms, prefill ms) [prompts, 3], the turns of a prompt together."""
     sums: dict[Any, NDArray[np.float64]] = {}
-    for number, r in enumerate(records):
+    for r in records:
         of = np.array([r["new_tokens"], r["decoding_ms"], r["prefill_ms"]], np.float64)
-        key = r.get("index", number)
-        sums[key] = sums.get(key, np.zeros(3)) + of
+        sums[r["index"]] = sums.get(r["index"], np.zeros(3)) + of
     return np.array(list(sums.values()))
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import html
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
+from dresd_milvus.console import print_rows
 
-from dresd_milvus.console import wide_console
+Run = dict[str, Any]
+"""The metrics of one system, see metrics.summarise; of a sweep with its cell, {axis: value}."""
 
 COLOURS = {"draft": "#e07b39", "verify": "#3a6ea5", "choose": "#8fb8de", "rest": "#c9c9c9"}
 SYSTEMS = ["#7f7f7f", "#3a6ea5", "#8fb8de", "#4c9f70", "#8e6bb0", "#e07b39", "#c44e52", "#b59a3b"]
@@ -25,115 +26,91 @@ svg { max-width: 100%; height: auto } pre { background: #f6f6f6; padding: 1rem; 
 .note { color: #666 }
 """
 
-HEADINGS = (
-    "system",
-    "MAT",
-    "tokens/s",
-    "speed-up [95 %]",
-    "hit rate",
-    "path acc.",
-    "node acc.",
-    "draft ms",
-    "verify ms",
-    "identical",
-)
-
-
-def rows(runs: list[dict[str, Any]]) -> list[list[str]]:
-    """The table's cells, a row per system."""
-    return [
-        [
-            run["system"],
-            f"{run['mat']:.2f}",
-            f"{run['tokens_per_second']:.0f}",
-            f"{run['speedup']:.2f}x [{run['speedup_interval'][0]:.2f}, {run['speedup_interval'][1]:.2f}]",
-            f"{run['hit_rate']:.0%}",
-            f"{run['path_acceptance']:.0%}",
-            f"{run['node_acceptance']:.0%}",
-            f"{run['draft_ms_p50']:.2f}",
-            f"{run['verify_ms_p50']:.2f}",
-            f"{run['identical']}/{run['compared']}" + (f" +{run['explained']}" if run["explained"] else ""),
-        ]
-        for run in runs
-    ]
-
-
-IN_TERMINAL = [index for index, heading in enumerate(HEADINGS) if heading not in ("path acc.", "node acc.")]
-"""The table's columns in a terminal; the page has them all."""
-
-
-def markdown(runs: list[dict[str, Any]]) -> str:
-    """The table as Markdown."""
-    lines = [HEADINGS, ["---"] + ["---:"] * (len(HEADINGS) - 1), *rows(runs)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def print_table(runs: list[dict[str, Any]]) -> None:
-    """The table, for a terminal."""
-    _print([], [[] for _ in runs], runs)
-
-
-def print_sweep(entries: list[dict[str, Any]], axes: Sequence[str]) -> None:
-    """The table of many runs, the values of the axes first."""
-    _print(list(axes), [[entry["cell"][axis] for axis in axes] for entry in entries], entries)
-
-
-def _print(heads: list[str], before: list[list[str]], runs: list[dict[str, Any]]) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for index, heading in enumerate([*heads, *(HEADINGS[index] for index in IN_TERMINAL)]):
-        table.add_column(heading, justify="right" if index > len(heads) else "left", no_wrap=index <= len(heads))
-    for first, row in zip(before, rows(runs), strict=True):
-        table.add_row(*first, *(row[index] for index in IN_TERMINAL))
-    wide_console().print(table)
-
-
-def print_rows(lines: Sequence[Sequence[str]]) -> None:
-    """A table for a terminal, the headings first."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for index, heading in enumerate(lines[0]):
-        table.add_column(heading, justify="right" if index else "left", no_wrap=True)
-    for line in lines[1:]:
-        table.add_row(*line)
-    wide_console().print(table)
-
-
-def write_report(summary: dict[str, Any], out: Path) -> None:
-    """Write out/report.html (stands alone), out/report.png (its figure) and out/table.md (its table)."""
-    (out / "table.md").write_text(markdown(summary["runs"]))
-    figure = draw(summary["runs"])
-    drawing = io.StringIO()
-    figure.savefig(drawing, format="svg")
-    svg = drawing.getvalue()
-    svg = svg[svg.index("<svg") :]
-    runs = summary["runs"]
-    head = "".join(f"<th>{html.escape(heading)}</th>" for heading in HEADINGS)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows(runs))
-    divergences = [
-        f"{run['system']}: prompt {d['prompt_id']}, token {d['position']}, gap {d['gap']:.3g}"
-        for run in runs
-        for d in run["first_divergences"]
-    ]
-    about = html.escape(json.dumps({name: part for name, part in summary.items() if name != "runs"}, indent=2))
-    title = html.escape(f"dresd-milvus: {runs[0]['suite']}, {runs[0]['prompts']} prompts")
-    differing = html.escape("; ".join(divergences)) or "Nowhere: every text is identical."
-    page = f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>
-<style>{STYLE}</style><h1>{title}</h1>
-<table><tr>{head}</tr>{body}</table>
+PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>
+<style>{style}</style><h1>{title}</h1>
+<table>{head}{body}</table>
 <p class="note">Speed-up: all tokens over all decoding time, against vanilla on the same prompts in the same run; in
 brackets 95 % of bootstrap resamples of the prompts. MAT counts the bonus token; every step counts, with or without a
 draft.</p>
-{svg}
+{figure}
 <h2>Where texts differ from vanilla's</h2><p>{differing}</p>
 <p class="note">The gap is the distance of the two best scores at that token: in low precision a tie may break otherwise
 when the same token is computed in a batch of another shape. "+n" after the identical texts: n more whose gap is below
 1e-4, what float32 may round either way.</p>
 <h2>Provenance</h2><pre>{about}</pre></html>
 """
-    (out / "report.html").write_text(page)
+
+COLUMNS: dict[str, Callable[[Run], str]] = {
+    "system": lambda run: run["system"],
+    "MAT": lambda run: f"{run['mat']:.2f}",
+    "tokens/s": lambda run: f"{run['tokens_per_second']:.0f}",
+    "speed-up [95 %]": lambda run: "{:.2f}x [{:.2f}, {:.2f}]".format(run["speedup"], *run["speedup_interval"]),
+    "hit rate": lambda run: f"{run['hit_rate']:.0%}",
+    "path acc.": lambda run: f"{run['path_acceptance']:.0%}",
+    "node acc.": lambda run: f"{run['node_acceptance']:.0%}",
+    "draft ms": lambda run: f"{run['draft_ms_p50']:.2f}",
+    "verify ms": lambda run: f"{run['verify_ms_p50']:.2f}",
+    "identical": lambda run: f"{run['identical']}/{run['compared']}" + f" +{run['explained']}" * (run["explained"] > 0),
+}
+"""The table of runs: headings, and what is under each of them."""
+
+PAGE_ONLY = ("path acc.", "node acc.")
+"""Columns that a terminal has no room for."""
+
+
+def table(runs: Sequence[Run], axes: Sequence[str] = (), without: Container[str] = ()) -> list[list[str]]:
+    """The cells of the table of runs, the headings first. axes: of a sweep, whose values in each run's cell come first.
+    without: headings of columns that are left out."""
+    columns = {heading: cell for heading, cell in COLUMNS.items() if heading not in without}
+    lines = [[*(run["cell"][axis] for axis in axes), *(cell(run) for cell in columns.values())] for run in runs]
+    return [[*axes, *columns], *lines]
+
+
+def markdown(runs: Sequence[Run], axes: Sequence[str] = ()) -> str:
+    """The table of runs as Markdown; axes: see table."""
+    return markdown_table(table(runs, axes), left=len(axes) + 1)
+
+
+def markdown_table(lines: Sequence[Sequence[str]], left: int = 1) -> str:
+    """Lines of cells as Markdown, the headings first; all columns but the first `left` are aligned on the right."""
+    rule = ["---"] * left + ["---:"] * (len(lines[0]) - left)
+    return "".join(f"| {' | '.join(line)} |\n" for line in [lines[0], rule, *lines[1:]])
+
+
+def print_table(runs: Sequence[Run], axes: Sequence[str] = ()) -> None:
+    """The table of runs, for a terminal; axes: see table."""
+    print_rows(table(runs, axes, PAGE_ONLY), left=[*axes, "system"])
+
+
+def write_report(summary: dict[str, Any], out: Path) -> None:
+    """Write out/report.html (stands alone), out/report.png (its figure) and out/table.md (its table)."""
+    figure, drawing = draw(summary["runs"]), io.StringIO()
+    figure.savefig(drawing, format="svg")
     figure.savefig(out / "report.png", dpi=110)
+    (out / "table.md").write_text(markdown(summary["runs"]))
+    (out / "report.html").write_text(_page(summary, drawing.getvalue()))
 
 
-def draw(runs: list[dict[str, Any]]) -> Any:
+def _page(summary: dict[str, Any], drawing: str) -> str:
+    runs = summary["runs"]
+    lines = [f"<tr><td>{'</td><td>'.join(map(html.escape, line))}</td></tr>" for line in table(runs)]
+    differing = "; ".join(
+        f"{run['system']}: prompt {d['prompt_id']}, token {d['position']}, gap {d['gap']:.3g}"
+        for run in runs
+        for d in run["first_divergences"]
+    )
+    return PAGE.format(
+        style=STYLE,
+        title=html.escape(f"dresd-milvus: {runs[0]['suite']}, {runs[0]['prompts']} prompts"),
+        head=lines[0].replace("td>", "th>"),
+        body="".join(lines[1:]),
+        figure=drawing[drawing.index("<svg") :],
+        differing=html.escape(differing) or "Nowhere: every text is identical.",
+        about=html.escape(json.dumps({name: part for name, part in summary.items() if name != "runs"}, indent=2)),
+    )
+
+
+def draw(runs: Sequence[Run]) -> Any:
     """The figure: speed-up, MAT, where a step's time goes, acceptance by depth."""
     from matplotlib.figure import Figure
 
@@ -158,7 +135,7 @@ def draw(runs: list[dict[str, Any]]) -> Any:
     return figure
 
 
-def _speed(axis: Any, runs: list[dict[str, Any]], names: list[str], colours: list[str]) -> None:
+def _speed(axis: Any, runs: Sequence[Run], names: list[str], colours: list[str]) -> None:
     speed = [run["speedup"] for run in runs]
     low = [max(run["speedup"] - run["speedup_interval"][0], 0) for run in runs]
     high = [max(run["speedup_interval"][1] - run["speedup"], 0) for run in runs]
@@ -168,7 +145,7 @@ def _speed(axis: Any, runs: list[dict[str, Any]], names: list[str], colours: lis
     axis.set(title="Speed-up over vanilla, 95 % interval")
 
 
-def _times(axis: Any, runs: list[dict[str, Any]], names: list[str]) -> None:
+def _times(axis: Any, runs: Sequence[Run], names: list[str]) -> None:
     left = [0.0] * len(runs)
     for part in ("draft", "verify", "choose", "rest"):
         times = [run["step_ms_mean"] for run in runs]

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from dresd_milvus.corpus.conversation import Conversation, Dialogue
-from dresd_milvus.decoding.loop import DEPTH, FixedBudget, Generation, generate
+from dresd_milvus.decoding.loop import FixedBudget, Generation, generate
 from dresd_milvus.decoding.protocols import Drafter
-from dresd_milvus.decoding.sampling import Chooser, make_chooser
+from dresd_milvus.decoding.sampling import Chooser
 from dresd_milvus.errors import InputError
 from dresd_milvus.models.loading import LoadedModel
 from dresd_milvus.models.ranks import chooser_for
+from dresd_milvus.options import DecodingOptions
 from dresd_milvus.systems.registry import budget_of
 from evaluation.prompts import Prompt
 from evaluation.reporting.metrics import Record
@@ -25,28 +26,17 @@ LARGEST_GAP = 1e9
 
 
 @dataclass(frozen=True)
-class Options:
-    """How texts are generated. temperature 0 is greedy; prompt i of a suite samples with seed + i; repeats: how often
-    everything is generated, for its time. nodes: draft nodes a step, None for what each system usually gets.
+class Options(DecodingOptions):
+    """How texts are generated. Prompt i of a suite samples with seed + i. repeats: how often everything is generated,
+    for its time.
     """
 
     max_new_tokens: int = 128
-    temperature: float = 0.0
-    top_p: float = 1.0
-    top_k: int = 0
-    min_p: float = 0.0
-    repetition_penalty: float = 1.0
-    seed: int = 0
-    nodes: int | None = None
-    depth: int = DEPTH
     repeats: int = 1
 
     def budget(self, system: str) -> FixedBudget:
+        """The budget of a system's drafts."""
         return budget_of(system, self.nodes, self.depth)
-
-    def chooser(self, index: int) -> Chooser:
-        filters = self.top_k, self.min_p, self.repetition_penalty
-        return make_chooser(self.temperature, self.top_p, self.seed + index, *filters)
 
 
 class Unit(NamedTuple):

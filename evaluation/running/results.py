@@ -15,6 +15,7 @@ from typing import Any
 
 from dresd_milvus.errors import InputError
 from dresd_milvus.files.atomic import write_json, write_text
+from dresd_milvus.systems.registry import with_current_names
 from evaluation.reporting.metrics import Record
 from evaluation.running.harness import Unit
 
@@ -71,7 +72,7 @@ def read_records(text: str) -> list[Record]:
     found: list[Record] = []
     for line in filter(None, text.split("\n")):
         try:
-            found.append(json.loads(line))
+            found.append(json.loads(with_current_names(line)))
         except ValueError:
             break
     return found
@@ -89,6 +90,6 @@ def clear(folder: Path) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads(path.read_text()))
+        return dict(json.loads(with_current_names(path.read_text())))
     except ValueError as error:
         raise InputError(f"{path} is damaged ({error}); give --replace to start over") from error

@@ -6,8 +6,9 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+from dresd_milvus.console import Phases
 from dresd_milvus.corpus import Template
 from dresd_milvus.corpus.conversation import Conversation
 from dresd_milvus.decoding.loop import rehearse
@@ -17,7 +18,9 @@ from dresd_milvus.errors import InputError
 from dresd_milvus.files.atomic import write_json
 from dresd_milvus.models.loading import LoadedModel
 from dresd_milvus.models.ranks import Ranks
-from dresd_milvus.systems.registry import Sources, make_drafter, must_know_costs, step_costs
+from dresd_milvus.systems.factory import make_drafter, step_costs
+from dresd_milvus.systems.registry import must_know_costs
+from dresd_milvus.systems.sources import Sources
 from evaluation.prompts import Suite
 from evaluation.reporting.metrics import Record, summarise
 from evaluation.reporting.report import write_report
@@ -25,13 +28,6 @@ from evaluation.reporting.spec_bench import write_answers
 from evaluation.running.harness import Harness, Options, check_lengths
 from evaluation.running.provenance import provenance
 from evaluation.running.results import Results
-
-
-class Progress(Protocol):
-    """How an evaluation tells what it does."""
-
-    def phase(self, name: str, total: int | None, unit: str, done: int = 0) -> None: ...
-    def advance(self, amount: int) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -53,7 +49,7 @@ class Evaluation:
 
 
 def run_evaluation(
-    what: Evaluation, model: LoadedModel, sources: Sources, progress: Progress, ranks: Ranks | None = None
+    what: Evaluation, model: LoadedModel, sources: Sources, progress: Phases, ranks: Ranks | None = None
 ) -> dict[str, Any]:
     """Measure the systems on a suite and write the results (see results.py); returns the summary.
 

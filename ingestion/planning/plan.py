@@ -6,7 +6,7 @@ import hashlib
 import json
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -14,83 +14,24 @@ from typing import Any
 from dresd_milvus.corpus import Document, Reading, Source, Template, encode_documents, read_documents
 from dresd_milvus.corpus.chat import CHAT, chat_template
 from dresd_milvus.corpus.conversation import choose_template
-from dresd_milvus.corpus.duplicates import Dedup, Duplicates
+from dresd_milvus.corpus.duplicates import Duplicates
 from dresd_milvus.corpus.sources import stamp
 from dresd_milvus.errors import InputError
 from dresd_milvus.files.atomic import write_text
 from dresd_milvus.models.fingerprint import tokenizer_hash
+from ingestion.options import AUTO, Settings
 from ingestion.planning.documents import clean, split_long, write_documents
-from ingestion.planning.prune import Pruning
 from ingestion.planning.run_folder import RunFolder
 
 LEAST_SHARE, MARGIN = 0.1, 1.25
 """Of a shard's documents, when the fit needs few: reading a shard for less would not pay. And how many more are taken
 than should do, for documents differ in length; the fit stops when it has enough."""
 
-AUTO = "auto"
-"""A --template of this name is what the model is usually asked in: its own chat template if it has one."""
-
 SAMPLED = 200
 """Documents that are tokenised to judge how many tokens the corpus has."""
 
 SAMPLED_CHARACTERS = 10_000
 """Of a turn of each."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What decides the rows of a store and how they lie; the same settings and corpus give the same store.
-
-    sources: [NAME=]WHERE. template: a text, None for none, CHAT or AUTO. limit: documents of a source at most.
-    dim: 0 for as few as draft well. max_length: tokens of one forward pass; longer documents go through in windows.
-    shard_size: characters of a shard. responses_only: whether rows are kept only where an answer's token follows.
-    keep_every, drop_same, per_token: see prune.Pruning. answers: 'own' of the corpus, or the target's, 'greedy' or
-    'sampled' with temperature, top_p, answer_tokens at most and a seed. also: 'rest' for a suffix store beside it.
-    """
-
-    model: str
-    sources: tuple[str, ...]
-    collection: str
-    uri: str
-    dtype: str = "auto"
-    template: str | None = AUTO
-    prompt_key: str | None = None
-    response_key: str | None = None
-    config: str | None = None
-    split: str = "train"
-    streaming: bool = False
-    incomplete: str = "refuse"
-    limit: int | None = None
-    dedup: Dedup = "exact"
-    max_length: int = 1024
-    continuation: int = 20
-    responses_only: bool = False
-    keep_every: int = 1
-    drop_same: bool = False
-    per_token: int | None = None
-    dim: int = 64
-    fit_tokens: int = 1_000_000
-    index: str = "auto"
-    vectors: str = "float32"
-    partition_by: str = "none"
-    partitions: int = 0
-    shard_size: int = 400_000
-    answers: str = "own"
-    temperature: float = 0.7
-    top_p: float = 0.95
-    answer_tokens: int = 128
-    seed: int = 0
-    also: str = "none"
-
-    def __post_init__(self) -> None:
-        if self.continuation < 1 or self.max_length < 2 or self.dim < 0:
-            raise InputError("--continuation and --dim must be at least 1 and --max-length at least 2")
-        if self.template not in (None, AUTO, CHAT):
-            Template(self.template)
-
-    def pruning(self) -> Pruning:
-        """What decides the rows of a shard."""
-        return Pruning(self.keep_every, self.drop_same, self.per_token, self.responses_only)
 
 
 @dataclass(frozen=True)
@@ -123,14 +64,17 @@ class Plan:
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=1, sort_keys=True)
+        """As in plan.json, where the field skip_incomplete has an older name."""
+        settings = asdict(self.settings)
+        settings["incomplete"] = "skip" if settings.pop("skip_incomplete") else "refuse"
+        return json.dumps({**asdict(self), "settings": settings}, indent=1, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> Plan:
         """Raises ValueError, TypeError or KeyError for anything else."""
         content = json.loads(text)
         settings = content["settings"]
-        settings["sources"] = tuple(settings["sources"])
+        settings["skip_incomplete"] = settings.pop("incomplete") == "skip"
         content["shards"] = tuple((first, count, characters) for first, count, characters in content["shards"])
         return cls(**{**content, "settings": Settings(**settings), "stamps": tuple(content["stamps"])})
 
@@ -149,17 +93,6 @@ class Plan:
                 f"the run in {folder} was begun with other settings: {'; '.join(differs)}; "
                 "use those, give --replace to start over, or another --collection"
             )
-
-
-def template_for(name: str, sources: Sequence[str]) -> str | None:
-    """The `template` of Settings for what a user names: 'auto', 'chat', or a text with {prompt}.
-
-    None for plain text, which holds no prompts: where all sources are folders, unless 'chat' was asked for.
-    Raises InputError for a text that is no template.
-    """
-    template = name if name in (AUTO, CHAT) else Template.parse(name).text
-    plain = all(Path(source.partition("=")[2] or source).is_dir() for source in sources)
-    return None if plain and name != CHAT else template
 
 
 def load_plan(folder: Path) -> Plan:
@@ -224,7 +157,7 @@ def _documents(
             config=settings.config,
             streaming=settings.streaming,
             answers=own,
-            incomplete=settings.incomplete,
+            incomplete="skip" if settings.skip_incomplete else "refuse",
             skipped=skipped,
         )
         for document in read_documents(source, reading, settings.limit):

@@ -1,19 +1,10 @@
-"""Who does what of a run, and how it is told."""
+"""Who does what of a run."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 from dresd_milvus.errors import InputError
-
-
-class Progress(Protocol):
-    """How a run tells what it does."""
-
-    def phase(self, name: str, total: int | None, unit: str, done: int = 0) -> None: ...
-    def advance(self, amount: int, worker: int | None = None) -> None: ...
-    def tell(self, line: str) -> None: ...
 
 
 @dataclass(frozen=True)

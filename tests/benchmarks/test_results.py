@@ -83,13 +83,13 @@ def test_the_page_names_what_is_bad(benchmark_module: Module) -> None:
     def system(value: float) -> dict:
         return {"16": {"accepted_length": value}}
 
-    names = ("hybrid", "hybrid-dense", "SuffixDecoding's core", "REST's package")
+    names = ("hybrid", "hybrid-no-dense", "SuffixDecoding's core", "REST's package")
     systems = {name: system(value) for name, value in zip(names, (1.0, 1.1, 1.2, 0.5), strict=True)}
     cell = {"systems": systems, "dense adds": {"16": {"ratio": 0.9, "interval": [0.8, 1.1]}}}
     counted = {"cell": {"temperature": "0"}, "compared": 8, "identical": 7, "explained": 1}
     entries = [
         {**counted, "system": "hybrid", "speedup": 0.9, "speedup_interval": [0.8, 1.0]},
-        {**counted, "system": "hybrid-dense", "speedup": 1.2, "speedup_interval": [1.1, 1.3]},
+        {**counted, "system": "hybrid-no-dense", "speedup": 1.2, "speedup_interval": [1.1, 1.3]},
     ]
     bad = "\n".join(page._bad({"gsm8k-id-greedy": cell}, {"gsm8k-id": entries}))
     assert "for certain: 1 of 1: gsm8k, ID store, greedy -10% [-20%, +10%]." in bad

@@ -20,7 +20,7 @@ from dresd_milvus.corpus.conversation import Conversation
 from dresd_milvus.decoding.sampling import Greedy
 from dresd_milvus.models.loading import LoadedModel, load_tokenizer
 from dresd_milvus.systems.prepared import prepare_drafter
-from dresd_milvus.systems.registry import Sources
+from dresd_milvus.systems.sources import Sources
 from tests.helpers import dresd
 from tests.samples import write_chat_model
 
@@ -48,7 +48,7 @@ class Talk:
         self.read: list[list[int]] = []
         self.said: list[Any] = []
         self.passed: list[list[int]] = []
-        speaker = Speaker(model, prepare_drafter("hybrid-dense", Sources(), model, 8, 4), Greedy(), TOKENS)
+        speaker = Speaker(model, prepare_drafter("hybrid-no-dense", Sources(), model, 8, 4), Greedy(), TOKENS)
         speaker.console, answer = Console(file=out, width=200), speaker.answer
 
         def spy(ids: list[int], reuse: bool, stop: Callable[[], bool]) -> Any:
@@ -117,7 +117,7 @@ def test_the_answer_is_shown_and_nothing_of_the_template(model: LoadedModel) -> 
     help_line, *shown = talk.shown.splitlines()
     assert "/new" in help_line and "<|im" not in talk.shown and "Write" not in talk.shown and "</s>" not in talk.shown
     answers = [model.tokenizer.decode(done.answer) for done in talk.said]
-    figures = [line for line in shown if line.startswith("hybrid-dense: ")]
+    figures = [line for line in shown if line.startswith("hybrid-no-dense: ")]
     assert "\n".join(shown) == "\n".join(part for pair in zip(answers, figures, strict=True) for part in pair)
 
 
@@ -169,7 +169,7 @@ def test_chat_takes_lines_from_a_pipe(folder: Path) -> None:
     said = f"{QUESTIONS[0]}\n\xff\n".encode("latin-1")
     done = subprocess.run([*command, *options], input=said, capture_output=True, timeout=300)
     assert done.returncode == 0, done.stderr.decode()
-    assert done.stdout.decode().count("hybrid-dense: ") == 2 and done.stdout.endswith(b"> \n")
+    assert done.stdout.decode().count("hybrid-no-dense: ") == 2 and done.stdout.endswith(b"> \n")
 
 
 def test_a_closed_input_is_one_clear_line(

@@ -9,7 +9,7 @@ import torch
 
 from dresd_milvus.decoding.step_costs import PRIORS, LearnedCosts, StepCosts, costs_file
 from dresd_milvus.models.loading import LoadedModel
-from dresd_milvus.systems.registry import step_costs
+from dresd_milvus.systems.factory import step_costs
 from tests.conftest import build_tiny
 
 CPU = {0: 36.0, 4: 45.0, 8: 57.0, 16: 72.0, 32: 110.0, 64: 190.0}

@@ -1,12 +1,11 @@
 """Nobody makes drafts worse, or better, unseen: every system on a recording of a real model."""
 
-import json
 from pathlib import Path
 
 import pytest
 
 from evaluation.offline.replay import load_recording
-from tests.draft_quality import FIGURES, FOLDER, measure
+from tests.draft_quality import FOLDER, kept_figures, measure
 
 MARGIN = 0.02
 
@@ -16,14 +15,14 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, fl
     return measure(load_recording(FOLDER), tmp_path_factory.mktemp("store"))
 
 
-@pytest.mark.parametrize("system", json.loads(FIGURES.read_text()))
+@pytest.mark.parametrize("system", kept_figures())
 def test_drafts_are_as_good_as_they_were(system: str, measured: dict[str, dict[str, float]]) -> None:
-    kept = json.loads(FIGURES.read_text())[system]
+    kept = kept_figures()[system]
     assert measured[system] == pytest.approx(kept, rel=MARGIN), "if it is meant: python -m tests.draft_quality"
 
 
 def test_every_system_that_drafts_from_a_recording_is_guarded(measured: dict[str, dict[str, float]]) -> None:
-    assert set(measured) == set(json.loads(FIGURES.read_text()))
+    assert set(measured) == set(kept_figures())
 
 
 def test_the_recording_stays_small() -> None:

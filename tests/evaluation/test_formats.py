@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from dresd_milvus.errors import InputError
 from evaluation.offline import sweep
 from evaluation.offline.sweep import cells, command, parse_axis
-from evaluation.original import translate
+from evaluation.original import OriginalOptions
 from evaluation.reporting.spec_bench import write_answers
 from tests.helpers import dresd
 
@@ -44,27 +45,23 @@ def test_spec_bench_reads_the_answers(tmp_path: Path) -> None:
     assert [line["choices"][0]["turns"] for line in lines] == [line["choices"][0]["turns"] for line in others]
 
 
-ORIGINAL = {
-    "model": "m", "dataset": "codealpaca", "datastore": None, "n_gpus": 2, "num_drafts": 10, "len_drafts": 10,
-    "sd": None, "rest": False, "dresd": False, "max_tokens": 128, "path_prefix": Path("p"),
-}  # fmt: skip
-
-
-def pairs(arguments: list[str]) -> dict[str, str]:
-    return dict(zip(arguments[::2], arguments[1::2], strict=True))
+def flags(**given: Any) -> dict[str, str]:
+    """The options of dresd eval run that DReSD's flags become."""
+    found = OriginalOptions(**{"dataset": "codealpaca", "path_prefix": Path("p"), **given}).arguments()
+    return dict(zip(found[::2], found[1::2], strict=True))
 
 
 def test_the_originals_flags() -> None:
-    dense = pairs(translate(**{**ORIGINAL, "dresd": True, "datastore": "evol", "dataset": "mt_bench"}))
+    dense = flags(dataset="mt_bench", dresd="True", datastore="evol", n_gpus=2)
     assert dense["--systems"] == "vanilla,dense" and dense["--suite"] == "mt-bench" and dense["--tp"] == "2"
     assert (dense["--nodes"], dense["--depth"], dense["--max-new-tokens"]) == ("100", "10", "128")
     assert (dense["--uri"], dense["--collection"]) == ("p/store.db", "evol")
-    small = pairs(translate(**{**ORIGINAL, "sd": "small"}))
+    small = flags(sd="small")
     assert small["--systems"] == "vanilla,small_lm" and small["--nodes"] == "10" and "--uri" not in small
     with pytest.raises(InputError, match="pld or small"):
-        translate(**{**ORIGINAL, "sd": "big"})
+        flags(sd="big")
     with pytest.raises(InputError, match="need a --datastore"):
-        translate(**{**ORIGINAL, "rest": True})
+        flags(rest="True")
 
 
 def test_the_original_command_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,10 +6,13 @@ from evaluation.reporting.metrics import summarise
 from evaluation.running.lossless import first_difference
 
 
-def record(accepted: list[int], nodes: list[int], depth: list[int], milliseconds: float) -> dict:
+def record(accepted: list[int], nodes: list[int], depth: list[int], milliseconds: float, index: int = 0) -> dict:
     tokens = sum(accepted) + len(accepted)
     each = [1.0] * len(accepted)
     return {
+        "index": index,
+        "turn": 0,
+        "repeat": 0,
         "new_tokens": tokens,
         "accept_lengths": accepted,
         "nodes": nodes,
@@ -21,8 +24,8 @@ def record(accepted: list[int], nodes: list[int], depth: list[int], milliseconds
 
 
 def test_every_step_counts_with_or_without_a_draft() -> None:
-    ours = [record([3, 0, 0], [8, 8, 0], [4, 4, 0], 30.0), record([1], [4], [2], 10.0)]
-    vanilla = [record([0] * 6, [0] * 6, [0] * 6, 60.0), record([0, 0], [0, 0], [0, 0], 20.0)]
+    ours = [record([3, 0, 0], [8, 8, 0], [4, 4, 0], 30.0), record([1], [4], [2], 10.0, 1)]
+    vanilla = [record([0] * 6, [0] * 6, [0] * 6, 60.0), record([0, 0], [0, 0], [0, 0], 20.0, 1)]
     found = summarise(ours, vanilla)
     assert found["mat"] == pytest.approx(8 / 4)
     assert found["hit_rate"] == pytest.approx(3 / 4)

@@ -194,6 +194,9 @@ def test_two_runs_are_compared_prompt_by_prompt(tmp_path: Path, capsys: pytest.C
     assert dense["mat"] == pytest.approx(2) and dense["speed_interval"] == pytest.approx([3, 3])
     shown = dresd(capsys, "eval", "compare", a, b)
     assert shown.code == 0 and "3.00 [3.00, 3.00]" in shown.out and "+2.00" in shown.out
+    older = write_run(tmp_path / "older", {"vanilla": 1.0, "hybrid-dense": 2.0}, accepted=1)
+    newer = write_run(tmp_path / "newer", {"vanilla": 1.0, "hybrid-no-dense": 3.0}, accepted=1)
+    assert [entry["system"] for entry in compare(older, newer)] == ["vanilla", "hybrid-no-dense"]
     with pytest.raises(InputError, match="nothing to compare"):
         compare(a, write_run(tmp_path / "c", {"other": 1.0}))
     assert "no results" in dresd(capsys, "eval", "compare", a, tmp_path / "none").error

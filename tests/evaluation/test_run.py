@@ -11,7 +11,7 @@ from dresd_milvus.storage.opening import open_retrieval
 from tests.helpers import dresd
 from tests.samples import build, write_chat_model, write_corpus
 
-SYSTEMS = ["vanilla", "prompt_lookup", "rest", "suffix", "small_lm", "dense", "hybrid", "hybrid-dense"]
+SYSTEMS = ["vanilla", "prompt_lookup", "rest", "suffix", "small_lm", "dense", "hybrid", "hybrid-no-dense"]
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +155,21 @@ def test_an_interrupted_run_goes_on(store: Path, tmp_path: Path, capsys: pytest.
     assert "results of another run: nodes was None and is 4" in refused.error
     assert path.read_text().split("\n")[:-1] == after
     assert dresd(capsys, *command, "--nodes", "4", "--replace").code == 0
+
+
+def test_a_run_that_was_begun_under_an_older_name_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["eval", "run", "--limit", "2", "--max-new-tokens", "4", "--dtype", "float32", "--nodes", "4"]
+    command += ["--systems", "hybrid-no-dense", "--out", tmp_path]
+    assert dresd(capsys, *command).code == 0
+    for name in ("run.json", "records.jsonl"):
+        path = tmp_path / name
+        path.write_text(path.read_text().replace("hybrid-no-dense", "hybrid-dense"))
+    lines = (tmp_path / "records.jsonl").read_text().splitlines()
+    (tmp_path / "records.jsonl").write_text("\n".join(lines[:2]) + "\n")
+    done = dresd(capsys, *command)
+    assert done.code == 0, done.err
+    runs = json.loads((tmp_path / "summary.json").read_text())["runs"]
+    assert [(run["system"], run["prompts"]) for run in runs] == [("vanilla", 2), ("hybrid-no-dense", 2)]
 
 
 def test_several_turns_are_answered_on_top_of_each_other(

@@ -1,5 +1,6 @@
 """Plans: what becomes of a corpus before the model sees it."""
 
+import hashlib
 import json
 from copy import deepcopy
 from dataclasses import replace
@@ -8,11 +9,13 @@ from typing import Any
 
 import pytest
 
-from dresd_milvus.corpus import Template
+from dresd_milvus.corpus import Source, Template
+from dresd_milvus.corpus.sources import stamp
 from dresd_milvus.errors import InputError, StoreError
 from dresd_milvus.models.loading import LoadedModel
+from ingestion.options import AUTO
 from ingestion.planning.documents import LONGEST, read_documents
-from ingestion.planning.plan import AUTO, Plan, load_plan, make_plan
+from ingestion.planning.plan import Plan, load_plan, make_plan
 from ingestion.planning.run_folder import RunFolder
 from ingestion.runner import _nothing_left_of
 from tests.samples import CHATML, settings
@@ -43,6 +46,34 @@ def test_documents_are_numbered_over_shards_and_templates_are_filled_in(sample: 
     assert 0.8 < plan.tokens / encoded < 1.3
 
 
+def test_a_plan_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
+    """It keeps its fingerprint, which the markers of its run name."""
+    source = tmp_path / "a.jsonl"
+    source.write_text(json.dumps(row("q", "a")))
+    asked = {
+        "model": "sample", "sources": [str(source)], "collection": "code", "uri": "x.db", "dtype": "auto",
+        "template": "Question: {prompt}\nAnswer:\n", "prompt_key": None, "response_key": None, "config": None,
+        "split": "train", "streaming": False, "incomplete": "skip", "limit": None, "dedup": "exact",
+        "max_length": 1024, "continuation": 20, "responses_only": False, "keep_every": 1, "drop_same": False,
+        "per_token": None, "dim": 0, "fit_tokens": 1000000, "index": "auto", "vectors": "float32",
+        "partition_by": "none", "partitions": 0, "shard_size": 400000, "answers": "own", "temperature": 0.7,
+        "top_p": 0.95, "answer_tokens": 128, "seed": 0, "also": "none",
+    }  # fmt: skip
+    kept = {
+        "settings": asked, "tokenizer": "0", "template": asked["template"], "documents": 1,
+        "stamps": [stamp(Source.parse(str(source)))],
+        "shards": [[0, 1, 20]], "tokens": 9, "rows": 8, "skipped": {}, "build": "0123456789ab",
+    }  # fmt: skip
+    text = json.dumps(kept, indent=1, sort_keys=True)
+    (tmp_path / "plan.json").write_text(text + "\n")
+    plan = load_plan(tmp_path)
+    assert plan.fingerprint == hashlib.sha256(text.encode()).hexdigest()[:16]
+    same = settings(source, "x.db", template=asked["template"], dim=0, skip_incomplete=True)
+    plan.require(same, tmp_path)
+    with pytest.raises(InputError, match="skip incomplete was True and is False"):
+        plan.require(replace(same, skip_incomplete=False), tmp_path)
+
+
 def test_the_template_that_suits_the_model_is_in_the_plan(sample: LoadedModel, tmp_path: Path) -> None:
     """Where a model has a chat template questions and conversations alike are written by it; else by the default."""
     chatty = replace(sample, tokenizer=deepcopy(sample.tokenizer))
@@ -62,7 +93,7 @@ def test_the_template_that_suits_the_model_is_in_the_plan(sample: LoadedModel, t
 
 def test_what_is_passed_over_is_counted(sample: LoadedModel, tmp_path: Path) -> None:
     rows = [row("q", "a"), row("q", "a"), row("q", "  "), row("", "b"), {"instruction": "q"}]
-    plan = planned(sample, tmp_path, rows, incomplete="skip")
+    plan = planned(sample, tmp_path, rows, skip_incomplete=True)
     assert [turns[1] for turns in texts(tmp_path, plan)] == ["a", "b"]
     assert plan.skipped == {"duplicates": 1, "empty documents": 1, "incomplete rows": 1}
     with pytest.raises(InputError, match=r"is empty: no document holds text \(1 empty documents\)"):

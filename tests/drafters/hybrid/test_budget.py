@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from dresd_milvus.decoding.step_costs import LearnedCosts, StepCosts
 from dresd_milvus.drafters.hybrid.budget import FIRM, PATIENCE, AdaptiveBudget
 from dresd_milvus.errors import InputError
-from dresd_milvus.systems.registry import MOST_NODES, NODES, budget_of, parse_nodes
+from dresd_milvus.options import parse_nodes
+from dresd_milvus.systems.registry import MOST_NODES, NODES, budget_of
 
 COSTS = StepCosts({0: 10.0, 4: 10.5, 8: 11.0, 16: 13.0, 64: 30.0})
 

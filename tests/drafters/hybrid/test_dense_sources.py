@@ -18,7 +18,8 @@ from dresd_milvus.drafters.hybrid.evidence import Evidence, Kind
 from dresd_milvus.retrieval.circuit_breaker import Guarded, RemoteStore
 from dresd_milvus.retrieval.store import ContinuationStore, Hits, Rows
 from dresd_milvus.storage.opening import Retrieval
-from dresd_milvus.systems.registry import Sources, make_drafter
+from dresd_milvus.systems.factory import make_drafter
+from dresd_milvus.systems.sources import Sources
 from tests.oracle import MemoryStore, example_manifest, example_projection, example_replica, example_rows
 
 DEPTH = 5
