@@ -131,7 +131,7 @@ def ingest(
     if not named:
         raise InputError("there is no source; name a file, a folder, hf:DATASET or 'stdlib'")
     settings = Settings(
-        sources=[str(source) for source in named], uri=str(uri), collection=collection, model=model.asked or model.name,
+        sources=[str(source) for source in named], uri=str(uri), collection=collection, model=model.requested_name or model.name,
         dtype=model.dtype, template=parse_template(template), prompt_key=prompt_key, response_key=response_key,
         answers=answers, limit=limit, also="rest" if also_rest else "none",
     )  # fmt: skip

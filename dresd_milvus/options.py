@@ -12,7 +12,7 @@ import typer
 
 from dresd_milvus.console import Phases
 from dresd_milvus.decoding.loop import DEPTH
-from dresd_milvus.decoding.sampling import Chooser, make_chooser
+from dresd_milvus.decoding.sampling import Sampler, make_sampler
 from dresd_milvus.errors import InputError
 from dresd_milvus.models.loading import LoadedModel, load_model
 
@@ -96,7 +96,7 @@ class ModelOptions:
 
 @dataclass(frozen=True)
 class SamplingOptions:
-    """How the target's tokens are picked; see make_chooser."""
+    """How the target's tokens are picked; see make_sampler."""
 
     temperature: Annotated[float, typer.Option(min=0, help="Temperature of sampling; 0 is greedy.")] = 0.0
     top_p: Annotated[
@@ -112,10 +112,10 @@ class SamplingOptions:
     ] = 1.0
     seed: Annotated[int, typer.Option(min=0, help="Seed of sampling.")] = 0
 
-    def chooser(self, text: int = 0) -> Chooser:
+    def sampler(self, text: int = 0) -> Sampler:
         """What picks the tokens of a text, whose number is added to the seed. Raises InputError for bad values."""
         filters = self.top_k, self.min_p, self.repetition_penalty
-        return make_chooser(self.temperature, self.top_p, self.seed + text, *filters)
+        return make_sampler(self.temperature, self.top_p, self.seed + text, *filters)
 
 
 @dataclass(frozen=True)

@@ -70,14 +70,14 @@ def run(
     """
     names = parse_systems(systems)
     where.check(names)
-    decoding.chooser()  # refuse bad values before loading
+    decoding.sampler()  # refuse bad values before loading
     ranks = Ranks.join(tp, pick_device(models.device).type)
-    with ranks.together(), Phases(silent=not ranks.first) as phases:
+    with ranks.fail_together(), Phases(silent=not ranks.first) as phases:
         suite = asked.load()
         model = models.load(phases, tp, graphs)
         sources = _open(where, names, model, phases, draft_model) if ranks.first else Sources()
         with closing(sources):
-            put = ranks.share(
+            put = ranks.broadcast(
                 lambda: choose_template(model.tokenizer, asked.template, sources.manifest, suite.template)
             )
             tokens = max_new_tokens or suite.max_new_tokens or 128

@@ -137,7 +137,7 @@ def record(
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer (tokens).")] = 128,
 ) -> None:
     """Have the target answer a suite and keep its tokens, its states and what its steps cost, for `replay`."""
-    sampling.chooser()  # refuse bad values before loading
+    sampling.sampler()  # refuse bad values before loading
     with Phases() as phases:
         suite = asked.load()
         model = models.load(phases)

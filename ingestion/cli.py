@@ -14,7 +14,7 @@ import typer
 from dresd_milvus.console import Phases, print_facts
 from dresd_milvus.errors import InputError
 from dresd_milvus.models.loading import LoadedModel, load_model
-from dresd_milvus.models.parallel import on_all_ranks
+from dresd_milvus.models.parallel import run_on_all_ranks
 from dresd_milvus.options import DeviceOption, LocalRankOption, TokenOption, TpOption, UriOption, with_options
 from dresd_milvus.retrieval.store import Manifest
 from ingestion import runner
@@ -205,7 +205,7 @@ def _on_ranks(settings: Settings, device: str, tp: int, work: Callable[[LoadedMo
     if tp == 1:
         work(None)
     else:
-        on_all_ranks(tp, device, lambda: load_model(settings.model, settings.dtype, device, tp), work)
+        run_on_all_ranks(tp, device, lambda: load_model(settings.model, settings.dtype, device, tp), work)
 
 
 def _share(text: str | None, tp: int = 1) -> Share:

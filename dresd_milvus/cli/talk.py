@@ -50,7 +50,7 @@ class SpeakerOptions:
     @contextmanager
     def open(self) -> Iterator[tuple[Speaker, Conversation]]:
         """The speaker, and what its prompts go into; its sources are closed afterwards."""
-        choose = self.decoding.chooser()
+        sampler = self.decoding.sampler()
         system = self.system or ("hybrid" if self.where.uri else "hybrid-no-dense")
         names = parse_systems(system)
         self.where.check(names)
@@ -63,7 +63,7 @@ class SpeakerOptions:
                 template = choose_template(model.tokenizer, self.template, sources.manifest)
                 conversation = Conversation(model.tokenizer, template, self.system_prompt)
                 drafter = prepare_drafter(system, sources, model, self.decoding.nodes, self.decoding.depth)
-            yield Speaker(model, drafter, choose, self.max_new_tokens), conversation
+            yield Speaker(model, drafter, self.sampler, self.max_new_tokens), conversation
 
 
 @app.command()

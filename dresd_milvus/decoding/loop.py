@@ -1,6 +1,6 @@
 """Speculative decoding, on one screen: draft a tree, verify it in one forward pass, keep what the target says.
 
-Depends on protocols only. Lossless for every drafter and every chooser: each emitted token is the target's own
+Depends on protocols only. Lossless for every drafter and every sampler: each emitted token is the target's own
 pick at its position (see `sampling`), the draft only decides how many of them one forward pass yields.
 """
 
@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 
 from dresd_milvus.decoding.protocols import Budget, Context, Drafter, Step, Target
-from dresd_milvus.decoding.sampling import Chooser, Sampler
+from dresd_milvus.decoding.sampling import GumbelSampler, Sampler
 from dresd_milvus.decoding.scores import Scored
 from dresd_milvus.decoding.tree import DraftTree
 from dresd_milvus.errors import InputError
@@ -120,7 +120,7 @@ class Stop:
 def decode(
     target: Target,
     drafter: Drafter,
-    choose: Chooser,
+    sampler: Sampler,
     prompt: Sequence[int],
     max_new_tokens: int,
     budget: Budget,
@@ -135,7 +135,7 @@ def decode(
     """
     check_prompt(target, prompt)
     tokens = list(prompt)
-    stop = Stop(target.eos_ids, max_new_tokens, target.room(len(prompt)))
+    stop = Stop(target.eos_ids, max_new_tokens, target.context_left(len(prompt)))
     steps = list[tuple[DraftTree, int, float, float, float, float, float]]()
     start = perf_counter()
     states, node = target.prefill(tokens[:-1], reuse), 0
@@ -150,12 +150,12 @@ def decode(
         verifying = perf_counter()
         scored = target.verify(tree)
         choosing = perf_counter()
-        path, picks = choose.walk(tree, scored, tokens)
+        path, picks = sampler.walk(tree, scored, tokens)
         new = picks.tolist()
         taken = stop.take(new)
         if taken < len(new):
             path, picks, new = path[:taken], picks[:taken], new[:taken]
-        target.keep(path)
+        target.commit(path)
         tokens += new
         states, node = scored.states, int(path[-1])
         kept = perf_counter()
@@ -172,7 +172,7 @@ def decode(
 def generate(
     target: Target,
     drafter: Drafter,
-    choose: Chooser,
+    sampler: Sampler,
     prompt: Sequence[int],
     max_new_tokens: int,
     budget: Budget,
@@ -184,7 +184,7 @@ def generate(
     watch: sees every step as it ends, and ends the text where it says True.
     """
     result = Generation()
-    for step in decode(target, drafter, choose, prompt, max_new_tokens, budget, result, reuse):
+    for step in decode(target, drafter, sampler, prompt, max_new_tokens, budget, result, reuse):
         if watch and watch(step):
             result.reason = result.reason or "interrupt"
     return result
@@ -200,13 +200,13 @@ def check_prompt(target: Target, prompt: Sequence[int]) -> None:
         )
 
 
-def rehearse(drafter: Drafter, hidden: int, dtype: torch.dtype) -> None:
+def warm_up(drafter: Drafter, hidden: int, dtype: torch.dtype) -> None:
     """Have a drafter do all that it does once, with states [hidden] and logits of this dtype, so that what is compiled
     at first use is in no step's time, and in no rank's deadline."""
     text = [1, 2, 1]
     drafter.begin(text)
     tree = drafter.draft(Context(text, torch.zeros(hidden, dtype=dtype), 8, 4))
     scored = Scored(torch.zeros(len(tree.tokens), 8, dtype=dtype), torch.zeros(len(tree.tokens), hidden, dtype=dtype))
-    path, picks = Sampler().walk(tree, scored, text)
+    path, picks = GumbelSampler().walk(tree, scored, text)
     drafter.observe(Step([*text, *picks.tolist()], picks, tree, path, scored))
     drafter.begin(text)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dresd_milvus.corpus import Document, Encoded, Reading, Source, Template, encode_documents, read_documents
+from dresd_milvus.corpus import Document, Encoded, ReadOptions, Source, Template, encode_documents, read_documents
 from dresd_milvus.drafters.dense import Dense
 from dresd_milvus.errors import InputError
 from dresd_milvus.models.loading import LoadedModel
@@ -73,9 +73,9 @@ def read_texts(
 
     held_back: of 'stdlib', the functions that ingestion leaves out. Raises InputError when nothing is left.
     """
-    reading = Reading(template=template, tokenizer=model.tokenizer)
+    reading = ReadOptions(template=template, tokenizer=model.tokenizer)
     if source == "stdlib" and held_back:
-        documents = [Document((reading.put(pair.prompt), pair.response), "") for pair in prompts.held_back()]
+        documents = [Document((reading.format_prompt(pair.prompt), pair.response), "") for pair in prompts.held_back()]
     else:
         documents = list(read_documents(Source.parse(source), reading, None))
     found: list[Encoded] = []

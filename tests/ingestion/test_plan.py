@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dresd_milvus.corpus import Source, Template
-from dresd_milvus.corpus.sources import stamp
+from dresd_milvus.corpus.sources import content_hash
 from dresd_milvus.errors import InputError, StoreError
 from dresd_milvus.models.loading import LoadedModel
 from ingestion.options import AUTO
@@ -61,7 +61,7 @@ def test_a_plan_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
     }  # fmt: skip
     kept = {
         "settings": asked, "tokenizer": "0", "template": asked["template"], "documents": 1,
-        "stamps": [stamp(Source.parse(str(source)))],
+        "stamps": [content_hash(Source.parse(str(source)))],
         "shards": [[0, 1, 20]], "tokens": 9, "rows": 8, "skipped": {}, "build": "0123456789ab",
     }  # fmt: skip
     text = json.dumps(kept, indent=1, sort_keys=True)
