@@ -25,7 +25,7 @@ from dresd_milvus.models.loading import LoadedModel
 from tests.helpers import dresd as command
 from tests.samples import write_chat_model, write_corpus
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parent.parent
 PROMPT = "Write a Python function `close`. Close the file."
 TOKENS = 40
 SAMPLED: dict[str, Any] = {"temperature": 0.7, "top_p": 0.95, "seed": 3}
