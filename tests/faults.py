@@ -110,8 +110,8 @@ def build_store(uri: str, name: str, target: HFTarget, index: str = "FLAT") -> N
 
 @dataclass
 class Trial:
-    """tokens: of the text. failures: searches without an answer. longest: seconds of the longest step. answered, resumed:
-    when, after the fault began, an outside probe and the drafts were answered (monotonic)."""
+    """tokens: of the text. failures: searches without an answer. longest: seconds of the longest step. answered,
+    resumed: when, after the fault began, an outside probe and the drafts were answered (monotonic)."""
 
     tokens: list[int] = field(default_factory=list)
     failures: int = 0

@@ -12,9 +12,9 @@ from typing import Any
 from dresd_milvus.errors import InputError, StoreError
 from dresd_milvus.milvus.client.connection import connection
 from dresd_milvus.milvus.client.errors import translated_errors
+from dresd_milvus.milvus.collections import key_index_state, store_names, wait_for_index
 from dresd_milvus.milvus.indexes import Chosen
 from dresd_milvus.milvus.projections import is_loaded, make_ready
-from dresd_milvus.milvus.collections import key_index_state, store_names, wait_for_index
 from dresd_milvus.milvus.schema import MANIFEST, key_index, partition_of
 from dresd_milvus.milvus.store import SEAL_SECONDS, MilvusStore
 from dresd_milvus.retrieval.store import Manifest

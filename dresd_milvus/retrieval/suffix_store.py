@@ -29,7 +29,7 @@ Ints = NDArray[np.integer[Any]]
 
 
 class Match(NamedTuple):
-    """The places in the corpus where the last `length` tokens of a text occur: the sorted suffixes first <= i < last."""
+    """The places in a corpus where the last `length` tokens of a text occur: the sorted suffixes first <= i < last."""
 
     length: int
     first: int

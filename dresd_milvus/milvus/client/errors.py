@@ -104,7 +104,7 @@ def error_message(uri: str, error: BaseException) -> str:
     text = " ".join(str(link) for link in chain)
     if any(getattr(link, "errno", None) == errno.ENOSPC for link in chain) or "No space left" in text:
         return f"the disk that holds {uri} is full; free some space and run the same command again"
-    first = _first_line(error)
+    first = _first_line(chain)
     server = re.match(r"(https?|tcp)://|unix:", uri)
     for pattern, remedy in REMEDIES if server else EMBEDDED_REMEDIES:
         if re.search(pattern, text, re.IGNORECASE):
@@ -112,9 +112,10 @@ def error_message(uri: str, error: BaseException) -> str:
     return f"the Milvus at {uri} failed: {first}"
 
 
-def _first_line(error: BaseException) -> str:
-    details = getattr(error, "details", None)
-    text = str(details() if callable(details) else getattr(error, "message", "") or error).strip()
+def _first_line(chain: list[BaseException]) -> str:
+    """The first line of gRPC's details of an error, if it has some, otherwise of its message."""
+    details = [found() for link in chain if callable(found := getattr(link, "details", None))]
+    text = str(next(iter(details), "") or getattr(chain[0], "message", "") or chain[0]).strip()
     if ".go:" in text:  # a server's stack trace, with the error at its end
         text = re.sub(r".*attempt #\d+: ", "", text.splitlines()[-1])
-    return text.splitlines()[0] if text else type(error).__name__
+    return text.splitlines()[0] if text else type(chain[0]).__name__
