@@ -58,10 +58,10 @@ class Store:
         assert self.sources.manifest is not None
         return self.sources.manifest
 
-    def losses(self) -> str:
-        """A line on searches that a server did not answer in time; '' if there were none. Lost searches cost drafts,
-        never text."""
-        return self.sources.losses()
+    def failure_summary(self) -> str:
+        """One line about searches that a server did not answer in time; '' if there were none. They cost drafts, never
+        text."""
+        return self.sources.failure_summary()
 
     def close(self) -> None:
         """Close the connection. Closing twice does no harm."""

@@ -125,8 +125,8 @@ def run(
             sources.close()
     if summary:
         print_table(summary["runs"])
-        if sources.losses():
-            print(f"\nwarning: {sources.losses()}")
+        if sources.failure_summary():
+            print(f"\nwarning: {sources.failure_summary()}")
         print(f"\nwritten: {out}/summary.json, table.md, records.jsonl, report.html, spec-bench/")
 
 

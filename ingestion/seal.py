@@ -6,8 +6,8 @@ import shutil
 from dataclasses import replace
 
 from dresd_milvus.errors import InputError, LostRowsError
-from dresd_milvus.milvus import on_disk
-from dresd_milvus.milvus.client.retry import patiently
+from dresd_milvus.milvus import sync_database
+from dresd_milvus.milvus.client.retry import with_retries
 from dresd_milvus.retrieval.store import Manifest
 from dresd_milvus.storage.inspection import Checksum
 from ingestion.planning.share import ALL, Progress
@@ -29,7 +29,7 @@ def seal(run: Run, progress: Progress, keep_rows: bool = False) -> Manifest:
             )
         manifest = _seal_or_load_again(run, progress)
         if not keep_rows:
-            on_disk(run.plan.settings.uri)
+            sync_database(run.plan.settings.uri)
             shutil.rmtree(run.folder.file("embed", 0).parent, ignore_errors=True)
         run.states.clear()
         return manifest
@@ -55,7 +55,7 @@ def _seal(run: Run, progress: Progress, suffixes: str) -> Manifest:
             progress.phase("indexing and sealing", rows, "rows")
             run.folder.begin("seal")
             manifest = replace(store.manifest, documents=run.plan.documents, suffixes=suffixes)
-            patiently(lambda: store.seal(manifest, progress=progress.advance, rows=rows), progress.tell, store.uri)
+            with_retries(lambda: store.seal(manifest, progress=progress.advance, rows=rows), progress.tell, store.uri)
         if not run.folder.done("seal"):
             checksum = Checksum.total(marker["checksum"] for marker in loaded)
             run.folder.finish("seal", rows=rows, checksum=checksum, seal=store.manifest.seal)

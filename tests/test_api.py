@@ -247,7 +247,7 @@ def test_what_belongs_to_another_model_is_refused(
 def test_a_store_that_is_closed_or_missing_is_refused(sample: LoadedModel, home: Path, built: dresd.Manifest) -> None:
     with dresd.open_store(home / "code.db", "code", sample, quiet=True) as opened:
         used = dresd.make_drafter("dense", sample, opened)
-        assert repr(opened).endswith(f"{built.rows:,} rows>") and opened.losses() == ""
+        assert repr(opened).endswith(f"{built.rows:,} rows>") and opened.failure_summary() == ""
     opened.close()
     assert repr(opened).endswith(", closed>")
     with pytest.raises(StoreError, match="the store was closed"):

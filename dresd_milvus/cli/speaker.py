@@ -46,8 +46,8 @@ class Speaker:
             f"{self.drafter.system}: {len(done.tokens)} tokens, {done.tokens_per_second:.0f} tokens/s, "
             f"MAT {done.mat:.2f}, hit rate {done.hit_rate:.0%}, ended by {done.reason}"
         )
-        if self.sources.losses():
-            self.console.print(f"warning: {self.sources.losses()}", style="yellow")
+        if self.sources.failure_summary():
+            self.console.print(f"warning: {self.sources.failure_summary()}", style="yellow")
         return done
 
     def tell(self, line: str) -> None:

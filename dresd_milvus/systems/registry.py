@@ -24,7 +24,7 @@ from dresd_milvus.drafters.suffix import Suffix
 from dresd_milvus.errors import InputError, MismatchError, StoreError
 from dresd_milvus.models.checkpoint import SAMPLE, SAMPLE_FOLDER
 from dresd_milvus.models.loading import LoadedModel, load_model
-from dresd_milvus.retrieval.circuit_breaker import SEARCH_SECONDS, Guarded
+from dresd_milvus.retrieval.circuit_breaker import SEARCH_SECONDS, CircuitBreaker
 from dresd_milvus.retrieval.store import NEIGHBOURS, Manifest
 from dresd_milvus.retrieval.suffix_store import SuffixStore
 from dresd_milvus.storage.opening import Progress, Retrieval, Search, open_retrieval
@@ -56,9 +56,9 @@ class Sources:
         """What the store was built with, if there is one."""
         return self.retrieval.manifest if self.retrieval else None
 
-    def losses(self) -> str:
-        """A line on searches that were lost; '' if there were none."""
-        return self.retrieval.losses() if self.retrieval else ""
+    def failure_summary(self) -> str:
+        """One line about searches that failed; '' if there were none."""
+        return self.retrieval.failure_summary() if self.retrieval else ""
 
     @property
     def closed(self) -> bool:
@@ -79,8 +79,8 @@ class Sources:
         found: dict[str, Any] = {}
         if self.retrieval:
             found["store"] = {
-                **asdict(self.retrieval.manifest), "search": self.retrieval.how, "losses": self.losses(),
-                "bytes": getattr(self.retrieval.store, "nbytes", None),
+                **asdict(self.retrieval.manifest), "search": self.retrieval.search_mode,
+                "losses": self.failure_summary(), "bytes": getattr(self.retrieval.store, "nbytes", None),
             }  # fmt: skip
         if self.suffixes:
             found["suffixes"] = {**self.suffixes.about, "bytes": self.suffixes.nbytes}
@@ -282,7 +282,7 @@ def _composed(parts: Sequence[str], sources: Sources, neighbours: int | None) ->
         made.append(Matches(sources.suffixes))
     if "dense" in parts:
         dense = _dense(sources, neighbours)
-        made.append(BackgroundSearch(dense) if isinstance(dense.store, Guarded) else DenseSource(dense))
+        made.append(BackgroundSearch(dense) if isinstance(dense.store, CircuitBreaker) else DenseSource(dense))
     return made
 
 

@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 
 from dresd_milvus.errors import InputError
 from dresd_milvus.files.atomic import write_json
-from dresd_milvus.milvus import sidecar
+from dresd_milvus.milvus import local_folder
 
 PHASES = ("generate", "fit", "embed", "load", "seal")
 
@@ -34,7 +34,7 @@ FOLDERS = {"documents": "documents", "generate": "generated", "embed": "rows"}
 
 def usual_folder(uri: str, collection: str) -> Path:
     """The run folder of a collection where none is named: beside its database."""
-    return sidecar(uri) / "runs" / collection
+    return local_folder(uri) / "runs" / collection
 
 
 class RunFolder:

@@ -128,7 +128,7 @@ def test_a_replica_is_kept_and_used_again(store: Path, sample: LoadedModel) -> N
     first = open_retrieval(str(store), "code", sample)
     built: list[int] = []
     second = open_retrieval(str(store), "code", sample, progress=lambda rows: built.append)
-    assert built == [] and second.manifest == first.manifest and second.how == "replica"
+    assert built == [] and second.manifest == first.manifest and second.search_mode == "replica"
 
 
 def test_an_interrupted_run_goes_on(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

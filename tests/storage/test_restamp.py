@@ -1,4 +1,4 @@
-"""Stores and runs of the version before, which knew their model by its loaded weights."""
+"""Stores and runs of an earlier version, whose model fingerprint is of the loaded weights."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NOTE = "dresd store restamp"
 
 @pytest.fixture
 def uri(sample: LoadedModel, tmp_path: Path) -> Iterator[str]:
-    """A store as the version before left it."""
+    """A store of an earlier version."""
     build(sample, write_corpus(tmp_path / "corpus.jsonl", 8), tmp_path / "a.db")
     with MilvusStore.open(str(tmp_path / "a.db"), "code") as store:
         store.save(replace(store.manifest, model_fingerprint=sample.weights))

@@ -15,7 +15,7 @@ from dresd_milvus.drafters.dense import Dense
 from dresd_milvus.drafters.hybrid import Hybrid
 from dresd_milvus.drafters.hybrid.dense_sources import MOST, BackgroundSearch, DenseSource, StaleHits
 from dresd_milvus.drafters.hybrid.evidence import Evidence, Kind
-from dresd_milvus.retrieval.circuit_breaker import Guarded, RemoteStore
+from dresd_milvus.retrieval.circuit_breaker import CircuitBreaker, RemoteStore
 from dresd_milvus.retrieval.store import ContinuationStore, Hits, Rows
 from dresd_milvus.storage.opening import Retrieval
 from dresd_milvus.systems.registry import Sources, make_drafter
@@ -184,6 +184,6 @@ def test_hits_for_another_text_are_dropped(slow: tuple[BackgroundSearch, SlowSto
 
 def test_a_server_is_asked_in_the_background_and_a_store_in_memory_at_every_step() -> None:
     store = MemoryStore(example_manifest())
-    for asked, kind in ((Guarded(cast(RemoteStore, store)), BackgroundSearch), (store, DenseSource)):
+    for asked, kind in ((CircuitBreaker(cast(RemoteStore, store)), BackgroundSearch), (store, DenseSource)):
         drafter = make_drafter("hybrid", Sources(Retrieval(asked, example_projection(), "filter")))
         assert isinstance(drafter, Hybrid) and isinstance(drafter.sources[-1], kind)
