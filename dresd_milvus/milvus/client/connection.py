@@ -172,7 +172,9 @@ def _logged_causes() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise handler.errors[-1] if handler.errors else error from error
+        if handler.errors:
+            raise handler.errors[-1] from error
+        raise
     finally:
         logger.propagate = propagate
         logger.removeHandler(handler)
