@@ -284,3 +284,5 @@ def test_a_store_that_is_closed_or_missing_is_refused(sample: LoadedModel, home:
         dresd.make_drafter("dense", sample, opened)
     with pytest.raises(StoreError, match="no collection 'nothing'"):
         dresd.open_store(home / "code.db", "nothing", sample)
+    with pytest.raises(StoreError, match="dresd ingest run --uri"):  # a whole command stays as it is
+        dresd.open_store(home / "none.db", "code", sample)
