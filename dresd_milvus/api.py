@@ -1,7 +1,7 @@
 """The Python API, which `import dresd_milvus` offers: models, stores and drafters, and texts made with them.
 
 Every function puts together what the command line uses too. Beside cli.py and demo.py the only part of the core that
-imports the packages around it. docs/api.md shows every function with an example.
+imports the packages around it. `dresd_milvus` exports its names; docs/api.md shows every function with an example.
 """
 
 from __future__ import annotations
@@ -15,32 +15,20 @@ from typing import Literal
 
 from dresd_milvus.console import Phases
 from dresd_milvus.decoding.loop import DEPTH
-from dresd_milvus.errors import InputError
+from dresd_milvus.errors import InputError, keywords
 from dresd_milvus.models import loading
 from dresd_milvus.models.loading import LoadedModel
 from dresd_milvus.retrieval.circuit_breaker import SEARCH_SECONDS
 from dresd_milvus.retrieval.store import Manifest
 from dresd_milvus.storage.opening import Search, check_fits
-from dresd_milvus.systems.answering import Result, generate, stream
+from dresd_milvus.systems.answering import Result as Result
+from dresd_milvus.systems.answering import generate as generate
+from dresd_milvus.systems.answering import stream as stream
 from dresd_milvus.systems.prepared import PreparedDrafter, prepare_drafter
 from dresd_milvus.systems.registry import Sources, Where, load_draft_model, needs, open_sources, parse_nodes
 from ingestion import runner
 from ingestion.planning.plan import AUTO, Settings, template_for
 from ingestion.planning.run_folder import usual_folder
-
-__all__ = [
-    "LoadedModel",
-    "Manifest",
-    "PreparedDrafter",
-    "Result",
-    "Store",
-    "generate",
-    "ingest",
-    "load_model",
-    "make_drafter",
-    "open_store",
-    "stream",
-]
 
 
 class Store:
@@ -80,6 +68,7 @@ class Store:
         return f"<Store {self.name}: {self.manifest.rows:,} rows{', closed' if self.sources.closed else ''}>"
 
 
+@keywords()
 def load_model(name: str, *, dtype: str = "auto", device: str = "auto", graphs: bool = False) -> LoadedModel:
     """Load a model and its tokenizer.
 
@@ -94,6 +83,7 @@ def load_model(name: str, *, dtype: str = "auto", device: str = "auto", graphs: 
     return loading.load_model(name, dtype, device, graphs=graphs)
 
 
+@keywords()
 def ingest(
     model: LoadedModel,
     sources: str | Path | Sequence[str | Path],
@@ -141,6 +131,7 @@ def ingest(
     return manifest
 
 
+@keywords()
 def open_store(
     uri: str | Path,
     collection: str,
@@ -169,6 +160,7 @@ def open_store(
         return Store(f"{collection} in {uri}", open_sources(where, ["hybrid"], model, phases.replica))
 
 
+@keywords()
 def make_drafter(
     system: str,
     model: LoadedModel,

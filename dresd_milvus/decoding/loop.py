@@ -26,6 +26,10 @@ MAX_NEW_TOKENS = 512
 """Tokens of one answer, where nothing else is asked for."""
 
 
+StopsAt = Callable[[int], bool]
+"""Takes every token of a text in turn, end tokens apart; whether the text ends with it."""
+
+
 class FixedBudget(NamedTuple):
     """The same budget at every step."""
 
@@ -95,10 +99,10 @@ class Generation:
 
 
 class Stop:
-    """Ends the text: at an end token, at max_new_tokens, or where the model's context is full."""
+    """Ends the text: at an end token, where `stops_at` says so, at max_new_tokens, or where the context is full."""
 
-    def __init__(self, eos_ids: frozenset[int], max_new_tokens: int, room: int) -> None:
-        self.eos_ids = eos_ids
+    def __init__(self, eos_ids: frozenset[int], max_new_tokens: int, room: int, stops_at: StopsAt | None) -> None:
+        self.eos_ids, self.stops_at = eos_ids, stops_at
         self.limit = min(max_new_tokens, room)
         self.limit_reason = "length" if max_new_tokens <= room else "context"
         self.reason = self.limit_reason if self.limit <= 0 else ""
@@ -108,6 +112,9 @@ class Stop:
         for index, token in enumerate(tokens[: self.limit]):
             if token in self.eos_ids:
                 self.reason = "eos"
+                return index + 1
+            if self.stops_at and self.stops_at(token):
+                self.reason = "stop"
                 return index + 1
         taken = min(len(tokens), self.limit)
         self.limit -= taken
@@ -126,17 +133,18 @@ def decode(
     budget: Budget,
     result: Generation,
     reuse: bool = False,
+    stops_at: StopsAt | None = None,
 ) -> Iterator[Step]:
     """Continue a prompt (token ids, not empty) by at most max_new_tokens: every step, as it ends.
 
     result: a new Generation; it is filled in when the text has ended. A caller that sets its `reason` after a step ends
     the text there; one that closes the iterator leaves it empty. reuse: what this prompt and the text before begin with
-    is not read again, as in a conversation.
+    is not read again, as in a conversation. stops_at: ends the text at a token, also within a draft.
     Raises InputError for an empty prompt and for one that fills the model's context.
     """
     check_prompt(target, prompt)
     tokens = list(prompt)
-    stop = Stop(target.eos_ids, max_new_tokens, target.room(len(prompt)))
+    stop = Stop(target.eos_ids, max_new_tokens, target.room(len(prompt)), stops_at)
     steps = list[tuple[DraftTree, int, float, float, float, float, float]]()
     start = perf_counter()
     states, node = target.prefill(tokens[:-1], reuse), 0
@@ -179,13 +187,14 @@ def generate(
     budget: Budget,
     watch: Callable[[Step], bool | None] | None = None,
     reuse: bool = False,
+    stops_at: StopsAt | None = None,
 ) -> Generation:
     """The whole text that `decode` gives, which has the other arguments and errors.
 
     watch: sees every step as it ends, and ends the text where it says True.
     """
     result = Generation()
-    for step in decode(target, drafter, choose, prompt, max_new_tokens, budget, result, reuse):
+    for step in decode(target, drafter, choose, prompt, max_new_tokens, budget, result, reuse, stops_at):
         if watch and watch(step):
             result.reason = result.reason or "interrupt"
     return result

@@ -197,7 +197,7 @@ def parse_nodes(text: str) -> int | None:
     if text == "auto":
         return None
     if not text.isdecimal():
-        raise InputError(f"nodes (--nodes) is a number or 'auto', not '{text}'")
+        raise InputError(f"--nodes is a number or 'auto', not '{text}'")
     return int(text)
 
 
