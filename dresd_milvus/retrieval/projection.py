@@ -53,9 +53,9 @@ class Projection:
         keys = torch.nn.functional.linear(hidden.float(), self._on(hidden.device)[0], self._on(hidden.device)[1])
         return torch.nn.functional.normalize(keys, dim=-1)
 
-    def query(self, states: Tensor, at: int = 0) -> NDArray[np.float32]:
-        """One of states [..., H] of any dtype and device, the at-th -> its key as a query [1, d], on the host."""
-        return self(states.reshape(-1, states.shape[-1])[at : at + 1]).cpu().numpy()
+    def query(self, states: Tensor) -> NDArray[np.float32]:
+        """States [Q, H], or one [H], of any dtype and device -> their keys as queries [Q, d], on the host."""
+        return self(states.reshape(-1, states.shape[-1])).cpu().numpy()
 
     def _on(self, device: torch.device) -> tuple[Tensor, Tensor]:
         if device not in self._copies:
