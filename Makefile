@@ -53,6 +53,7 @@ benchmarks: $(READY) server
 	$(BIN)/python benchmarks/pruning.py
 	$(BIN)/python benchmarks/curves.py
 	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/batch_drafts.py
 	PYTHONPATH=. $(BIN)/python benchmarks/results_sample.py
 	PYTHONPATH=. $(BIN)/python benchmarks/peers.py
 	PYTHONPATH=. $(BIN)/python benchmarks/peers.py --temperature 0.7

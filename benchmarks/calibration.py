@@ -86,12 +86,12 @@ def drafter_of(name: str, sources: Sources, mixer: Mixer) -> Hybrid:
     """A composite that learns by this mixer."""
     drafter = make_drafter("hybrid" if name == BACKGROUND else name, sources)
     assert isinstance(drafter, Hybrid)
-    parts = drafter.sources
+    parts = drafter.batch.sources
     if name == BACKGROUND:
         parts = tuple(
             BackgroundSearch(part.dense, Immediately()) if isinstance(part, DenseSource) else part for part in parts
         )
-    return Hybrid(parts, drafter.recycling, name, mixer)
+    return Hybrid(parts, drafter.batch.recycling, name, mixer)
 
 
 def mat(model, texts: list[Recorded], drafter: Hybrid, budget: FixedBudget) -> float:  # type: ignore[no-untyped-def]

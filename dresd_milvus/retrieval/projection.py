@@ -56,12 +56,9 @@ class Projection:
         keys = torch.nn.functional.linear(hidden.float(), self._on(hidden.device)[0], self._on(hidden.device)[1])
         return torch.nn.functional.normalize(keys, dim=-1)
 
-    def query(self, states: Tensor, at: int = 0) -> NDArray[np.float32]:
-        """The key of one of several states as a query, float32 [1, d].
-
-        states: [..., H] of any dtype and device. at: index of the state.
-        """
-        return self(states.reshape(-1, states.shape[-1])[at : at + 1]).cpu().numpy()
+    def query(self, states: Tensor) -> NDArray[np.float32]:
+        """States [Q, H], or one [H], of any dtype and device -> their keys as queries [Q, d], on the host."""
+        return self(states.reshape(-1, states.shape[-1])).cpu().numpy()
 
     def _on(self, device: torch.device) -> tuple[Tensor, Tensor]:
         if device not in self._copies:
