@@ -58,7 +58,7 @@ class Run:
         path = self.folder.folder / "model.json"
         with suppress(FileNotFoundError):
             before = json.loads(path.read_text())
-            if before.get("model") == model.weights:  # begun by an earlier version, which knew models by their weights
+            if before.get("model") == model.weights_fingerprint:  # begun by a version that knew models by their weights
                 before["model"] = model.fingerprint
                 write_json(path, {"name": model.name, **before})
             of = {name: (before.get(name), now) for name, now in about.items()}

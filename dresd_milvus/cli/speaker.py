@@ -11,7 +11,7 @@ from dresd_milvus.console import wide_console
 from dresd_milvus.corpus.conversation import Conversation, Dialogue
 from dresd_milvus.decoding.loop import Generation, generate
 from dresd_milvus.decoding.protocols import Step
-from dresd_milvus.decoding.sampling import Chooser
+from dresd_milvus.decoding.sampling import Sampler
 from dresd_milvus.decoding.token_stream import TokenStream
 from dresd_milvus.models.loading import LoadedModel
 from dresd_milvus.systems.prepared import PreparedDrafter
@@ -22,9 +22,9 @@ HELP = "Ctrl-C ends an answer; /new begins a new conversation; /exit or Ctrl-D e
 class Speaker:
     """A model with a drafter, whose answers are printed as they are generated."""
 
-    def __init__(self, model: LoadedModel, drafter: PreparedDrafter, choose: Chooser, max_new_tokens: int) -> None:
+    def __init__(self, model: LoadedModel, drafter: PreparedDrafter, sampler: Sampler, max_new_tokens: int) -> None:
         self.model, self.drafter, self.sources = model, drafter, drafter.sources
-        self.choose, self.max_new_tokens = choose, max_new_tokens
+        self.sampler, self.max_new_tokens = sampler, max_new_tokens
         self.console = wide_console()
 
     def answer(self, ids: Sequence[int], reuse: bool = False, stop: Callable[[], bool] = lambda: False) -> Generation:
@@ -39,7 +39,7 @@ class Speaker:
             return stop()
 
         drafter, budget = self.drafter.drafter, self.drafter.budget
-        done = generate(target, drafter, self.choose, ids, self.max_new_tokens, budget, watch, reuse)
+        done = generate(target, drafter, self.sampler, ids, self.max_new_tokens, budget, watch, reuse)
         stream.finish()
         self.drafter.keep_costs()
         self.tell(

@@ -122,7 +122,7 @@ def restamp(store: MilvusStore, model: LoadedModel) -> bool:
 
 def _stamped(manifest: Manifest, model: LoadedModel) -> Manifest:
     """With the fingerprint of the checkpoint's files, where the manifest has that of the same model's weights."""
-    earlier = model.weights and manifest.model_fingerprint == model.weights
+    earlier = model.weights_fingerprint and manifest.model_fingerprint == model.weights_fingerprint
     return replace(manifest, model_fingerprint=model.fingerprint) if earlier else manifest
 
 

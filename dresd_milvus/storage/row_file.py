@@ -48,7 +48,7 @@ class RowFile:
     def __init__(self, path: Path) -> None:
         self.path, self.rows, self.digest = path, 0, ""
         self._open = ExitStack()  # the file and its writer; an error of the writer's end takes the file away as well
-        self._file = _Hashing(self._open.enter_context(atomic_file(path, alone=True)))
+        self._file = _Hashing(self._open.enter_context(atomic_file(path, single_writer=True)))
         self._writer = self._open.enter_context(pq.ParquetWriter(self._file, SCHEMA, **ENCODING))
 
     def __enter__(self) -> RowFile:

@@ -11,7 +11,7 @@ from dresd_milvus.corpus.conversation import Conversation, choose_template
 from dresd_milvus.decoding import loop
 from dresd_milvus.decoding.loop import MAX_NEW_TOKENS, FixedBudget, Generation
 from dresd_milvus.decoding.protocols import Drafter, Step, Target
-from dresd_milvus.decoding.sampling import Chooser, make_chooser
+from dresd_milvus.decoding.sampling import Sampler, make_sampler
 from dresd_milvus.decoding.token_stream import Detokenizer
 from dresd_milvus.drafters.base import Vanilla
 from dresd_milvus.errors import InputError, MismatchError
@@ -102,7 +102,7 @@ class _Request(NamedTuple):
 
     target: Target
     drafter: Drafter
-    choose: Chooser
+    sampler: Sampler
     prompt: list[int]
     max_new_tokens: int
     budget: FixedBudget
@@ -122,7 +122,7 @@ def _request(
     """What `generate` and `stream` hand to decoding; raises their errors."""
     if max_new_tokens < 1:
         raise InputError(f"max_new_tokens must be at least 1, not {max_new_tokens}")
-    choose = make_chooser(temperature, top_p, seed)
+    sampler = make_sampler(temperature, top_p, seed)
     manifest = None
     if drafter:
         if drafter.fingerprint != model.fingerprint:
@@ -133,7 +133,7 @@ def _request(
     ids = Conversation(model.tokenizer, chosen, system_prompt).begin(prompt)
     loop.check_prompt(model.target, ids)
     drafts, budget = (drafter.drafter, drafter.budget) if drafter else (Vanilla(), FixedBudget(0, 0))
-    return _Request(model.target, drafts, choose, ids, max_new_tokens, budget)
+    return _Request(model.target, drafts, sampler, ids, max_new_tokens, budget)
 
 
 def _steps(model: LoadedModel, request: _Request, done: Generation, drafter: PreparedDrafter | None) -> Iterator[Step]:

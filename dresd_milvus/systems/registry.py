@@ -188,7 +188,7 @@ def step_costs(model: LoadedModel, ranks: int = 1) -> LearnedCosts:
     ranks: that share the model.
     """
     target = model.target
-    file = costs_file(model.fingerprint, target.dtype, target.device, target.fixed is not None, ranks)
+    file = costs_file(model.fingerprint, target.dtype, target.device, target.cuda_graphs is not None, ranks)
     return LearnedCosts(target.device.type, file)
 
 

@@ -42,10 +42,10 @@ class Recycling:
     def remember(self, scored: Scored, tokens: Int32, path: Int64) -> None:
         """What the target said, logits [N, V], of tokens [N], at the nodes [n] of a path; not of a token that it never
         says, which has no room."""
-        if scored.vocabulary < SUCCESSORS:
+        if scored.vocab_size < SUCCESSORS:
             return
-        if scored.vocabulary > len(self.recycled.successors):
-            self.recycled = Recycled.nothing(scored.vocabulary)
+        if scored.vocab_size > len(self.recycled.successors):
+            self.recycled = Recycled.nothing(scored.vocab_size)
         successors, likely = self.recycled
         for node in path.tolist():
             if tokens[node] < len(successors):
