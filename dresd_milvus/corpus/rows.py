@@ -50,7 +50,9 @@ def _jsonl(path: Path) -> Iterator[dict[str, Any]]:
             try:
                 row = json.loads(line)
             except (json.JSONDecodeError, UnicodeDecodeError) as error:
-                raise InputError(f"row {number} of {path} cannot be read: {error}; check that it is complete") from error
+                raise InputError(
+                    f"row {number} of {path} cannot be read: {error}; check that it is complete"
+                ) from error
             yield _object(path, number, row)
 
 

@@ -186,9 +186,10 @@ def _keep_nucleus(levels: Float64, top_p: float) -> None:
 def draw(levels: Float64, top: int, seed: np.uint64, position: np.uint64) -> int:
     """The first token whose level plus noise is highest, as argmax(levels + noise) finds it.
 
-    levels [V]: see `GumbelSampler.filtered`. top: the token with the highest of them, 0. A token's noise grows with its
-    hash. To beat the best score so far it must be higher than how far the token's level lies below that: a bound on the hash,
-    kept per class of levels, that rules out all but a few tokens before a logarithm is taken.
+    levels [V]: see `GumbelSampler.filtered`. top: the token with the highest of them, 0.
+    A token's noise grows with its hash. To beat the best score so far it must be higher than how far the token's level
+    lies below that: a bound on the hash, kept per class of levels, that rules out all but a few tokens before a
+    logarithm is taken.
     """
     base, least = _base(seed, position), np.empty(CLASSES, np.uint64)
     pick, best = top, levels[top] + _gumbel(_hash(base, top))

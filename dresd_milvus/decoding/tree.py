@@ -38,8 +38,8 @@ class Paths(NamedTuple):
     """P drafts of the tokens after the root, not yet merged into a tree.
 
     tokens:  int32 [P, L], one path a row; -1 or the row's end ends a path.
-    weights: float [P], not negative. Weights that sum to at most 1 are estimated probabilities: their sum over the paths
-             through a node is the estimated probability that the text goes through that node.
+    weights: float [P], not negative. Weights that sum to at most 1 are estimated probabilities: their sum over the
+             paths through a node is the estimated probability that the text goes through that node.
     """
 
     tokens: Int32

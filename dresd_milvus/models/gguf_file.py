@@ -216,5 +216,5 @@ def check_loaded(path: Path, model: Any, lacking: Sequence[str]) -> None:
 
 
 def _refusal(path: Path, reason: str) -> InputError:
-    """The error for a file that transformers would read wrongly. reason: what the file does, a sentence without subject."""
+    """The error for a file that transformers would read wrongly; reason: what the file does, without a subject."""
     return InputError(f"transformers would read the file {path} wrongly: it {reason}; use the model's safetensors")

@@ -104,9 +104,7 @@ def _read_model(found: Checkpoint, dtype: torch.dtype, device: torch.device) -> 
     if dtype == torch.float64:
         options["experts_implementation"] = "eager"  # the grouped matrix products of experts have no float64
     try:
-        model, info = AutoModelForCausalLM.from_pretrained(
-            found.location, dtype=dtype, **options, **found.load_options
-        )
+        model, info = AutoModelForCausalLM.from_pretrained(found.location, dtype=dtype, **options, **found.load_options)
         model = model.to(device)
     except UNREADABLE as error:
         raise cannot_load(found.name, error) from error
