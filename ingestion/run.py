@@ -82,6 +82,7 @@ class Run:
 
     @cached_property
     def embedder(self) -> Embedder:
+        """The model with the settings of this run."""
         return Embedder(self.model, self.plan.settings.max_length)
 
     @cached_property
@@ -98,6 +99,7 @@ class Run:
         return projection
 
     def shards(self, share: Share = ALL) -> range:
+        """The numbers of a share's shards."""
         return range(share.rank, len(self.plan.shards), share.world)
 
     def embedded(self, shard: int) -> dict[str, Any] | None:

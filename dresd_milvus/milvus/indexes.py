@@ -69,6 +69,7 @@ class Index:
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:
+        """All parameters."""
         return self.build + self.search
 
 

@@ -60,6 +60,7 @@ class Searcher:
         self._prepared: dict[int, Any] = {}
 
     def close(self) -> None:
+        """Close the connection."""
         self._channel.close()
 
     def __call__(

@@ -47,6 +47,7 @@ class Writer:
         return self._stub, self._metadata
 
     def close(self) -> None:
+        """Close the connection; rows that were not flushed may be lost."""
         self._channel.close()
 
     def send(self, rows: Rows, replace: bool = False) -> None:

@@ -53,6 +53,7 @@ class Guarded:
 
     @property
     def manifest(self) -> Manifest:
+        """The manifest of the store."""
         return self.store.manifest
 
     @property
@@ -90,6 +91,7 @@ class Guarded:
         return f"{self.lost} of {self.searches} searches got no answer within {self.timeout:g} s: {self.reason}"
 
     def close(self) -> None:
+        """End the probe and close the store."""
         self._closed.set()
         if self._probe is not None:
             self._probe.join()

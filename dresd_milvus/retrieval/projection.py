@@ -42,10 +42,12 @@ class Projection:
 
     @property
     def dim(self) -> int:
+        """d, dimensions of a key."""
         return self.weight.shape[0]
 
     @property
     def hidden_size(self) -> int:
+        """H, size of a hidden state."""
         return self.weight.shape[1]
 
     def __call__(self, hidden: Tensor) -> Tensor:
@@ -125,6 +127,7 @@ class ProjectionFit:
 
     @property
     def samples(self) -> int:
+        """Number of states so far."""
         return int(getattr(self._scaler, "n_samples_seen_", 0))
 
     def add(self, hidden: Tensor) -> None:

@@ -84,6 +84,7 @@ class Replica:
         return sum(part.nbytes for part in (*self.keys, self.continuations, self.starts))
 
     def search(self, queries: NDArray[np.float32], next_tokens: NDArray[np.int64] | None, k: int) -> Hits:
+        """The k nearest rows, exactly; see ContinuationStore.search."""
         tokens = ANY if next_tokens is None else next_tokens
         return Hits(*nearest(*self.keys, self.continuations, self.starts, queries, tokens, k))
 

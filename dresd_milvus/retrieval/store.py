@@ -89,6 +89,7 @@ class Manifest:
     version: int = 1
 
     def to_json(self) -> str:
+        """The manifest as JSON."""
         return json.dumps(asdict(self), sort_keys=True)
 
     @classmethod

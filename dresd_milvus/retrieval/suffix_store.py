@@ -76,6 +76,7 @@ class SuffixStore:
 
     @property
     def nbytes(self) -> int:
+        """Bytes of all arrays."""
         return sum(part.nbytes for part in self.arrays)
 
     @classmethod

@@ -87,6 +87,7 @@ class Checksum:
         self._sum = 0
 
     def add(self, rows: Rows) -> None:
+        """Add rows."""
         pks = rows.pk.astype("<i8").tobytes()
         tokens = rows.next_tokens.astype("<i4")
         for at, row in enumerate(tokens):
@@ -94,6 +95,7 @@ class Checksum:
             self._sum = (self._sum + int.from_bytes(digest.digest(), "little")) % 2**64
 
     def hexdigest(self) -> str:
+        """The checksum of all rows so far, 16 hex digits."""
         return f"{self._sum:016x}"
 
     @classmethod

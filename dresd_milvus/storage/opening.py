@@ -56,6 +56,7 @@ class Retrieval:
 
     @property
     def manifest(self) -> Manifest:
+        """What the store was built with."""
         return self.store.manifest
 
 

@@ -39,6 +39,7 @@ class PlanRecall(NamedTuple):
 
     @property
     def enough(self) -> bool:
+        """Whether both recalls reach ENOUGH."""
         return min(self.stored, self.perturbed) >= ENOUGH
 
 

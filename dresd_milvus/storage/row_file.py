@@ -55,6 +55,7 @@ class RowFile:
         return self
 
     def write(self, rows: Rows) -> None:
+        """Append rows."""
         count = len(rows)
         columns = {
             "pk": rows.pk,

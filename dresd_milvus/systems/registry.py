@@ -71,6 +71,7 @@ class Sources:
             raise StoreError("the store was closed; open it again")
 
     def close(self) -> None:
+        """Close the store, if there is one."""
         if self.retrieval:
             self.retrieval.close()
 

@@ -155,6 +155,7 @@ class RecordedTarget:
         self._length = 0
 
     def begin(self, text: Recorded) -> None:
+        """Start with a recorded text."""
         self._text = text
         self.eos_ids = frozenset(text.ids[-1:] if text.ended else [])
 

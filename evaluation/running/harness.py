@@ -42,9 +42,11 @@ class Options:
     repeats: int = 1
 
     def budget(self, system: str) -> FixedBudget:
+        """The budget of a system."""
         return budget_of(system, self.nodes, self.depth)
 
     def sampler(self, index: int) -> Sampler:
+        """The sampler for the prompt of this index, which has a seed of its own."""
         filters = self.top_k, self.min_p, self.repetition_penalty
         return make_sampler(self.temperature, self.top_p, self.seed + index, *filters)
 
@@ -83,9 +85,11 @@ class Harness:
         self.conversation, self.prompts = conversation, prompts
 
     def units(self) -> list[Unit]:
+        """All units of a run: every prompt in every repeat."""
         return [Unit(repeat, index) for repeat in range(self.options.repeats) for index in range(len(self.prompts))]
 
     def warm_up(self) -> None:
+        """Generate a few tokens with every drafter, which no record includes."""
         ids = self.conversation.begin(self.prompts[0].text)
         for drafter in self.drafters:
             self._generate(drafter, ids, self.options.sampler(0), WARM_UP_TOKENS)

@@ -123,6 +123,7 @@ class Plan:
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
 
     def to_json(self) -> str:
+        """The plan as JSON."""
         return json.dumps(asdict(self), indent=1, sort_keys=True)
 
     @classmethod

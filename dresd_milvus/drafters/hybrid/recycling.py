@@ -23,6 +23,7 @@ class Recycled(NamedTuple):
 
     @classmethod
     def nothing(cls, vocabulary: int = 0, width: int = SUCCESSORS) -> Recycled:
+        """An empty memory, of a vocabulary of this size."""
         return cls(np.full((vocabulary, width), -1, np.int32), np.zeros((vocabulary, width), np.float32))
 
 
