@@ -16,7 +16,7 @@ import numpy as np
 from dresd_milvus.corpus import encode_prompt
 from dresd_milvus.decoding.loop import Generation, generate
 from dresd_milvus.decoding.protocols import Drafter
-from dresd_milvus.decoding.sampling import make_chooser
+from dresd_milvus.decoding.sampling import make_sampler
 from dresd_milvus.models.loading import LoadedModel
 from dresd_milvus.systems.registry import budget_of
 from evaluation.prompts import load_suite
@@ -60,8 +60,8 @@ def answer(
     model: LoadedModel, drafter: Drafter, system: str, ids: Sequence[int], seed: int, temperature: float, tokens: int
 ) -> Generation:
     """A prompt's answer of at most so many tokens, with this drafter and the budget of a system, top-p 0.95."""
-    choose = make_chooser(temperature, 0.95, seed)
-    return generate(model.target, drafter, choose, ids, tokens, budget_of(system, None, 32))
+    sampler = make_sampler(temperature, 0.95, seed)
+    return generate(model.target, drafter, sampler, ids, tokens, budget_of(system, None, 32))
 
 
 def turns(cases: Sequence[Case], asked: Sequence[list[int]]) -> Iterator[tuple[int, list[int], Case]]:

@@ -96,12 +96,12 @@ def step_times(target: HFTarget, sizes: Sequence[int], length: int, repeats: int
         def measure() -> float:
             nonlocal text
             if text == length + GROWS:
-                target.rewind(length)
+                target.truncate(length)
                 text = length
             begun = perf_counter()
             target.verify(tree)
             took = 1e3 * (perf_counter() - begun)
-            target.keep(np.zeros(1, np.int64))
+            target.commit(np.zeros(1, np.int64))
             text += 1
             return took
 

@@ -22,7 +22,7 @@ from published import RestPackage
 from dresd_milvus.corpus import Document, Template, encode_documents, encode_prompt, stdlib
 from dresd_milvus.decoding.loop import FixedBudget, generate
 from dresd_milvus.decoding.protocols import Drafter
-from dresd_milvus.decoding.sampling import make_chooser
+from dresd_milvus.decoding.sampling import make_sampler
 from dresd_milvus.drafters.rest import Rest
 from dresd_milvus.models.loading import LoadedModel, load_model
 from dresd_milvus.retrieval.suffix_store import SuffixStore
@@ -45,7 +45,7 @@ def main() -> None:
             package = RestPackage(store, [each.ids for each in encoded], model.target.vocab_size, Path(folder))
         except ModuleNotFoundError:
             sys.exit("error: the package draftretriever is not installed; pip install draftretriever==0.1.1")
-        two = Rest(store, shortest=2)
+        two = Rest(store, min_match=2)
         two.name = "rest, 2 tokens at least"
         drafters: list[Drafter] = [Rest(store), two, package]
         found: dict[str, Any] = {"tokens in the store": len(store)}
@@ -66,8 +66,8 @@ def generated(model: LoadedModel, drafter: Drafter, texts: list[Text], nodes: in
     """MAT and milliseconds of a draft over these prompts, 128 tokens each."""
     tokens, steps, times = 0, 0, list[float]()
     for index, text in enumerate(texts):
-        choose = make_chooser(temperature, 0.95, index)
-        done = generate(model.target, drafter, choose, text.ids[: text.start], 128, FixedBudget(nodes, 10))
+        sampler = make_sampler(temperature, 0.95, index)
+        done = generate(model.target, drafter, sampler, text.ids[: text.start], 128, FixedBudget(nodes, 10))
         tokens, steps = tokens + len(done.tokens), steps + len(done.steps)
         times += [1e3 * step.draft for step in done.steps]
     return {"mat": round(tokens / steps, 3), "draft ms p50": round(float(np.median(times)), 3)}

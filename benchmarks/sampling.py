@@ -25,18 +25,18 @@ from common import alternate, arguments
 from scipy.stats import bootstrap
 from torch import Tensor
 
-from dresd_milvus.decoding.sampling import Chooser, Greedy, Sampler
+from dresd_milvus.decoding.sampling import Greedy, GumbelSampler, Sampler
 from dresd_milvus.decoding.scores import Scored
 from dresd_milvus.decoding.tree import DraftTree
 from evaluation.running.provenance import git_commit, processor
 
-CHOOSERS: dict[str, Chooser] = {
+SAMPLERS: dict[str, Sampler] = {
     "greedy": Greedy(),
-    "t 0.7, top-p 1": Sampler(0.7, 1.0),
-    "t 0.7, top-p 0.95": Sampler(0.7, 0.95),
-    "t 0.7, top-k 50": Sampler(0.7, top_k=50),
-    "t 0.7, top-p 0.95, top-k 50, min-p 0.05, penalty 1.1": Sampler(0.7, 0.95, 0, 50, 0.05, 1.1),
-    "t 1.5, top-p 1": Sampler(1.5, 1.0),
+    "t 0.7, top-p 1": GumbelSampler(0.7, 1.0),
+    "t 0.7, top-p 0.95": GumbelSampler(0.7, 0.95),
+    "t 0.7, top-k 50": GumbelSampler(0.7, top_k=50),
+    "t 0.7, top-p 0.95, top-k 50, min-p 0.05, penalty 1.1": GumbelSampler(0.7, 0.95, 0, 50, 0.05, 1.1),
+    "t 1.5, top-p 1": GumbelSampler(1.5, 1.0),
 }
 
 ROWS, TEXT, EVICTED = 64, 500, 64 << 20
@@ -50,7 +50,7 @@ def main() -> None:
     rows, memory = logits(options.vocabulary), np.zeros(EVICTED, np.uint8)
     results: dict[str, Any] = {"processor": processor(), "git": git_commit(), "vocabulary": options.vocabulary}
     for name, evict in (("hot", lambda: None), ("behind a pass", memory.sum)):
-        sides = {how: timed(choose, rows, evict) for how, choose in CHOOSERS.items()}
+        sides = {how: timed(sampler, rows, evict) for how, sampler in SAMPLERS.items()}
         found = alternate(sides, options.repeats)
         results[name] = {how: summary(times) for how, times in found.items()}
         for how, figure in results[name].items():
@@ -71,7 +71,7 @@ def logits(vocabulary: int) -> Tensor:
     return torch.from_numpy(made).bfloat16()
 
 
-def timed(choose: Chooser, rows: Tensor, evict: Callable[[], Any]) -> Callable[[], float]:
+def timed(sampler: Sampler, rows: Tensor, evict: Callable[[], Any]) -> Callable[[], float]:
     """Gives the milliseconds of a pick, each time of the next row and at the next position."""
     turn, tree, text = count(), DraftTree.root_only(0), list(range(TEXT))
 
@@ -79,7 +79,7 @@ def timed(choose: Chooser, rows: Tensor, evict: Callable[[], Any]) -> Callable[[
         at = next(turn)
         evict()
         begun = perf_counter()
-        choose.walk(tree, Scored(rows[at % ROWS][None], rows[:1, :1]), text[: 1 + at % TEXT])
+        sampler.walk(tree, Scored(rows[at % ROWS][None], rows[:1, :1]), text[: 1 + at % TEXT])
         return 1e3 * (perf_counter() - begun)
 
     return measure

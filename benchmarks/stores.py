@@ -73,6 +73,6 @@ def write(target: HFTarget, prompts: Sequence[list[int]], tokens: int, temperatu
     mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
     sampled = {"do_sample": True, "temperature": temperature, "top_p": 0.95, "top_k": 0}
     how = sampled if temperature else {"do_sample": False}
-    written = target.write(ids, mask, tokens, 0, **how)[:, width:].tolist()
+    written = target.generate_batch(ids, mask, tokens, 0, **how)[:, width:].tolist()
     ends = (next((at + 1 for at, t in enumerate(row) if t in target.eos_ids), len(row)) for row in written)
     return [row[:end] for row, end in zip(written, ends, strict=True)]

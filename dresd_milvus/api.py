@@ -120,7 +120,7 @@ def ingest(
         raise InputError("there is no source; name a file, a folder, hf:DATASET or 'stdlib'")
     texts = tuple(str(source) for source in named)
     settings = Settings(
-        model.asked or model.name, texts, collection, str(uri),
+        model.requested_name or model.name, texts, collection, str(uri),
         dtype=model.dtype, template=template_for(template, texts), prompt_key=prompt_key, response_key=response_key,
         answers=answers, limit=limit, also="rest" if also_rest else "none",
     )  # fmt: skip

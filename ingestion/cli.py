@@ -243,14 +243,14 @@ def _work(settings: Settings, tp: int, workers: int, device: str, work: Callable
     """Do it here, or with a model that a launcher's ranks share."""
     from dresd_milvus.errors import InputError
     from dresd_milvus.models.loading import load_model
-    from dresd_milvus.models.parallel import on_all_ranks
+    from dresd_milvus.models.parallel import run_on_all_ranks
 
     if tp == 1:
         work(None)
     elif workers > 1:
         raise InputError("ranks that share a model are one worker; give --workers 1, and --shard for several of them")
     else:
-        on_all_ranks(tp, device, lambda: load_model(settings.model, settings.dtype, device, tp), work)
+        run_on_all_ranks(tp, device, lambda: load_model(settings.model, settings.dtype, device, tp), work)
 
 
 def _share(text: str | None, tp: int = 1) -> Share:

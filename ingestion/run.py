@@ -58,7 +58,7 @@ class Run:
         path = self.folder.folder / "model.json"
         with suppress(FileNotFoundError):
             before = json.loads(path.read_text())
-            if before.get("model") == model.weights:  # begun by an earlier version, which knew models by their weights
+            if before.get("model") == model.weights_fingerprint:  # begun by a version that knew models by their weights
                 before["model"] = model.fingerprint
                 write_json(path, {"name": model.name, **before})
             of = {name: (before.get(name), now) for name, now in about.items()}
@@ -82,6 +82,7 @@ class Run:
 
     @cached_property
     def embedder(self) -> Embedder:
+        """The model with the settings of this run."""
         return Embedder(self.model, self.plan.settings.max_length)
 
     @cached_property
@@ -98,6 +99,7 @@ class Run:
         return projection
 
     def shards(self, share: Share = ALL) -> range:
+        """The numbers of a share's shards."""
         return range(share.rank, len(self.plan.shards), share.world)
 
     def embedded(self, shard: int) -> dict[str, Any] | None:

@@ -134,7 +134,7 @@ def trial(uri: str, name: str, target: HFTarget, fault: Callable[[], None], befo
     breaker = CircuitBreaker(store)
     last = time.monotonic()
 
-    def watch(step: Step) -> None:
+    def on_step(step: Step) -> None:
         nonlocal steps, last
         found.tokens += step.new.tolist()
         found.longest = max(found.longest, time.monotonic() - last)
@@ -161,7 +161,7 @@ def trial(uri: str, name: str, target: HFTarget, fault: Callable[[], None], befo
     try:
         with suppress(_EnoughError):
             budget = FixedBudget(16, 4)
-            generate(target, Dense(breaker, projection), Greedy(), [1], LONGEST_TEXT, budget, watch)
+            generate(target, Dense(breaker, projection), Greedy(), [1], LONGEST_TEXT, budget, on_step)
     finally:
         if disturbance.is_alive():
             disturbance.join()

@@ -263,7 +263,7 @@ def test_what_cannot_be_used_is_one_clear_line(
 def test_what_belongs_to_another_model_is_refused(
     sample: LoadedModel, store: dresd.Store, drafter: dresd.PreparedDrafter, home: Path
 ) -> None:
-    other = replace(sample, fingerprint="another", weights="another")
+    other = replace(sample, fingerprint="another", weights_fingerprint="another")
     with pytest.raises(MismatchError, match="model fingerprint"):
         dresd.open_store(home / "code.db", "code", other, quiet=True)
     with pytest.raises(MismatchError, match="model fingerprint"):

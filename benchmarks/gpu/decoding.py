@@ -150,11 +150,11 @@ def simulated(model: LoadedModel, length: int, tokens: int, texts: int) -> dict[
     prompt, vocabulary = random_text(model, length), model.target.vocab_size
     text = prompt + generate(model.target, Vanilla(), Greedy(), prompt, tokens + 1, PLAIN).tokens
     steps: dict[tuple[int, int], list[StepRecord]] = {case: [] for case in ((0, 0), *DRAFTS)}
-    choose, speeds = Recorded(text), {case: [0.0] for case in steps}
+    sampler, speeds = Recorded(text), {case: [0.0] for case in steps}
     for turn in range(texts + 1):
         for nodes, accepted in steps:
             budget = FixedBudget(nodes, depth=32)
-            made = generate(model.target, Known(text, accepted, vocabulary), choose, prompt, tokens, budget)
+            made = generate(model.target, Known(text, accepted, vocabulary), sampler, prompt, tokens, budget)
             if turn:  # the first one warms up
                 steps[nodes, accepted] += made.steps
                 speeds[nodes, accepted].append(made.tokens_per_second)
@@ -163,7 +163,7 @@ def simulated(model: LoadedModel, length: int, tokens: int, texts: int) -> dict[
         _case(nodes, accepted, records, speeds[nodes, accepted][1:], plain)
         for (nodes, accepted), records in steps.items()
     ]
-    return {"cases": cases, "picks": choose.picked, "picks_that_differed": choose.differed}
+    return {"cases": cases, "picks": sampler.picked, "picks_that_differed": sampler.differed}
 
 
 def _case(

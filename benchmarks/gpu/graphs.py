@@ -14,7 +14,7 @@ from shared import milliseconds, summary
 from dresd_milvus.errors import InputError
 from dresd_milvus.models.loading import LoadedModel
 from dresd_milvus.target.cache import TreeCache
-from dresd_milvus.target.cuda_graphs import captured
+from dresd_milvus.target.cuda_graphs import capture_graph
 
 NODES = (0, 16, 64)
 
@@ -48,6 +48,6 @@ def _replay(model: LoadedModel, length: int, nodes: int, repeats: int) -> list[f
     }
     if nodes == 0:
         del inputs["attention_mask"]
-    replay = captured(lambda: hf(**inputs, past_key_values=cache, use_cache=True), device)
+    replay = capture_graph(lambda: hf(**inputs, past_key_values=cache, use_cache=True), device)
     milliseconds(device, replay)
     return [milliseconds(device, replay) for _ in range(repeats)]

@@ -11,7 +11,7 @@ from model import random_text
 from shared import alternate, milliseconds, summary
 from verifying import bushy
 
-from dresd_milvus.decoding.sampling import Chooser, Greedy, Sampler
+from dresd_milvus.decoding.sampling import Greedy, GumbelSampler, Sampler
 from dresd_milvus.decoding.scores import Scored
 from dresd_milvus.decoding.tree import DraftTree, Int64
 from dresd_milvus.models.loading import LoadedModel
@@ -34,9 +34,9 @@ def keeping(model: LoadedModel, length: int, repeats: int) -> dict[str, Any]:
 
     def side(path: Int64) -> Callable[[], float]:
         def measure() -> float:
-            target.rewind(length)
+            target.truncate(length)
             target.verify(tree)
-            return milliseconds(target.device, lambda: target.keep(path))
+            return milliseconds(target.device, lambda: target.commit(path))
 
         return measure
 
@@ -56,16 +56,16 @@ def picking(model: LoadedModel, repeats: int) -> dict[str, Any]:
     rows = logits.expand(17, -1).contiguous()
     best, parents = int(logits.argmax()), np.array([-1, 0, 1, *[2] * 14], np.int32)
     tree = DraftTree(np.array([0, best, best, *(best + 1 + np.arange(14)) % target.vocab_size], np.int32), parents)
-    choosers: dict[str, Chooser] = {
+    samplers: dict[str, Sampler] = {
         "greedy": Greedy(),
-        "sampled, temperature 0.7, top-p 0.95": Sampler(0.7, 0.95),
-        "sampled, temperature 1": Sampler(1.0, 1.0),
+        "sampled, temperature 0.7, top-p 0.95": GumbelSampler(0.7, 0.95),
+        "sampled, temperature 1": GumbelSampler(1.0, 1.0),
     }
 
-    def side(choose: Chooser) -> Callable[[], float]:
-        return lambda: milliseconds(target.device, lambda: choose.walk(tree, Scored(rows, rows), [0] * 100))
+    def side(sampler: Sampler) -> Callable[[], float]:
+        return lambda: milliseconds(target.device, lambda: sampler.walk(tree, Scored(rows, rows), [0] * 100))
 
-    sides = {name: side(choose) for name, choose in choosers.items()}
+    sides = {name: side(sampler) for name, sampler in samplers.items()}
     return {name: summary(times) for name, times in alternate(sides, repeats).items()}
 
 

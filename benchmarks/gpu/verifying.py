@@ -82,7 +82,7 @@ def verify_costs(
         tree, turn = bushy(nodes, target.vocab_size), iter(range(repeats + 1))
 
         def measure() -> float:
-            target.rewind(length + repeats - next(turn))
+            target.truncate(length + repeats - next(turn))
             new = milliseconds(device, lambda: target.verify(tree))
             again[nodes].append(milliseconds(device, lambda: target.verify(tree)))
             return new

@@ -11,7 +11,7 @@ from dresd_milvus.console import wide_console
 from dresd_milvus.corpus.conversation import Conversation, Dialogue
 from dresd_milvus.decoding.loop import Generation, generate
 from dresd_milvus.decoding.protocols import Step
-from dresd_milvus.decoding.sampling import Chooser
+from dresd_milvus.decoding.sampling import Sampler
 from dresd_milvus.decoding.token_stream import AnswerText, TokenStream, find_stop
 from dresd_milvus.models.loading import LoadedModel
 from dresd_milvus.systems.prepared import PreparedDrafter
@@ -29,31 +29,33 @@ class Speaker:
         self,
         model: LoadedModel,
         drafter: PreparedDrafter,
-        choose: Chooser,
+        sampler: Sampler,
         max_new_tokens: int,
         stop: Sequence[str] = (),
     ) -> None:
         self.model, self.drafter, self.sources = model, drafter, drafter.sources
-        self.choose, self.max_new_tokens, self.stop = choose, max_new_tokens, stop
+        self.sampler, self.max_new_tokens, self.stop = sampler, max_new_tokens, stop
         self.console = wide_console()
 
     def answer(
-        self, ids: Sequence[int], reuse: bool = False, interrupted: Callable[[], bool] = lambda: False
+        self, ids: Sequence[int], reuse_prefix: bool = False, interrupted: Callable[[], bool] = lambda: False
     ) -> Generation:
         """Print the answer to a prompt, and a line of figures after it.
 
-        reuse: see loop.decode. interrupted: asked after every step whether the answer is to end there.
+        reuse_prefix: see loop.decode. interrupted: asked after every step whether the answer is to end there.
         """
         target, tokenizer = self.model.target, self.model.tokenizer
         stream = TokenStream(tokenizer, self.console, target.eos_ids, self.stop)
         stops_at = AnswerText(tokenizer, self.stop).stops_at if self.stop else None
 
-        def watch(step: Step) -> bool:
+        def on_step(step: Step) -> bool:
             stream(step)
             return interrupted()
 
         drafter, budget = self.drafter.drafter, self.drafter.budget
-        done = generate(target, drafter, self.choose, ids, self.max_new_tokens, budget, watch, reuse, stops_at)
+        done = generate(
+            target, drafter, self.sampler, ids, self.max_new_tokens, budget, on_step, reuse_prefix, stops_at
+        )
         stream.finish()
         self.drafter.keep_costs()
         self.tell(
@@ -99,7 +101,7 @@ def chat(speaker: Speaker, conversation: Conversation, read: Callable[[], str]) 
                 )
                 continue
             with _interrupts() as interrupted:
-                done = speaker.answer(ids, reuse=True, interrupted=interrupted)
+                done = speaker.answer(ids, reuse_prefix=True, interrupted=interrupted)
             dialogue.answered(question, ids, speaker.shown(done))
 
 

@@ -70,13 +70,13 @@ def speaker(
     from dresd_milvus.cli.speaker import Speaker
     from dresd_milvus.console import Phases
     from dresd_milvus.corpus.conversation import Conversation, choose_template
-    from dresd_milvus.decoding.sampling import make_chooser
+    from dresd_milvus.decoding.sampling import make_sampler
     from dresd_milvus.decoding.token_stream import parse_stop
     from dresd_milvus.models.loading import load_model
     from dresd_milvus.systems.prepared import prepare_drafter
     from dresd_milvus.systems.registry import Where, open_sources, parse_nodes, parse_systems
 
-    choose = make_chooser(temperature, top_p, seed, top_k, min_p, repetition_penalty)
+    sampler = make_sampler(temperature, top_p, seed, top_k, min_p, repetition_penalty)
     strings = parse_stop(stop or ())
     system = system or ("hybrid" if uri else "hybrid-dense")
     names, most = parse_systems(system), parse_nodes(nodes)
@@ -90,7 +90,7 @@ def speaker(
             put = choose_template(loaded.tokenizer, template, sources.manifest)
             conversation = Conversation(loaded.tokenizer, put, system_prompt)
             drafter = prepare_drafter(system, sources, loaded, most, depth)
-            return Speaker(loaded, drafter, choose, max_new_tokens, strings), conversation
+            return Speaker(loaded, drafter, sampler, max_new_tokens, strings), conversation
         except BaseException:
             sources.close()
             raise

@@ -1,6 +1,6 @@
 """How the target picks a token from its logits: greedy, or sampled with noise that a seed and a position fix.
 
-A chooser turns the logits after a text into scores and takes the highest. A sampled token's score is its filtered
+A sampler turns the logits after a text into scores and takes the highest. A sampled token's score is its filtered
 log-probability plus Gumbel noise, so that the argmax is an exact draw (Gumbel-max trick; Maddison, Tarlow and Minka
 2014, "A* sampling"). The noise is a hash of seed, absolute position and token alone. One draw per position serves every
 path of a draft tree: speculative sampling is lossless, and emits, seed for seed, what plain sampling emits.
@@ -35,7 +35,7 @@ MARGIN, SLACK = 1 + 1e-9, 8
 logarithms and sums can change it."""
 
 
-class Chooser(Protocol):
+class Sampler(Protocol):
     """Picks the target's next token after a text (token ids, prompt included, at least one)."""
 
     def scores(self, row: Floats, text: Sequence[int]) -> Floats:
@@ -68,7 +68,7 @@ class Greedy:
 
 
 @dataclass(frozen=True)
-class Sampler:
+class GumbelSampler:
     """Samples with a temperature and filters.
 
     temperature: above 0. top_p: probability that the smallest set of most likely tokens must reach to be kept, above 0;
@@ -128,18 +128,18 @@ class Sampler:
         return draw(levels, int(levels.argmax()), np.uint64(self.seed), np.uint64(len(text)))
 
 
-def make_chooser(
+def make_sampler(
     temperature: float,
     top_p: float,
     seed: int,
     top_k: int = 0,
     min_p: float = 0.0,
     repetition_penalty: float = 1.0,
-) -> Chooser:
+) -> Sampler:
     """Greedy for temperature 0, where filters change nothing, else a sampler; raises InputError as they do."""
     if temperature == 0:
         return Greedy(repetition_penalty)
-    return Sampler(temperature, top_p, seed, top_k, min_p, repetition_penalty)
+    return GumbelSampler(temperature, top_p, seed, top_k, min_p, repetition_penalty)
 
 
 def penalised(row: Floats, text: Sequence[int], penalty: float) -> Floats:
@@ -171,7 +171,7 @@ def _walk(tree: DraftTree, scored: Scored, text: Sequence[int], pick: Callable[[
 
 
 def _keep_nucleus(levels: Float64, top_p: float) -> None:
-    """Set levels [V] (see `Sampler.filtered`) outside of the nucleus to -inf, in place; of equal ones the first stay.
+    """Set levels [V] (see `GumbelSampler.filtered`) outside of the nucleus to -inf, in place; of equal ones the first stay.
 
     In place, because to allocate a row takes longer than to work on it.
     """
@@ -190,7 +190,7 @@ def _keep_nucleus(levels: Float64, top_p: float) -> None:
 def draw(levels: Float64, top: int, seed: np.uint64, position: np.uint64) -> int:
     """The first token whose level plus noise is highest, as argmax(levels + noise) finds it.
 
-    levels [V]: see `Sampler.filtered`. top: the token with the highest of them, 0. A token's noise grows with its hash.
+    levels [V]: see `GumbelSampler.filtered`. top: the token with the highest of them, 0. A token's noise grows with its hash.
     To beat the best score so far it must be higher than how far the token's level lies below that: a bound on the hash,
     kept per class of levels, that rules out all but a few tokens before a logarithm is taken.
     """
@@ -225,7 +225,7 @@ def _bounds(best: float, least: NDArray[np.uint64]) -> None:
 
 @compiled
 def _noise(seed: np.uint64, position: np.uint64, size: int) -> Float64:
-    """See `Sampler.noise`."""
+    """See `GumbelSampler.noise`."""
     base, found = _base(seed, position), np.empty(size)
     for token in range(size):
         found[token] = _gumbel(_hash(base, token))

@@ -125,7 +125,7 @@ def restamp(store: MilvusStore, model: LoadedModel) -> bool:
 
 def _stamped(manifest: Manifest, model: LoadedModel) -> Manifest:
     """The manifest; a fingerprint of this model's weights becomes the fingerprint of its files."""
-    earlier = model.weights and manifest.model_fingerprint == model.weights
+    earlier = model.weights_fingerprint and manifest.model_fingerprint == model.weights_fingerprint
     return replace(manifest, model_fingerprint=model.fingerprint) if earlier else manifest
 
 

@@ -49,7 +49,7 @@ class RowFile:
     def __init__(self, path: Path) -> None:
         self.path, self.rows, self.digest = path, 0, ""
         self._open = ExitStack()  # file and writer: an error when the writer ends removes the file too
-        self._file = _Hashing(self._open.enter_context(atomic_file(path, alone=True)))
+        self._file = _Hashing(self._open.enter_context(atomic_file(path, single_writer=True)))
         self._writer = self._open.enter_context(pq.ParquetWriter(self._file, SCHEMA, **ENCODING))
 
     def __enter__(self) -> RowFile:

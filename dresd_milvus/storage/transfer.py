@@ -38,7 +38,7 @@ def export_store(store: MilvusStore, folder: Path, progress: Progress = lambda r
     if folder.exists():
         raise InputError(f"{folder} is there already; give a folder that does not exist")
     manifest = store.require_sealed().manifest
-    with atomic_folder(folder, alone=True) as part:
+    with atomic_folder(folder, single_writer=True) as part:
         store.projection().save(part)
         checksum, rows = Checksum(), 0
         with _Files(part) as files:

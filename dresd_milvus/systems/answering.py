@@ -13,7 +13,7 @@ from dresd_milvus.corpus.conversation import Conversation, choose_template
 from dresd_milvus.decoding import loop
 from dresd_milvus.decoding.loop import MAX_NEW_TOKENS, FixedBudget, Generation
 from dresd_milvus.decoding.protocols import Step
-from dresd_milvus.decoding.sampling import Chooser, make_chooser
+from dresd_milvus.decoding.sampling import Sampler, make_sampler
 from dresd_milvus.decoding.token_stream import AnswerText, parse_stop
 from dresd_milvus.drafters.base import Vanilla
 from dresd_milvus.errors import InputError, MismatchError, keywords
@@ -53,7 +53,7 @@ class _Request:
     model: LoadedModel
     prompt: list[int]
     drafter: PreparedDrafter | None
-    choose: Chooser
+    sampler: Sampler
     max_new_tokens: int
     stop: tuple[str, ...]
 
@@ -68,7 +68,7 @@ class _Request:
         _latest[target] = done
         try:
             for step in loop.decode(
-                target, drafter, self.choose, self.prompt, self.max_new_tokens, budget, done, stops_at=stops_at
+                target, drafter, self.sampler, self.prompt, self.max_new_tokens, budget, done, stops_at=stops_at
             ):
                 yield step
                 if _latest[target] is not done:
@@ -106,7 +106,7 @@ def _request(
     """Check the arguments of `generate` and `stream`, which document them and their errors."""
     if max_new_tokens < 1:
         raise InputError(f"max_new_tokens must be at least 1, not {max_new_tokens}")
-    choose = make_chooser(temperature, top_p, seed, top_k, min_p, repetition_penalty)
+    sampler = make_sampler(temperature, top_p, seed, top_k, min_p, repetition_penalty)
     strings, manifest = parse_stop(stop), None
     if drafter:
         if drafter.fingerprint != model.fingerprint:
@@ -116,7 +116,7 @@ def _request(
     chosen = choose_template(model.tokenizer, template, manifest)
     ids = Conversation(model.tokenizer, chosen, system_prompt).begin(prompt)
     loop.check_prompt(model.target, ids)
-    return _Request(model, ids, drafter, choose, max_new_tokens, strings)
+    return _Request(model, ids, drafter, sampler, max_new_tokens, strings)
 
 
 def _with_arguments_of(ask: Callable[P, _Request]) -> Callable[[Callable[[_Request], R]], Callable[P, R]]:

@@ -71,6 +71,7 @@ class Sources:
             raise StoreError("the store was closed; open it again")
 
     def close(self) -> None:
+        """Close the store, if there is one."""
         if self.retrieval:
             self.retrieval.close()
 
@@ -188,7 +189,7 @@ def step_costs(model: LoadedModel, ranks: int = 1) -> LearnedCosts:
     ranks: that share the model.
     """
     target = model.target
-    file = costs_file(model.fingerprint, target.dtype, target.device, target.fixed is not None, ranks)
+    file = costs_file(model.fingerprint, target.dtype, target.device, target.cuda_graphs is not None, ranks)
     return LearnedCosts(target.device.type, file)
 
 

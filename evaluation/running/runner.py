@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from dresd_milvus.corpus import Template
 from dresd_milvus.corpus.conversation import Conversation
-from dresd_milvus.decoding.loop import rehearse
+from dresd_milvus.decoding.loop import warm_up
 from dresd_milvus.decoding.protocols import Drafter
 from dresd_milvus.decoding.step_costs import StepCosts
 from dresd_milvus.errors import InputError
@@ -72,7 +72,7 @@ def run_evaluation(
     harness = Harness(model, drafters, conversation, prompts, what.options)
     settings = _settings(what, model, sources, ranks)
     results = Results(what.out, settings, what.replace) if ranks.first else None
-    done = set(ranks.share(lambda: results.done() if results else []))
+    done = set(ranks.broadcast(lambda: results.done() if results else []))
     units = harness.units()
     if len(done) < len(units):
         progress.phase("warming up", None, "")
@@ -87,7 +87,7 @@ def run_evaluation(
     if results is None:
         return {}
     if costs:
-        costs.keep()
+        costs.save()
     progress.phase("writing the report", None, "")
     about = {**sources.about(), "step_ms": costs.ms if costs else None, "provenance": provenance(model, settings)}
     return write_results(results.folder, what.suite.name, what.systems, results.records, about)
@@ -102,13 +102,13 @@ def _make_drafters(
     """
     costs = None
     if must_know_costs(what.systems, what.options.nodes):
-        costs = ranks.share(lambda: step_costs(model, ranks.world))
+        costs = ranks.broadcast(lambda: step_costs(model, ranks.world))
     made = [make_drafter(name, sources, what.neighbours, costs) if ranks.first else None for name in what.systems]
     for drafter in made:
         if drafter:
-            rehearse(drafter, model.target.hidden_size, model.target.dtype)
-    ranks.share(lambda: None)  # the others wait as long as that takes
-    return [ranks.lockstep(drafter, name) for drafter, name in zip(made, what.systems, strict=True)], costs
+            warm_up(drafter, model.target.hidden_size, model.target.dtype)
+    ranks.broadcast(lambda: None)  # the others wait as long as that takes
+    return [ranks.broadcast_drafter(drafter, name) for drafter, name in zip(made, what.systems, strict=True)], costs
 
 
 def write_results(

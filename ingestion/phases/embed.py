@@ -59,6 +59,7 @@ class Embedder:
         self.model, self.max_length = model, min(max_length, model.target.context)
 
     def encode(self, documents: Sequence[Document]) -> list[Encoded]:
+        """Tokenise documents."""
         return encode_documents(self.model.tokenizer, documents)
 
     def batches(self, encoded: Sequence[Encoded]) -> Iterator[list[Window]]:

@@ -39,6 +39,7 @@ class Curve:
     explained: list[float] = field(default_factory=list)
 
     def choose(self) -> int:
+        """The fewest dimensions that are good enough."""
         best = max(self.quality.values())
         return min(dim for dim, quality in self.quality.items() if quality >= GOOD_ENOUGH * best)
 

@@ -86,7 +86,7 @@ def _write(model: LoadedModel, prompts: list[list[int]], sampling: Sampling) -> 
     how: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
     if sampling.temperature > 0:
         how = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
-    written = target.write(tokens, mask, sampling.max_new_tokens, pad, **how)
+    written = target.generate_batch(tokens, mask, sampling.max_new_tokens, pad, **how)
     return [_until_end(row, target.eos_ids) for row in written[:, longest:].tolist()]
 
 

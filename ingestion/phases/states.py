@@ -56,7 +56,7 @@ class States:
             yield lambda window, states: None
             return
         windows: list[tuple[int, ...]] = []
-        with atomic_file(self._file(shard), alone=True) as file:
+        with atomic_file(self._file(shard), single_writer=True) as file:
 
             def add(window: Window, states: Tensor) -> None:
                 windows.append((*window, len(states)))

@@ -33,7 +33,7 @@ def write_documents(path: Path, first: int, documents: Sequence[Document]) -> No
             "origin": pa.array([document.origin for document in documents], pa.string()),
         }
     )
-    with atomic_file(path, alone=True) as file:
+    with atomic_file(path, single_writer=True) as file:
         pq.write_table(table, file, compression="zstd")
 
 

@@ -48,6 +48,7 @@ class RunFolder:
         return self.folder / FOLDERS[phase] / f"{shard:05d}.parquet"
 
     def begun(self, phase: str, shard: int = 0) -> bool:
+        """Whether a shard has the marker 'begun'."""
         return self._marker(phase, shard, "begun").exists()
 
     def done(self, phase: str, shard: int = 0) -> dict[str, Any] | None:
@@ -64,6 +65,7 @@ class RunFolder:
         return dict(content)
 
     def begin(self, phase: str, shard: int = 0) -> None:
+        """Write a shard's marker 'begun'."""
         if not self.begun(phase, shard):
             write_json(self._marker(phase, shard, "begun"), {"plan": self.fingerprint})
 

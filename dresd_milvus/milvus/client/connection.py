@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlparse
 
 from dresd_milvus.errors import StoreError
-from dresd_milvus.files.atomic import sync
+from dresd_milvus.files.atomic import fsync
 from dresd_milvus.files.cache_folder import cache_folder
 from dresd_milvus.milvus.client.errors import translated_errors
 
@@ -160,7 +160,7 @@ def sync_database(uri: str) -> None:
     """
     if is_embedded(uri):
         for path in (Path(uri), *Path(uri).rglob("*")):
-            sync(path)
+            fsync(path)
 
 
 @contextmanager
