@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -15,12 +14,11 @@ import numpy as np
 from dresd_milvus.errors import InputError
 from dresd_milvus.milvus import MilvusStore, is_embedded, sidecar
 from dresd_milvus.models.loading import LoadedModel
+from dresd_milvus.progress import SILENT, Progress
 from dresd_milvus.retrieval.circuit_breaker import SEARCH_SECONDS, Guarded
 from dresd_milvus.retrieval.projection import Projection
 from dresd_milvus.retrieval.replica import FORMAT, Replica
 from dresd_milvus.retrieval.store import NEIGHBOURS, ContinuationStore, Manifest
-
-Progress = Callable[[int], None]
 
 Search = Literal["auto", "server", "replica", "filter", "partition", "oversample"]
 """Where and how a store is searched; see open_retrieval."""
@@ -66,14 +64,14 @@ def open_retrieval(
     search: Search = "auto",
     token: str = "",
     timeout: float = SEARCH_SECONDS,
-    progress: Callable[[int], Progress] = lambda total: lambda rows: None,
+    progress: Progress = SILENT,
 ) -> Retrieval:
     """Open a sealed collection for a target.
 
     search: 'replica' copies it into this process (once per seal), 'server' asks the database at every step by the best
     plan that the collection allows, 'filter', 'partition' and 'oversample' by that plan, 'auto' takes the replica where
-    it fits and always for an embedded database. timeout: seconds for a search on a server. progress(total rows) is
-    called only when a replica has to be built and returns what is told of every batch.
+    it fits and always for an embedded database. timeout: seconds for a search on a server. progress: of copying,
+    where a replica has to be built.
     Raises MismatchError when the store was built with another model, tokenizer or projection, InputError when the
     collection does not allow the plan, StoreError when it cannot be searched now: later the drafts fail, not the text.
     """
@@ -130,13 +128,14 @@ def _require_fit(manifest: Manifest, model: LoadedModel) -> None:
     manifest.require(layer="last", tokenizer_hash=model.tokenizer_hash, model_fingerprint=model.fingerprint)
 
 
-def _replica(milvus: MilvusStore, progress: Callable[[int], Progress]) -> Replica:
+def _replica(milvus: MilvusStore, progress: Progress) -> Replica:
     manifest = milvus.manifest
     folder = sidecar(milvus.uri) / "replicas" / f"{milvus.collection}-{manifest.seal}-{FORMAT}"
     if folder.exists():
         return Replica.open(folder)
     _remove_older(folder)
-    return Replica.build(manifest, milvus.scan(), folder, progress(manifest.rows))
+    progress.phase("copying the collection into memory", manifest.rows, "rows")
+    return Replica.build(manifest, milvus.scan(), folder, progress.advance)
 
 
 def _remove_older(replica: Path) -> None:

@@ -25,10 +25,8 @@ FILE_ROWS = 500_000
 
 ABOUT = "export.json"
 
-Progress = Callable[[int], None]
 
-
-def export_store(store: MilvusStore, folder: Path, progress: Progress = lambda rows: None) -> int:
+def export_store(store: MilvusStore, folder: Path, progress: Callable[[int], None] = lambda rows: None) -> int:
     """Write a sealed store into a new folder; returns its rows. Nothing is left there if it fails half-way."""
     if folder.exists():
         raise InputError(f"{folder} is there already; give a folder that is not")
@@ -48,7 +46,12 @@ def export_store(store: MilvusStore, folder: Path, progress: Progress = lambda r
 
 
 def import_store(
-    folder: Path, uri: str, collection: str, token: str = "", progress: Progress = lambda rows: None, **layout: Any
+    folder: Path,
+    uri: str,
+    collection: str,
+    token: str = "",
+    progress: Callable[[int], None] = lambda rows: None,
+    **layout: Any,
 ) -> Manifest:
     """Build a collection from an exported folder; after an interruption the same call goes on.
 
