@@ -1,8 +1,10 @@
-"""What a pick costs at a node that is walked, by how tokens are picked: milliseconds on one core, median [95 %].
+"""Measures what a pick costs at one node of the walk, by how tokens are picked: milliseconds on one core.
 
-The logits are bfloat16 in the host's memory; fetching the row is part of a pick. Their shape is a language model's:
-most lie in a bell, and the likeliest fall off as Zipf's law has them. behind a pass: with caches that other memory has
-gone through, as in decoding.
+On: bfloat16 logits in the host's memory, shaped like a language model's: most are normally distributed, and the
+likeliest fall off by Zipf's law. Fetching the row is part of a pick. Hot: the row may be in the caches. Behind a pass:
+other memory was read before, as in decoding.
+Run: python benchmarks/sampling.py [--vocabulary 128256]
+Prints: the median of each way of picking, with a 95 % interval; --out FILE writes them as JSON.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ CHOOSERS: dict[str, Chooser] = {
 }
 
 ROWS, TEXT, EVICTED = 32, 500, 64 << 20
-"""Rows of logits that take turns; tokens of the text; bytes that go through the caches before a pick."""
+"""Rows of logits, used in turn; tokens of the text; bytes that are read before a pick to empty the caches."""
 
 
 def main() -> None:
@@ -44,9 +46,9 @@ def main() -> None:
     rows, memory = logits(options.vocabulary), np.zeros(EVICTED, np.uint8)
     results: dict[str, Any] = {"processor": processor(), "git": git_commit(), "vocabulary": options.vocabulary}
     for name, evict in (("hot", lambda: None), ("behind a pass", memory.sum)):
-        sides = {how: timed(choose, rows, evict) for how, choose in CHOOSERS.items()}
-        found = alternate(sides, options.repeats)
-        results[name] = {how: summary(times) for how, times in found.items()}
+        sides = {how: pick_timer(choose, rows, evict) for how, choose in CHOOSERS.items()}
+        measured = alternate(sides, options.repeats)
+        results[name] = {how: summary(times) for how, times in measured.items()}
         for how, figure in results[name].items():
             low, high = figure["interval"]
             print(f"{name:14} {how:53} {figure['ms']:.3f} [{low:.3f}, {high:.3f}]")
@@ -55,16 +57,16 @@ def main() -> None:
 
 
 def logits(vocabulary: int) -> Tensor:
-    """bfloat16 [ROWS, V]."""
+    """Logits, bfloat16 [ROWS, V]."""
     random = np.random.default_rng(0)
-    made = random.normal(0, 2.2, (ROWS, vocabulary))
-    for row in made:
+    values = random.normal(0, 2.2, (ROWS, vocabulary))
+    for row in values:
         row[random.permutation(vocabulary)[:200]] = 18 - 1.5 * np.log(np.arange(1, 201))
-    return torch.from_numpy(made).bfloat16()
+    return torch.from_numpy(values).bfloat16()
 
 
-def timed(choose: Chooser, rows: Tensor, evict: Callable[[], Any]) -> Callable[[], float]:
-    """Milliseconds of a pick, each time of another row and at another position."""
+def pick_timer(choose: Chooser, rows: Tensor, evict: Callable[[], Any]) -> Callable[[], float]:
+    """A function that measures one pick in milliseconds, each time from another row and at another position."""
     turn, tree, text = count(), DraftTree.root_only(0), list(range(TEXT))
 
     def measure() -> float:

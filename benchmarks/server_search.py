@@ -1,8 +1,10 @@
-"""Searching a Milvus server at every decoding step: what the client adds to the raw stub, and what each plan finds.
+"""Measures a search on a Milvus server, as decoding steps make it: what the client adds, and what each plan finds.
 
-Rows are the sample model's own states over the standard library; queries are its states on functions held back. The
-searcher, pymilvus's client and the bare gRPC stub (a request made beforehand, an answer left unread) take turns.
-Starts the packaged server (make server) unless --uri names one.
+On: the sample model's own states over the standard library as rows, its states of held-out functions as queries. Our
+searcher, pymilvus's client and the bare gRPC stub (request made beforehand, answer not decoded) take turns. The server
+is the packaged one (make server), which is started, unless --uri names another.
+Run: PYTHONPATH=. python benchmarks/server_search.py
+Prints: JSON with recall@10, p50 and p95 by index and plan, and the ratios of searcher and client to the stub.
 """
 
 from __future__ import annotations
@@ -58,7 +60,7 @@ def main() -> None:
 
 @contextmanager
 def server(uri: str, folder: Path) -> Iterator[str]:
-    """The server at an address, or one that runs as long as the benchmark."""
+    """The address of a server: the given one, or one that runs until the block ends."""
     if uri:
         yield uri
         return
@@ -73,6 +75,7 @@ def server(uri: str, folder: Path) -> Iterator[str]:
 def filled(
     uri: str, projection: Projection, manifest: Manifest, rows: list[Rows], layout: dict[str, Any]
 ) -> Iterator[MilvusStore]:
+    """A sealed collection of these rows with an index and partitioning from LAYOUTS."""
     manifest = replace(manifest, **layout)
     with MilvusStore.create(uri, "benchmark", manifest, projection) as store:
         joined = Rows(
@@ -87,7 +90,7 @@ def filled(
 
 
 def measure(store: MilvusStore, plan: str, exact: Replica, queries: np.ndarray, tokens: np.ndarray) -> dict[str, float]:
-    """Recall@10 of held-back states among the rows of their first token, and milliseconds a search."""
+    """Recall@10 of the queries among the rows of their first token, and milliseconds a search."""
     searcher, times, recalls = store.searcher(plan), [], []
     for index in range(len(queries)):
         query, token = queries[index : index + 1], tokens[index : index + 1]
@@ -96,7 +99,7 @@ def measure(store: MilvusStore, plan: str, exact: Replica, queries: np.ndarray, 
         times.append(1e3 * (perf_counter() - begun))
         true = exact.search(query, token, 10).scores[0]
         there = int(np.isfinite(true).sum())
-        if there:  # any row that is as near as the tenth is as right
+        if there:  # any row that is as near as the tenth counts
             recalls.append(float((scores[:there] >= true[there - 1] - 1e-5).mean()))
     searcher.close()
     return {
@@ -107,7 +110,7 @@ def measure(store: MilvusStore, plan: str, exact: Replica, queries: np.ndarray, 
 
 
 def against_stub(store: MilvusStore, queries: np.ndarray, tokens: np.ndarray) -> dict[str, Any]:
-    """What the searcher and pymilvus's client add to the stub: milliseconds and ratios of medians, taken in turn."""
+    """Searcher and pymilvus's client over the stub: medians in milliseconds and their ratios."""
     searcher = store.searcher()
     requests = [searcher.request(query, int(token), K) for query, token in zip(queries, tokens, strict=True)]
 
@@ -124,9 +127,9 @@ def against_stub(store: MilvusStore, queries: np.ndarray, tokens: np.ndarray) ->
 
     times = alternate(
         {
-            "stub": timed(lambda index: searcher._stub.Search(requests[index], timeout=10), len(queries)),
-            "searcher": timed(lambda i: searcher(queries[i : i + 1], tokens[i : i + 1], K), len(queries)),
-            "pymilvus client": timed(through_client, len(queries)),
+            "stub": search_timer(lambda index: searcher._stub.Search(requests[index], timeout=10), len(queries)),
+            "searcher": search_timer(lambda i: searcher(queries[i : i + 1], tokens[i : i + 1], K), len(queries)),
+            "pymilvus client": search_timer(through_client, len(queries)),
         },
         len(queries),
     )
@@ -134,8 +137,8 @@ def against_stub(store: MilvusStore, queries: np.ndarray, tokens: np.ndarray) ->
     return {f"{name} over stub": ratio(times[name], times["stub"]) for name in ("searcher", "pymilvus client")}
 
 
-def timed(search: Callable[[int], object], queries: int) -> Callable[[], float]:
-    """Milliseconds of the next search, query after query."""
+def search_timer(search: Callable[[int], object], queries: int) -> Callable[[], float]:
+    """A function that measures one search in milliseconds, each time of the next query."""
     turn = cycle(range(queries))
 
     def once() -> float:
