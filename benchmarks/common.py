@@ -87,9 +87,7 @@ def run(*command: str) -> None:
 
 def arguments(description: str, **defaults: Any) -> argparse.Namespace:
     """Parse the options: --out, and one for each default, of its type."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="write the figures to this JSON file")
     for name, default in defaults.items():
         parser.add_argument(f"--{name}", type=type(default), default=default)

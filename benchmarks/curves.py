@@ -71,7 +71,9 @@ def step_curve(target: HFTarget, options: Namespace) -> dict[str, Any]:
     times = step_times(target, sizes, length, options.repeats)
     text = length + GROWS // 2  # the mean length of the text
     stream = STREAM[target.device.type]
-    bandwidths = Bandwidth(*(bandwidth(target.device, min(size, stream)) for size in (stream, step_bytes(target, 0, text))))
+    bandwidths = Bandwidth(
+        *(bandwidth(target.device, min(size, stream)) for size in (stream, step_bytes(target, 0, text)))
+    )
     return {
         "text": [length, length + GROWS],
         "bandwidth_gb_per_s": {"memory": bandwidths.memory / 1e9, "again": bandwidths.again / 1e9},

@@ -172,9 +172,7 @@ class Run:
         for shard in shards:
             with self.folder.lock("embed", shard):
                 self.folder.mark_begun("embed", shard)
-                settings = RowSettings(
-                    self.projection, self.plan.settings.continuation, self.plan.settings.pruning()
-                )
+                settings = RowSettings(self.projection, self.plan.settings.continuation, self.plan.settings.pruning())
                 kept = self.states.read(shard, self.model.target)
                 path = self.folder.file("embed", shard)
                 written = embed_shard(self.embedder, self.documents(shard), settings, path, kept, advance)

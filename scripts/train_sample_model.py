@@ -44,7 +44,9 @@ FILE_SHARE = 0.2
 
 def main(
     out: Annotated[Path, typer.Option(help="Folder of the model, its tokenizer and training.jsonl.")],
-    packages: Annotated[str, typer.Option(help="Installed packages to train on, besides the standard library.")] = PACKAGES,
+    packages: Annotated[
+        str, typer.Option(help="Installed packages to train on, besides the standard library.")
+    ] = PACKAGES,
     steps: Annotated[int, typer.Option(min=1)] = 3800,
     hidden: int = 320,
     layers: int = 6,

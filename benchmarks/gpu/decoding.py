@@ -157,7 +157,9 @@ def simulated(model: LoadedModel, length: int, tokens: int, texts: int) -> dict[
     for turn in range(texts + 1):
         for nodes, accepted in steps:
             budget = FixedBudget(nodes, depth=32)
-            generation = generate(model.target, KnownTextDrafter(text, accepted, vocabulary), choose, prompt, tokens, budget)
+            generation = generate(
+                model.target, KnownTextDrafter(text, accepted, vocabulary), choose, prompt, tokens, budget
+            )
             if turn:  # the first one warms up
                 steps[nodes, accepted] += generation.steps
                 speeds[nodes, accepted].append(generation.tokens_per_second)

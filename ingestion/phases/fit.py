@@ -113,7 +113,7 @@ def _states(
         parts = states.split([window.stop - window.first for window in batch.windows])
         for window, part in zip(batch.windows, parts, strict=True):
             positions = pruning.positions(encoded[window.document], window.first, window.stop)
-            rows[window._replace(document=sample.places[window.document])] = part[positions - window.first]
+            rows[Window(sample.places[window.document], *window[1:])] = part[positions - window.first]
         yield states, rows
 
 

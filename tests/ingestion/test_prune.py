@@ -14,7 +14,9 @@ from ingestion.planning.prune import BUCKET_AXES, Pruning
 def rows_of(tokens: list[int], buckets: list[int]) -> Rows:
     """Rows whose continuation is one token repeated, and whose key has the signs of a bucket."""
     count = len(tokens)
-    signs = np.array([[1.0 if bucket >> bit & 1 else -1.0 for bit in range(BUCKET_AXES)] for bucket in buckets], np.float32)
+    signs = np.array(
+        [[1.0 if bucket >> bit & 1 else -1.0 for bit in range(BUCKET_AXES)] for bucket in buckets], np.float32
+    )
     jitter = np.random.default_rng(0).uniform(0.5, 1.5, (count, BUCKET_AXES)).astype(np.float32)
     next_tokens = np.array([[token] * 3 for token in tokens], np.int32).reshape(count, 3)
     vectors = (signs.reshape(count, BUCKET_AXES) * jitter).astype(np.float32)
