@@ -63,7 +63,7 @@ def main() -> None:
 
 @contextmanager
 def server(uri: str, folder: Path) -> Iterator[str]:
-    """The server at an address, or one that runs as long as the benchmark."""
+    """The address of a server: the given one, or one that runs until the block ends."""
     if uri:
         yield uri
         return
@@ -78,6 +78,7 @@ def server(uri: str, folder: Path) -> Iterator[str]:
 def filled(
     uri: str, projection: Projection, manifest: Manifest, rows: list[Rows], layout: dict[str, Any]
 ) -> Iterator[MilvusStore]:
+    """A sealed collection of these rows with an index and partitioning from LAYOUTS."""
     manifest = replace(manifest, **layout)
     with MilvusStore.create(uri, "benchmark", manifest, projection) as store:
         joined = Rows(
@@ -92,7 +93,7 @@ def filled(
 
 
 def measure(store: MilvusStore, plan: str, exact: Replica, queries: np.ndarray, tokens: np.ndarray) -> dict[str, float]:
-    """Recall@10 of held-back states among the rows of their first token, and milliseconds a search."""
+    """Recall@10 of the queries among the rows of their first token, and milliseconds a search."""
     searcher, times, recalls = store.searcher(plan), [], []
     for index in range(len(queries)):
         query, token = queries[index : index + 1], tokens[index : index + 1]
@@ -101,7 +102,7 @@ def measure(store: MilvusStore, plan: str, exact: Replica, queries: np.ndarray, 
         times.append(1e3 * (perf_counter() - begun))
         true = exact.search(query, token, 10).scores[0]
         there = int(np.isfinite(true).sum())
-        if there:  # any row that is as near as the tenth is as right
+        if there:  # any row that is as near as the tenth counts
             recalls.append(float((scores[:there] >= true[there - 1] - 1e-5).mean()))
     searcher.close()
     return {
@@ -130,8 +131,8 @@ def against_stub(store: MilvusStore, queries: np.ndarray, tokens: np.ndarray) ->
     searcher = store.searcher()
     times = alternate(
         {
-            "stub": timed(lambda index: stub.Search(requests[index], timeout=10), len(queries)),
-            "searcher": timed(lambda i: searcher(queries[i : i + 1], tokens[i : i + 1], K), len(queries)),
+            "stub": search_timer(lambda index: stub.Search(requests[index], timeout=10), len(queries)),
+            "searcher": search_timer(lambda i: searcher(queries[i : i + 1], tokens[i : i + 1], K), len(queries)),
         },
         len(queries),
     )
@@ -141,8 +142,8 @@ def against_stub(store: MilvusStore, queries: np.ndarray, tokens: np.ndarray) ->
     return {"searcher over stub": ratio(times["searcher"], times["stub"]), "share of a step": added / STEP_MS}
 
 
-def timed(search: Callable[[int], object], queries: int) -> Callable[[], float]:
-    """Milliseconds of the next search, query after query."""
+def search_timer(search: Callable[[int], object], queries: int) -> Callable[[], float]:
+    """A function that measures one search in milliseconds, each time of the next query."""
     turn = cycle(range(queries))
 
     def once() -> float:

@@ -28,7 +28,7 @@ from dresd_milvus.systems.prepared import PreparedDrafter, prepare_drafter
 from dresd_milvus.systems.registry import Sources, Where, load_draft_model, needs, open_sources, parse_nodes
 from ingestion import runner
 from ingestion.planning.plan import AUTO, Settings, template_for
-from ingestion.planning.run_folder import usual_folder
+from ingestion.planning.run_folder import default_run_folder
 
 
 class Store:
@@ -124,7 +124,7 @@ def ingest(
         dtype=model.dtype, template=template_for(template, texts), prompt_key=prompt_key, response_key=response_key,
         answers=answers, limit=limit, also="rest" if also_rest else "none",
     )  # fmt: skip
-    folder = usual_folder(settings.uri, collection)
+    folder = default_run_folder(settings.uri, collection)
     with Phases(silent=quiet) as phases:
         manifest = runner.ingest(settings, folder, phases, model=model, token=_token(token), replace_old=replace)
     assert manifest is not None  # there are no other shares
@@ -157,7 +157,7 @@ def open_store(
         str(uri), collection, Path(suffixes) if suffixes else None, search=search, token=_token(token), timeout=timeout
     )
     with Phases(silent=quiet) as phases:
-        return Store(f"{collection} in {uri}", open_sources(where, ["hybrid"], model, phases.replica))
+        return Store(f"{collection} in {uri}", open_sources(where, ["hybrid"], model, phases))
 
 
 @keywords()

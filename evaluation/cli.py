@@ -108,9 +108,9 @@ def run(
         prompts = load_suite(suite, limit)
         phases.phase(f"loading the model {model}", None, "")
         loaded = load_model(model, dtype, device, tp, graphs)
-        sources = open_sources(where, names, loaded, phases.replica) if ranks.first else Sources()
+        sources = open_sources(where, names, loaded, phases) if ranks.first else Sources()
         if ranks.first and sources.suffixes is None and "suffix" in drafting(names):
-            phases.tell(
+            phases.message(
                 "there is no suffix store (dresd ingest run --also rest): suffix matches the running text alone"
             )
         put = ranks.broadcast(lambda: choose_template(loaded.tokenizer, template, sources.manifest, prompts.template))

@@ -106,7 +106,7 @@ def intrinsic(
                     phases.advance(1)
             shown = report_curves(curves, about, out)
         else:
-            sources = open_sources(where, names, loaded, phases.replica)
+            sources = open_sources(where, names, loaded, phases)
             try:
                 put = choose_template(loaded.tokenizer, template, sources.manifest)
                 held = read_texts(loaded, texts, put, limit, held_back=True)
@@ -203,7 +203,7 @@ def replay(
         phases.phase("reading the recording", None, "")
         recorded = load_recording(recording)
         model = recorded_model(recorded)
-        sources = open_sources(where, names, model, phases.replica)
+        sources = open_sources(where, names, model, phases)
         try:
             costs = StepCosts(recorded.costs) if must_know_costs(names, most) else None
             drafters = [make_drafter(name, sources, neighbours, costs) for name in names]

@@ -85,7 +85,7 @@ def speaker(
     with Phases() as phases:
         phases.phase(f"loading the model {model}", None, "")
         loaded = load_model(model, dtype, device, graphs=graphs)
-        sources = open_sources(where, names, loaded, phases.replica)
+        sources = open_sources(where, names, loaded, phases)
         try:
             put = choose_template(loaded.tokenizer, template, sources.manifest)
             conversation = Conversation(loaded.tokenizer, put, system_prompt)

@@ -171,9 +171,9 @@ def _walk(tree: DraftTree, scored: Scored, text: Sequence[int], pick: Callable[[
 
 
 def _keep_nucleus(levels: Float64, top_p: float) -> None:
-    """Set levels [V] (see `GumbelSampler.filtered`) outside of the nucleus to -inf, in place; of equal ones the first stay.
+    """Set levels [V] (see `GumbelSampler.filtered`) outside of the nucleus to -inf.
 
-    In place, because to allocate a row takes longer than to work on it.
+    Of equal ones the first stay. In place, because to allocate a row takes longer than to work on it.
     """
     # The likeliest token has the mass 1. Tokens below (1 - top_p) / V hold less than 1 - top_p of it together.
     few = np.flatnonzero(levels >= np.log((1 - top_p) / len(levels)))
@@ -190,9 +190,9 @@ def _keep_nucleus(levels: Float64, top_p: float) -> None:
 def draw(levels: Float64, top: int, seed: np.uint64, position: np.uint64) -> int:
     """The first token whose level plus noise is highest, as argmax(levels + noise) finds it.
 
-    levels [V]: see `GumbelSampler.filtered`. top: the token with the highest of them, 0. A token's noise grows with its hash.
-    To beat the best score so far it must be higher than how far the token's level lies below that: a bound on the hash,
-    kept per class of levels, that rules out all but a few tokens before a logarithm is taken.
+    levels [V]: see `GumbelSampler.filtered`. top: the token with the highest of them, 0. A token's noise grows with its
+    hash. To beat the best score so far it must be higher than how far the token's level lies below that: a bound on the
+    hash, kept per class of levels, that rules out all but a few tokens before a logarithm is taken.
     """
     base, least = _base(seed, position), np.empty(CLASSES, np.uint64)
     pick, best = top, levels[top] + _gumbel(_hash(base, top))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -15,12 +14,11 @@ import numpy as np
 from dresd_milvus.errors import InputError
 from dresd_milvus.milvus import MilvusStore, is_embedded, local_folder
 from dresd_milvus.models.loading import LoadedModel
+from dresd_milvus.progress import SILENT, Progress
 from dresd_milvus.retrieval.circuit_breaker import SEARCH_SECONDS, CircuitBreaker
 from dresd_milvus.retrieval.projection import Projection
 from dresd_milvus.retrieval.replica import FORMAT, Replica
 from dresd_milvus.retrieval.store import NEIGHBOURS, ContinuationStore, Manifest
-
-Progress = Callable[[int], None]
 
 Search = Literal["auto", "server", "replica", "filter", "partition", "oversample"]
 """Where a store is searched, and by which plan; see open_retrieval."""
@@ -67,15 +65,14 @@ def open_retrieval(
     search: Search = "auto",
     token: str = "",
     timeout: float = SEARCH_SECONDS,
-    progress: Callable[[int], Progress] = lambda total: lambda rows: None,
+    progress: Progress = SILENT,
 ) -> Retrieval:
     """Open a sealed collection for a target.
 
     search: 'replica' searches a copy in this process, built once for each seal; 'server' searches the database by the
     best plan that the collection allows, 'filter', 'partition' and 'oversample' by that plan; 'auto' is 'replica' for
     an embedded database and where the copy fits into memory, otherwise 'server'.
-    timeout: seconds for a search on a server. progress: called with the number of rows when a replica must be built;
-    returns a function that gets the number of rows of every batch.
+    timeout: seconds for a search on a server. progress: of copying, where a replica must be built.
     Raises MismatchError when the store was built with another model, tokenizer or projection, InputError when the
     collection does not allow the plan, StoreError when it cannot be searched now; an error later costs drafts only.
     """
@@ -133,14 +130,15 @@ def _require_fit(manifest: Manifest, model: LoadedModel) -> None:
     manifest.require(layer="last", tokenizer_hash=model.tokenizer_hash, model_fingerprint=model.fingerprint)
 
 
-def _replica(milvus: MilvusStore, progress: Callable[[int], Progress]) -> Replica:
+def _replica(milvus: MilvusStore, progress: Progress) -> Replica:
     """The replica of a collection, built if there is none of its seal."""
     manifest = milvus.manifest
     folder = local_folder(milvus.uri) / "replicas" / f"{milvus.collection}-{manifest.seal}-{FORMAT}"
     if folder.exists():
         return Replica.open(folder)
     _remove_older(folder)
-    return Replica.build(manifest, milvus.scan(), folder, progress(manifest.rows))
+    progress.phase("copying the collection into memory", manifest.rows, "rows")
+    return Replica.build(manifest, milvus.scan(), folder, progress.advance)
 
 
 def _remove_older(replica: Path) -> None:

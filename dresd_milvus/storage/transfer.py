@@ -26,10 +26,8 @@ FILE_ROWS = 500_000
 ABOUT = "export.json"
 """Name of the file that describes an export."""
 
-Progress = Callable[[int], None]
 
-
-def export_store(store: MilvusStore, folder: Path, progress: Progress = lambda rows: None) -> int:
+def export_store(store: MilvusStore, folder: Path, progress: Callable[[int], None] = lambda rows: None) -> int:
     """Write a sealed store into a new folder, which appears only when it is complete; returns the number of rows.
 
     progress: gets the number of rows of every batch. Raises InputError when the folder exists, StoreError when the
@@ -53,7 +51,12 @@ def export_store(store: MilvusStore, folder: Path, progress: Progress = lambda r
 
 
 def import_store(
-    folder: Path, uri: str, collection: str, token: str = "", progress: Progress = lambda rows: None, **layout: Any
+    folder: Path,
+    uri: str,
+    collection: str,
+    token: str = "",
+    progress: Callable[[int], None] = lambda rows: None,
+    **layout: Any,
 ) -> Manifest:
     """Build a collection from an exported folder; returns its manifest. Repeating an interrupted call continues it.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,11 @@ from dresd_milvus.drafters.suffix import Suffix
 from dresd_milvus.errors import InputError, MismatchError, StoreError
 from dresd_milvus.models.checkpoint import SAMPLE, SAMPLE_FOLDER
 from dresd_milvus.models.loading import LoadedModel, load_model
+from dresd_milvus.progress import SILENT, Progress
 from dresd_milvus.retrieval.circuit_breaker import SEARCH_SECONDS, CircuitBreaker
 from dresd_milvus.retrieval.store import NEIGHBOURS, Manifest
 from dresd_milvus.retrieval.suffix_store import SuffixStore
-from dresd_milvus.storage.opening import Progress, Retrieval, Search, open_retrieval
+from dresd_milvus.storage.opening import Retrieval, Search, open_retrieval
 from dresd_milvus.target.hf_target import HFTarget
 
 SYSTEMS = ("vanilla", "prompt_lookup", "rest", "suffix", "small_lm", "dense", "hybrid")
@@ -117,7 +118,7 @@ def open_sources(
     where: Where,
     systems: Sequence[str],
     model: LoadedModel,
-    progress: Callable[[int], Progress] = lambda total: lambda rows: None,
+    progress: Progress = SILENT,
 ) -> Sources:
     """Open what these systems draft from; progress: see open_retrieval.
 

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from dresd_milvus.corpus import Template
 from dresd_milvus.corpus.conversation import Conversation
@@ -17,6 +17,7 @@ from dresd_milvus.errors import InputError
 from dresd_milvus.files.atomic import write_json
 from dresd_milvus.models.loading import LoadedModel
 from dresd_milvus.models.ranks import Ranks
+from dresd_milvus.progress import Progress
 from dresd_milvus.systems.registry import Sources, make_drafter, must_know_costs, step_costs
 from evaluation.prompts import Suite
 from evaluation.reporting.metrics import Record, summarise
@@ -25,13 +26,6 @@ from evaluation.reporting.spec_bench import write_answers
 from evaluation.running.harness import Harness, Options, check_lengths
 from evaluation.running.provenance import provenance
 from evaluation.running.results import Results
-
-
-class Progress(Protocol):
-    """How an evaluation tells what it does."""
-
-    def phase(self, name: str, total: int | None, unit: str, done: int = 0) -> None: ...
-    def advance(self, amount: int) -> None: ...
 
 
 @dataclass(frozen=True)

@@ -294,7 +294,7 @@ def test_bad_parameters_are_refused(parameters):
             Greedy(**parameters)
 
 
-def test_make_chooser_is_greedy_at_temperature_zero():
+def test_make_sampler_is_greedy_at_temperature_zero():
     assert make_sampler(0, 0.9, 1, 5, 0.1, 1.2) == Greedy(1.2)
     assert make_sampler(0.5, 0.9, 1) == GumbelSampler(0.5, 0.9, 1)
     assert make_sampler(0.5, 0.9, 1, 5, 0.1, 1.2) == GumbelSampler(0.5, 0.9, 1, 5, 0.1, 1.2)

@@ -47,7 +47,7 @@ class Script:
     def __init__(self, ids: list[int], vocab_size: int) -> None:
         self.text, self.vocab_size, self.kept = torch.tensor([0, *ids, *BEYOND]), vocab_size, 0
 
-    def prefill(self, tokens, reuse=False):
+    def prefill(self, tokens, reuse_prefix=False):
         self.kept = len(tokens)
 
     def verify(self, tree):
