@@ -90,8 +90,52 @@ class LearnedCosts(StepCosts):
         """Move the estimates towards the time that a step with this number of draft nodes took.
 
         The first step of a size is ignored: it allocates memory and compiles. The time of a later step is clipped to
-        between half and twice the estimate, so that a short load of the machine does little harm. Sizes without a step
-        keep the ratio to this size that the prior gives them.
+        between half and twice the estimate, so that a short load of the machine does little harm. A size without a
+        step is as far off the prior as the sizes around it that have had one: the logarithm of the ratio is interpolated.
+        """
+        at = min(int(np.searchsorted(self.sizes, nodes)), len(self.sizes) - 1)
+        begun = bool((self._steps > 1).any())
+        self._steps[at] += 1
+        if self._steps[at] == 1:
+            return
+        ratio = milliseconds / self.of(nodes)
+        if begun:  # otherwise this step sets the scale of all sizes
+            ratio = min(max(ratio, 0.5), 2.0)
+        seen, rates = self._steps > 1, np.full(len(self.sizes), DRIFT_RATE)
+        rates[at] = max(1 / (self._steps[at] - 1), LEARNING_RATE)
+        self._ms[seen] *= ratio ** rates[seen]
+        off = np.interp(self.sizes, np.array(self.sizes)[seen], np.log(self._ms / self._prior)[seen])
+        self._ms[~seen] = (self._prior * np.exp(off))[~seen]
+
+    def save(self) -> None:
+        """Save what was learned for the next session. Known costs are not saved."""
+
+
+class LearnedCosts(StepCosts):
+    """Costs that are estimated from the steps of decoding, starting from a prior.
+
+    device: 'cpu' or 'cuda', selects the prior (see PRIORS). file: holds the estimates between sessions, None for no
+    file; a missing or damaged file is ignored.
+    """
+
+    def __init__(self, device: str = "cpu", file: Path | None = None) -> None:
+        prior = PRIORS.get(device, PRIORS["cuda"])
+        super().__init__(prior)
+        self._file, self._prior = file, self._ms.copy()
+        self._steps = np.zeros(len(self.sizes), np.int64)  # steps of each size so far
+        if file and (saved := _read(file, self.sizes)):
+            self._ms, self._steps = saved
+
+    @property
+    def needs_plain_step(self) -> bool:
+        return bool(self._steps[0] < 2)  # `observe` ignores the first
+
+    def observe(self, nodes: int, milliseconds: float) -> None:
+        """Move the estimates towards the time that a step with this number of draft nodes took.
+
+        The first step of a size is ignored: it allocates memory and compiles. The time of a later step is clipped to
+        between half and twice the estimate, so that a short load of the machine does little harm. A size without a
+        step is as far off the prior as the sizes around it that have had one: the logarithm of the ratio is interpolated.
         """
         at = min(int(np.searchsorted(self.sizes, nodes)), len(self.sizes) - 1)
         known = self._steps > 1
