@@ -91,16 +91,16 @@ def run(
             summary = run_evaluation(what, model, sources, phases, ranks)
     if summary:
         print_table(summary["runs"])
-        if sources.losses():
-            print(f"\nwarning: {sources.losses()}")
+        if sources.failure_summary():
+            print(f"\nwarning: {sources.failure_summary()}")
         print(f"\nwritten: {out}/summary.json, table.md, records.jsonl, report.html, spec-bench/")
 
 
 def _open(where: Where, systems: list[str], model: LoadedModel, phases: Phases, draft_model: str | None) -> Sources:
     """The sources of the systems; a line says so where exact matches will come from the running text alone."""
-    sources = open_sources(where, systems, model, phases.replica, draft_model)
+    sources = open_sources(where, systems, model, phases, draft_model)
     if sources.suffixes is None and "suffix" in drafting(systems):
-        phases.tell("there is no suffix store (dresd ingest run --also rest): suffix matches the running text alone")
+        phases.message("there is no suffix store (dresd ingest run --also rest): suffix matches the running text alone")
     return sources
 
 

@@ -91,7 +91,7 @@ def intrinsic(
         if axes:
             shown = report_curves(_vary(model, held, axes, source, store_tokens, phases), about, out)
         else:
-            with closing(open_sources(where, names, model, phases.replica)) as sources:
+            with closing(open_sources(where, names, model, phases)) as sources:
                 found = _ask(model, held, names, sources, phases)
                 shown = report_systems(found, {**sources.about(), "provenance": about}, out)
     print(shown)
@@ -181,7 +181,7 @@ def replay(
         phases.phase("reading the recording", None, "")
         recorded = replaying.load_recording(recording)
         model = replaying.recorded_model(recorded)
-        with closing(open_sources(where, names, model, phases.replica)) as sources:
+        with closing(open_sources(where, names, model, phases)) as sources:
             costs = StepCosts(recorded.costs) if must_know_costs(names, nodes) else None
             drafters = [make_drafter(name, sources, neighbours, costs) for name in names]
             phases.phase("replaying", len(recorded.texts), "texts")

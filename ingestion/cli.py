@@ -19,8 +19,8 @@ from dresd_milvus.options import DeviceOption, LocalRankOption, TokenOption, TpO
 from dresd_milvus.retrieval.store import Manifest
 from ingestion import runner
 from ingestion.options import CollectionToBuild, Settings
-from ingestion.planning.run_folder import usual_folder
-from ingestion.planning.share import ALL, Share
+from ingestion.planning.job import SINGLE_JOB, Job
+from ingestion.planning.run_folder import default_run_folder
 from ingestion.run import Run
 from ingestion.seal import seal as seal_run
 from ingestion.status import print_status
@@ -67,9 +67,9 @@ class Work:
     shard: ShardOption = None
 
     @property
-    def share(self) -> Share:
-        """The shards that are done here. Raises InputError for what is no share."""
-        return _share(self.shard, self.tp)
+    def job(self) -> Job:
+        """The job that is done here. Raises InputError for a text that names none."""
+        return _job(self.shard, self.tp)
 
     def do(self, settings: Settings, work: Callable[[LoadedModel | None], None]) -> None:
         """Do it here, or with a model that a launcher's ranks share. Raises InputError for workers beside ranks."""
@@ -103,7 +103,7 @@ def run(
         with Phases() as phases:
             manifest = runner.ingest(
                 settings, folder, phases, model=model, device=work.device, token=token, replace_old=replace,
-                keep_rows=keep_rows, workers=work.workers, share=work.share, bulk=bulk,
+                keep_rows=keep_rows, workers=work.workers, job=work.job, bulk=bulk,
             )  # fmt: skip
         if manifest:
             print_summary(settings.uri, settings.collection, manifest)
@@ -132,7 +132,7 @@ def generate(named: Named, work: Work) -> None:
 
     def answer(model: LoadedModel | None) -> None:
         with Phases() as phases:
-            runner.generate(named.open("", work.device, model), phases, work.share, work.workers)
+            runner.generate(named.open("", work.device, model), phases, work.job, work.workers)
 
     work.do(named.open().plan.settings, answer)
 
@@ -159,7 +159,7 @@ def embed(named: Named, work: Work) -> None:
 
     def embed_run(model: LoadedModel | None) -> None:
         with Phases() as phases:
-            runner.embed(named.open("", work.device, model), phases, work.share, work.workers)
+            runner.embed(named.open("", work.device, model), phases, work.job, work.workers)
 
     work.do(named.open().plan.settings, embed_run)
 
@@ -170,7 +170,7 @@ def load(named: Named, shard: ShardOption = None, bulk: BulkOption = None, token
     """Send the rows of embedded shards, or of a share of them, to the database."""
     going = named.open(token)
     with Phases() as phases:
-        going.load(_share(shard), phases, bulk)
+        going.load(_job(shard), phases, bulk)
 
 
 @app.command()
@@ -197,7 +197,7 @@ def status(named: Named, as_json: Annotated[bool, typer.Option("--json", help="O
 def _folder(run_dir: Path | None, uri: str, collection: str) -> Path:
     if run_dir is None and not (uri and collection):
         raise InputError("say which run: give --run-dir, or --uri and --collection")
-    return run_dir or usual_folder(uri, collection)
+    return run_dir or default_run_folder(uri, collection)
 
 
 def _on_ranks(settings: Settings, device: str, tp: int, work: Callable[[LoadedModel | None], None]) -> None:
@@ -208,11 +208,11 @@ def _on_ranks(settings: Settings, device: str, tp: int, work: Callable[[LoadedMo
         run_on_all_ranks(tp, device, lambda: load_model(settings.model, settings.dtype, device, tp), work)
 
 
-def _share(text: str | None, tp: int = 1) -> Share:
+def _job(text: str | None, tp: int = 1) -> Job:
     """--shard, else the rank that torchrun or the DeepSpeed launcher gave this process, unless ranks share a model."""
     if text is not None:
-        return Share.parse(text)
-    return Share(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))) if tp == 1 else ALL
+        return Job.parse(text)
+    return Job(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))) if tp == 1 else SINGLE_JOB
 
 
 def print_summary(uri: str, collection: str, manifest: Manifest) -> None:

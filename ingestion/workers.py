@@ -1,4 +1,4 @@
-"""Several processes that generate or embed: the parent starts them, shows what they do, stops all when one fails."""
+"""Worker processes that generate or embed (worker.py): started, watched and ended by one parent."""
 
 from __future__ import annotations
 
@@ -7,52 +7,59 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
+from queue import Queue
+from threading import Thread
+from typing import IO, Any
 
-import torch
-
-from dresd_milvus.console import Phases
 from dresd_milvus.errors import InputError
+from dresd_milvus.progress import Progress
 from ingestion.run import Run
 
 
-def work_with_workers(run: Run, phase: str, shards: Sequence[int], workers: int, progress: Phases) -> None:
-    """Do a phase of these shards with so many processes, one a GPU where there are GPUs.
+def run_workers(run: Run, phase: str, shards: Sequence[int], workers: int, progress: Progress) -> None:
+    """Do a phase of these shards in several processes, each on a GPU of its own where there are GPUs.
 
-    Raises InputError, saying why, when one of them fails. A worker ends by itself when its parent does: its standard
-    input is then closed.
+    Raises InputError with the reason when one of them fails; the others are killed. Workers exit when this process
+    dies, because their standard input is closed then.
     """
-    running = [_start(run, phase, shards[worker::workers], worker, workers) for worker in range(workers)]
-    with ThreadPoolExecutor(workers) as listeners:
-        try:
-            listening = [listeners.submit(_listen, run, *each, progress) for each in enumerate(running)]
-            for ended in as_completed(listening):
-                ended.result()
-        finally:
-            for process in running:
-                process.kill()
-                process.wait()
-
-
-def _listen(run: Run, worker: int, process: subprocess.Popen[str], progress: Phases) -> None:
-    """Show what a worker does, until it ends; raises InputError when it fails."""
-    assert process.stdout is not None
-    for line in process.stdout:
-        said = json.loads(line)
-        if "error" in said:
-            raise InputError(f"worker {worker}: {said['error']}")
-        progress.advance(said["done"], worker)
-    if process.wait() != 0:
-        log = _log(run, worker)
-        raise InputError(f"worker {worker} ended with {process.returncode} (see {log}); run the same command again")
+    messages: Queue[tuple[int, str | None]] = Queue()
+    processes = [_start(run, phase, shards[worker::workers], worker, workers) for worker in range(workers)]
+    try:
+        for worker, process in enumerate(processes):
+            assert process.stdout is not None
+            Thread(target=_read_lines, args=(worker, process.stdout, messages), daemon=True).start()
+        running = workers
+        while running:
+            worker, line = messages.get()
+            if line is None:
+                running -= 1
+                if processes[worker].wait() != 0:
+                    raise InputError(
+                        f"worker {worker} ended with {processes[worker].returncode} (see {_log(run, worker)}); "
+                        "run the same command again"
+                    )
+            elif "error" in (content := json.loads(line)):
+                raise InputError(f"worker {worker}: {content['error']}")
+            else:
+                progress.advance(content["done"], worker)
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
 
 
 def _start(run: Run, phase: str, shards: Sequence[int], worker: int, workers: int) -> subprocess.Popen[str]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = max(cores // workers, 1)
-    environment = {**os.environ, "DRESD_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
-    command = [sys.executable, "-m", "ingestion.worker", phase, str(run.folder.folder), _device(run.device, worker)]
+    threads = str(max(len(os.sched_getaffinity(0)) // workers, 1))
+    environment = {**os.environ, "DRESD_THREADS": threads, "OMP_NUM_THREADS": threads}
+    command = [
+        sys.executable,
+        "-m",
+        "ingestion.worker",
+        phase,
+        str(run.folder.folder),
+        _device(run.device, worker),
+    ]
     pipe = subprocess.PIPE
     with _log(run, worker).open("w") as errors:
         process = subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, stderr=errors, text=True)
@@ -67,7 +74,16 @@ def _log(run: Run, worker: int) -> Path:
 
 
 def _device(device: str, worker: int) -> str:
-    """Each worker its own GPU, in turn, unless one was named."""
+    """The device of a worker: the one that was named, else one of the GPUs in turn."""
+    import torch
+
     if device not in ("auto", "cuda") or not torch.cuda.is_available():
         return device
     return f"cuda:{worker % torch.cuda.device_count()}"
+
+
+def _read_lines(worker: int, stream: IO[str], messages: Queue[Any]) -> None:
+    """Put (worker, line) into the queue for every line, then (worker, None)."""
+    for line in stream:
+        messages.put((worker, line))
+    messages.put((worker, None))

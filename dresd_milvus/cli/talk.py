@@ -15,6 +15,7 @@ from dresd_milvus.cli.speaker import chat as talk
 from dresd_milvus.console import Phases
 from dresd_milvus.corpus.conversation import Conversation, choose_template
 from dresd_milvus.decoding.loop import MAX_NEW_TOKENS
+from dresd_milvus.decoding.token_stream import parse_stop
 from dresd_milvus.errors import InputError
 from dresd_milvus.options import (
     DecodingOptions,
@@ -44,13 +45,16 @@ class SpeakerOptions:
     ] = None
     system_prompt: Annotated[str | None, typer.Option(help="System message of the chat template.")] = None
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer (tokens).")] = MAX_NEW_TOKENS
+    stop: Annotated[
+        list[str] | None, typer.Option(help="Text before which the answer ends; may be given several times.")
+    ] = None
     template: TemplateOption = None
     graphs: GraphsOption = False
 
     @contextmanager
     def open(self) -> Iterator[tuple[Speaker, Conversation]]:
         """The speaker, and what its prompts go into; its sources are closed afterwards."""
-        sampler = self.decoding.sampler()
+        sampler, strings = self.decoding.sampler(), parse_stop(self.stop or ())
         system = self.system or ("hybrid" if self.where.uri else "hybrid-no-dense")
         names = parse_systems(system)
         self.where.check(names)
@@ -58,12 +62,12 @@ class SpeakerOptions:
             with Phases() as phases:
                 model = self.models.load(phases, graphs=self.graphs)
                 sources = opened.enter_context(
-                    closing(open_sources(self.where, names, model, phases.replica, self.draft_model))
+                    closing(open_sources(self.where, names, model, phases, self.draft_model))
                 )
                 template = choose_template(model.tokenizer, self.template, sources.manifest)
                 conversation = Conversation(model.tokenizer, template, self.system_prompt)
                 drafter = prepare_drafter(system, sources, model, self.decoding.nodes, self.decoding.depth)
-            yield Speaker(model, drafter, self.sampler, self.max_new_tokens), conversation
+            yield Speaker(model, drafter, sampler, self.max_new_tokens, strings), conversation
 
 
 @app.command()

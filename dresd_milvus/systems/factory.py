@@ -20,7 +20,7 @@ from dresd_milvus.drafters.small_lm import SmallLM
 from dresd_milvus.drafters.suffix import Suffix
 from dresd_milvus.errors import InputError
 from dresd_milvus.models.loading import LoadedModel
-from dresd_milvus.retrieval.circuit_breaker import Guarded
+from dresd_milvus.retrieval.circuit_breaker import CircuitBreaker
 from dresd_milvus.retrieval.store import NEIGHBOURS
 from dresd_milvus.systems.registry import current_name, is_composite, parts_of
 from dresd_milvus.systems.sources import Sources
@@ -73,7 +73,7 @@ def _composed(parts: Sequence[str], sources: Sources, neighbours: int | None) ->
         made.append(Matches(sources.suffixes))
     if "dense" in parts:
         dense = _dense(sources, neighbours)
-        made.append(BackgroundSearch(dense) if isinstance(dense.store, Guarded) else DenseSource(dense))
+        made.append(BackgroundSearch(dense) if isinstance(dense.store, CircuitBreaker) else DenseSource(dense))
     return made
 
 

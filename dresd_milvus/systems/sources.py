@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,10 +13,11 @@ from dresd_milvus.errors import InputError, MismatchError, StoreError
 from dresd_milvus.models.checkpoint import SAMPLE, SAMPLE_FOLDER
 from dresd_milvus.models.loading import LoadedModel, load_model
 from dresd_milvus.options import TokenOption
+from dresd_milvus.progress import SILENT, Progress
 from dresd_milvus.retrieval.circuit_breaker import SEARCH_SECONDS
 from dresd_milvus.retrieval.store import Manifest
 from dresd_milvus.retrieval.suffix_store import SuffixStore
-from dresd_milvus.storage.opening import Progress, Retrieval, Search, open_retrieval
+from dresd_milvus.storage.opening import Retrieval, Search, open_retrieval
 from dresd_milvus.systems.registry import drafting, needs
 from dresd_milvus.target.hf_target import HFTarget
 
@@ -36,9 +37,9 @@ class Sources:
         """What the store was built with, if there is one."""
         return self.retrieval.manifest if self.retrieval else None
 
-    def losses(self) -> str:
-        """A line on searches that were lost; '' if there were none."""
-        return self.retrieval.losses() if self.retrieval else ""
+    def failure_summary(self) -> str:
+        """One line about searches that failed; '' if there were none."""
+        return self.retrieval.failure_summary() if self.retrieval else ""
 
     @property
     def closed(self) -> bool:
@@ -60,8 +61,8 @@ class Sources:
         found: dict[str, Any] = {}
         if self.retrieval:
             found["store"] = {
-                **asdict(self.retrieval.manifest), "search": self.retrieval.how, "losses": self.losses(),
-                "bytes": getattr(self.retrieval.store, "nbytes", None),
+                **asdict(self.retrieval.manifest), "search": self.retrieval.search_mode,
+                "losses": self.failure_summary(), "bytes": getattr(self.retrieval.store, "nbytes", None),
             }  # fmt: skip
         if self.suffixes:
             found["suffixes"] = {**self.suffixes.about, "bytes": self.suffixes.nbytes}
@@ -108,7 +109,7 @@ def open_sources(
     where: Where,
     systems: Sequence[str],
     model: LoadedModel,
-    progress: Callable[[int], Progress] = lambda total: lambda rows: None,
+    progress: Progress = SILENT,
     draft_model: str | None = None,
 ) -> Sources:
     """Open what these systems draft from. progress: see open_retrieval. draft_model: see load_draft_model.

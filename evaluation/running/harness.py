@@ -73,9 +73,11 @@ class Harness:
         self.conversation, self.prompts = conversation, prompts
 
     def units(self) -> list[Unit]:
+        """All units of a run: every prompt in every repeat."""
         return [Unit(repeat, index) for repeat in range(self.options.repeats) for index in range(len(self.prompts))]
 
     def warm_up(self) -> None:
+        """Generate a few tokens with every drafter, which no record includes."""
         ids = self.conversation.begin(self.prompts[0].text)
         for drafter in self.drafters:
             self._generate(drafter, ids, self.options.sampler(0), WARM_UP_TOKENS)

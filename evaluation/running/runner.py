@@ -142,6 +142,6 @@ def _settings(what: Evaluation, model: LoadedModel, sources: Sources, ranks: Ran
         "ranks": ranks.world,
         "drafting": list(what.drafting),
         "store": sources.retrieval.manifest.seal if sources.retrieval else None,
-        "search": sources.retrieval.how if sources.retrieval else None,
+        "search": sources.retrieval.search_mode if sources.retrieval else None,
         "suffixes": sources.suffixes.about if sources.suffixes else None,
     }

@@ -1,4 +1,4 @@
-"""What steps cost: given, or learned from the steps of decoding and kept."""
+"""Costs of steps: known, or learned from the steps of decoding and saved."""
 
 import json
 from pathlib import Path
@@ -13,13 +13,13 @@ from dresd_milvus.systems.factory import step_costs
 from tests.conftest import build_tiny
 
 CPU = {0: 36.0, 4: 45.0, 8: 57.0, 16: 72.0, 32: 110.0, 64: 190.0}
-"""Milliseconds of a small model on a processor that computes."""
+"""Milliseconds of a small model on a CPU."""
 
 
 def learned(
     true: dict[int, float], steps: int = 300, noise: float = 0.0, costs: LearnedCosts | None = None
 ) -> LearnedCosts:
-    """Costs that have seen so many steps, of the sizes in turn."""
+    """Costs after this number of steps, of all sizes in turn."""
     costs, random = costs or LearnedCosts(), np.random.default_rng(0)
     for step in range(steps):
         nodes = list(true)[step % len(true)]

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dresd_milvus.corpus import Document, Reading, Source, Template, read_documents, stdlib
+from dresd_milvus.corpus import Document, ReadOptions, Source, Template, read_documents, stdlib
 from dresd_milvus.corpus.chat import CHAT, chat_template
-from dresd_milvus.corpus.duplicates import Dedup, Duplicates
+from dresd_milvus.corpus.duplicates import Dedup, DuplicateFilter
 from dresd_milvus.corpus.recipes import RECIPES
 from dresd_milvus.errors import InputError
 from dresd_milvus.models.loading import load_tokenizer
@@ -32,7 +32,7 @@ TALK = [
 
 
 def read(text: str | Path, limit: int | None = None, **how: Any) -> list[Document]:
-    return list(read_documents(Source.parse(str(text)), Reading(**how), limit))
+    return list(read_documents(Source.parse(str(text)), ReadOptions(**how), limit))
 
 
 def write_jsonl(path: Path, rows: list[Any]) -> Path:
@@ -72,7 +72,7 @@ def test_rows_without_a_key_are_counted_and_named(tmp_path: Path) -> None:
     assert len(read(path, limit=5)) == 5
     with pytest.raises(InputError, match=r"7 of 7 rows .*--response-key"):
         read(path, response_key="answer")
-    reading = Reading(incomplete="skip")
+    reading = ReadOptions(incomplete="skip")
     assert len(list(read_documents(Source.parse(str(path)), reading))) == 5
     assert reading.skipped == {"incomplete rows": 2}
 
@@ -100,7 +100,7 @@ def test_plain_text_rows_are_answers_to_nothing(tmp_path: Path) -> None:
         ("a.json", b"[{}, ", "cannot be read"),
         ("a.parquet", b"PAR1 not", "cannot be read"),
         ("a.csv", b"instruction,output\n\xff,a", "cannot be read"),
-        ("a.xlsx", b"a,b", "not a kind of file"),
+        ("a.xlsx", b"a,b", "not a type of file"),
     ],
 )
 def test_what_cannot_be_read_is_one_clear_line(tmp_path: Path, name: str, content: bytes, message: str) -> None:
@@ -120,7 +120,7 @@ def test_a_folder_gives_its_text_files_in_order(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
     (tmp_path / ".hidden").mkdir()
     (tmp_path / ".hidden" / "h.txt").write_text("h")
-    reading = Reading()
+    reading = ReadOptions()
     documents = list(read_documents(Source.parse(str(tmp_path)), reading))
     assert [d.turns for d in documents] == [("", "x"), ("", "b = 1")]
     assert reading.skipped == {"files that are not UTF-8": 1, "binary files": 1}
@@ -220,10 +220,10 @@ def test_text_parts_and_tool_calls_are_read(tmp_path: Path) -> None:
     ("messages", "template", "reason"),
     [
         (TOOLS, CHATML, "the chat template does not write the tools that message 2 calls (weather)"),
-        (TOOLS, None, "message 2 calls a tool, which only a chat template (--template chat) writes"),
-        ([*TOOLS[:3], {"role": "assistant", "content": None}], CALLING, "message 4 has content that is no text"),
+        (TOOLS, None, "message 2 calls a tool, which needs a chat template (--template chat)"),
+        ([*TOOLS[:3], {"role": "assistant", "content": None}], CALLING, "message 4 has content that is not text"),
         ([{"role": "user", "content": [{"type": "image_url"}]}, TOOLS[5]], CHATML, "message 1 has content that is no"),
-        (TOOLS[:1], CHATML, "nobody answers"),
+        (TOOLS[:1], CHATML, "it has no answer"),
         (TOOLS[3:], CHATML, "it begins with an answer"),
         (TOOLS[4:], "{{ raise_exception('no thanks') }}", "refuses a conversation: no thanks"),
         (TOOLS[2:], CHATML.replace("message.content", "message.content[:3]"), "does not write an answer as it is"),
@@ -236,7 +236,7 @@ def test_a_conversation_that_cannot_be_written_is_counted_and_named(
     how = {"template": CHAT, "tokenizer": chatty(template)} if template else {"template": Template()}
     with pytest.raises(InputError, match=rf"rows of .* the first of them row 1: .*{re.escape(reason)}"):
         read(path, **how)
-    reading = Reading(incomplete="skip", **how)
+    reading = ReadOptions(incomplete="skip", **how)
     left = list(read_documents(Source.parse(str(path)), reading))
     assert len(left) + reading.skipped["incomplete rows"] == 2 and reading.skipped["incomplete rows"] > 0
 
@@ -273,7 +273,7 @@ def test_the_order_of_a_recipe_is_its_seeds(tmp_path: Path) -> None:
 def test_duplicates(mode: Dedup, kept: int) -> None:
     long = "def f(a, b):\n" + "\n".join(f"    x{n} = a + b * {n} - some_value({n})" for n in range(40))
     texts = [long, long, long.replace("x39", "y39"), "something else entirely, about nothing in particular"]
-    duplicates = Duplicates(mode)
+    duplicates = DuplicateFilter(mode)
     assert sum(not duplicates.seen(Document(("prompt", text), "x")) for text in texts) == kept
 
 

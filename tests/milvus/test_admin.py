@@ -1,4 +1,4 @@
-"""The life of a store, embedded and on a server."""
+"""Administration of stores, embedded and on a server."""
 
 import threading
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dresd_milvus.errors import InputError, StoreError
-from dresd_milvus.milvus import MilvusStore, admin, reading
+from dresd_milvus.milvus import MilvusStore, admin, collections
 from dresd_milvus.milvus.schema import TTL
 from dresd_milvus.storage.inspection import inspect_store
 from dresd_milvus.storage.recall import measure_recall
@@ -110,10 +110,10 @@ def test_another_index_finds_the_same_rows(uri: str) -> None:
 
 
 def test_a_failed_attempt_at_an_index_does_not_hide_behind_the_manifest(server_uri: str) -> None:
-    """The packaged server takes DISKANN and does not build it; the way back is what the manifest still names."""
+    """The packaged server accepts DISKANN and does not build it; the manifest still names the index before it."""
     with build(server_uri, "rows", 2000, index="HNSW") as store:
         with pytest.MonkeyPatch.context() as patch, pytest.raises(StoreError, match="has not built it"):
-            patch.setattr(reading, "INDEX_STALL_SECONDS", 2.0)
+            patch.setattr(collections, "INDEX_STALL_SECONDS", 2.0)
             admin.reindex(store, "DISKANN")
         admin.reindex(store, "HNSW")
         assert store.index()["index_type"] == "HNSW"
@@ -230,7 +230,7 @@ def test_recall_of_an_exact_index_is_whole(uri: str) -> None:
     assert best.stored == best.perturbed == best.mrr == 1.0 and best.enough and 0 < best.p50_ms <= best.p95_ms
 
 
-def test_recall_tells_a_plan_that_loses_rows(uri: str) -> None:
+def test_recall_shows_a_plan_that_misses_rows(uri: str) -> None:
     """Oversampling k = 50 four times cannot find the ten nearest of 1 in 300 first tokens among 3000 rows."""
     manifest = example_manifest()
     with MilvusStore.create(uri, "rows", manifest, example_projection()) as store:

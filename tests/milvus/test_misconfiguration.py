@@ -1,4 +1,4 @@
-"""What is set up wrongly is said in one line that names the remedy, and never in a stack trace or a hang."""
+"""A wrong configuration gives one line that names the remedy, never a stack trace or a hang."""
 
 import socket
 import subprocess
@@ -74,7 +74,7 @@ def trusted(authority: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def problem(uri: str, token: str = "") -> str:
-    """What opening the collection 'rows' for a search complains of: one line."""
+    """The error of opening the collection 'rows' and searching it: one line."""
     with pytest.raises(DresdError) as raised, MilvusStore.open(uri, "rows", token) as store:
         store.load()
         store.search(example_rows(1).vectors, None, 3)
@@ -113,7 +113,7 @@ def test_a_collection_that_is_not_loaded(secured: MilvusServer) -> None:
     client.release_collection("rows")
     said = problem(secure(secured), READER)
     assert "the collection is not loaded in the Milvus" in said and "dresd store load --uri" in said
-    with MilvusStore.open(secure(secured), "rows", ROOT) as store:  # who may load it need not be told
+    with MilvusStore.open(secure(secured), "rows", ROOT) as store:  # a user who may load it
         with pytest.raises(StoreError, match=r"not loaded in the Milvus .* dresd store load"):
             store.search(example_rows(1).vectors, None, 3)
         store.load()
@@ -133,7 +133,7 @@ def test_a_certificate_that_cannot_be_verified(secured: MilvusServer, monkeypatc
 
 def test_addresses(milvus_server: MilvusServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "CONNECT_SECONDS", 2.0)
-    assert "there is no host of the name" in problem("http://no-such-host.invalid:19530")
+    assert "no host has the name" in problem("http://no-such-host.invalid:19530")
     assert "nothing listens at" in problem("http://127.0.0.1:1")
     assert "no Milvus gRPC port; check the port (19530" in problem(f"http://127.0.0.1:{milvus_server.health}")
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -163,8 +163,8 @@ def test_the_command_line_says_the_same_in_one_line(capsys: pytest.CaptureFixtur
     assert "nothing listens at http://127.0.0.1:1" in outcome.error
 
 
-def test_rights_that_are_known_late_are_waited_for() -> None:
-    """A server grants at once, and its proxies hear of it a moment later."""
+def test_making_users_waits_for_their_rights() -> None:
+    """A server's proxies apply new rights a moment after they were granted."""
     answers = iter(["GetStatistics: permission deny to writer"] * 2 + ["can't find collection dresd_rights"])
 
     class Client:
@@ -175,9 +175,9 @@ def test_rights_that_are_known_late_are_waited_for() -> None:
             raise RuntimeError(next(answers))
 
     client = Client()
-    opened = patch("dresd_milvus.milvus.users.opening", return_value=nullcontext(client))
-    with opened, patch("dresd_milvus.milvus.users.disconnect"):
-        users._await_rights("http://server", "writer", "writing-1")
+    opened = patch("dresd_milvus.milvus.users.connection", return_value=nullcontext(client))
+    with opened:
+        users.await_rights("http://server", "writer", "writing-1")
     assert client.asked == 3
 
 

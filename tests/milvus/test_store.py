@@ -1,4 +1,4 @@
-"""The embedded database: what is written comes back, and what is wrong is said in one line."""
+"""The embedded database: rows come back as they were written, and every error is one line."""
 
 import subprocess
 import sys
@@ -147,7 +147,7 @@ def test_a_database_held_by_another_process_is_one_clear_line(uri: str) -> None:
 def test_a_manifest_names_every_difference() -> None:
     manifest = example_manifest()
     manifest.require(dim=8)
-    with pytest.raises(MismatchError, match=r"its dim is 8 and 9 is at hand; its projection is"):
+    with pytest.raises(MismatchError, match=r"its dim is 8, not 9; its projection is"):
         manifest.require(dim=9, projection="other")
 
 
