@@ -25,7 +25,7 @@ from evaluation.offline.intrinsic import Shape, Tally, force
 from evaluation.offline.replay import Recording, recorded_model, recorded_says
 from evaluation.reporting.bootstrap import interval
 
-SYSTEMS = ("prompt_lookup", "rest", "suffix", "dense", "hybrid-dense", "hybrid")
+SYSTEMS = ("prompt_lookup", "rest", "suffix", "dense", "hybrid-no-dense", "hybrid")
 NODES, DEPTH = (4, 8, 16, 32, 64), 16
 ALL_POSITIONS = 10**6
 """More positions than there are, so that drafters are asked as often as drafts of this depth allow."""

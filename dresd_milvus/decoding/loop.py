@@ -156,9 +156,8 @@ def decode(
 ) -> Iterator[Step]:
     """Continue a prompt (token ids, not empty) by at most max_new_tokens; yields every step when it ends.
 
-    result: an empty Generation, filled in when the text ends. A caller that sets its `reason` after a step ends the
-    text there; a caller that closes the iterator leaves it empty. reuse_prefix: see Target.prefill. stops_at: ends the
-    text at a token, also within a draft.
+    result: an empty Generation, filled in when the text ends; a caller that sets its `reason` ends the text.
+    reuse_prefix: see Target.prefill. stops_at: ends the text at a token, also within a draft.
     Raises InputError for an empty prompt and for one that fills the model's context.
     """
     check_prompt(target, prompt)
@@ -168,9 +167,8 @@ def decode(
     start = perf_counter()
     states, node = target.prefill(tokens[:-1], reuse_prefix), 0
     drafter.begin(tokens)
-    begun = perf_counter()
+    begun, result.reason = perf_counter(), stop.reason
 
-    result.reason = stop.reason
     while not result.reason:  # invariant: the target's cache holds tokens[:-1]
         drafting = perf_counter()
         depth = min(budget.depth, stop.limit - 1)  # deeper nodes could not be emitted: the bonus takes one token
