@@ -103,7 +103,7 @@ def loading(run: Run, folder: Path) -> dict[str, float]:
     if server:
         places["Milvus server"] = server.uri
     for name, uri in places.items():
-        with MilvusStore.create(uri, "rows", run._manifest(), run.projection) as store:
+        with MilvusStore.create(uri, "rows", run.manifest(), run.projection) as store:
             start, rows = perf_counter(), 0
             for shard in run.shards():
                 for part in read_rows(run.folder.file("embed", shard)):

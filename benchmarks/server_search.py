@@ -108,7 +108,7 @@ def measure(store: MilvusStore, plan: str, exact: Replica, queries: np.ndarray, 
 
 def against_stub(store: MilvusStore, queries: np.ndarray, tokens: np.ndarray) -> dict[str, Any]:
     """What the searcher and pymilvus's client add to the stub: milliseconds and ratios of medians, taken in turn."""
-    searcher = store.searcher()
+    searcher, (stub, metadata) = store.searcher(), store.writer().calls()
     requests = [searcher.request(query, int(token), K) for query, token in zip(queries, tokens, strict=True)]
 
     def through_client(index: int) -> None:
@@ -124,7 +124,7 @@ def against_stub(store: MilvusStore, queries: np.ndarray, tokens: np.ndarray) ->
 
     times = alternate(
         {
-            "stub": timed(lambda index: searcher._stub.Search(requests[index], timeout=10), len(queries)),
+            "stub": timed(lambda index: stub.Search(requests[index], timeout=10, metadata=metadata), len(queries)),
             "searcher": timed(lambda i: searcher(queries[i : i + 1], tokens[i : i + 1], K), len(queries)),
             "pymilvus client": timed(through_client, len(queries)),
         },

@@ -224,7 +224,7 @@ class Run:
                 )
             self._forget_stored()
             return MilvusStore.create(
-                settings.uri, settings.collection, self._manifest(), self.projection, self.token, self.plan.rows
+                settings.uri, settings.collection, self.manifest(), self.projection, self.token, self.plan.rows
             )
 
     def forget_lost(self) -> None:
@@ -237,7 +237,8 @@ class Run:
         self.folder.forget("load")
         self.folder.forget("seal")
 
-    def _manifest(self) -> Manifest:
+    def manifest(self) -> Manifest:
+        """What the collection is made with, before it is sealed; the projection must be fitted."""
         settings = self.plan.settings
         model = json.loads((self.folder.folder / "model.json").read_text())
         return Manifest(

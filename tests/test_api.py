@@ -25,7 +25,7 @@ from dresd_milvus.models.loading import LoadedModel
 from tests.helpers import dresd as command
 from tests.samples import write_chat_model, write_corpus
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 PROMPT = "Write a Python function `close`. Close the file."
 TOKENS = 40
 SAMPLED: dict[str, Any] = {"temperature": 0.7, "top_p": 0.95, "seed": 3}
@@ -224,7 +224,6 @@ def test_what_cannot_be_used_is_one_clear_line(
     sample: LoadedModel, store: dresd.Store, drafter: dresd.PreparedDrafter, message: str, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=re.escape(message)) as raised:
         CALLS[message](sample, store, drafter)

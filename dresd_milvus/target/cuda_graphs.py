@@ -58,7 +58,7 @@ class FixedPasses:
         dtype: torch.dtype,
         capture: bool,
     ) -> None:
-        self._forward, self._cache, self._windows, self._capture = forward, cache, windows, capture
+        self._forward, self._cache, self._windows, self.capture = forward, cache, windows, capture
         self._device, self._dtype = device, dtype
         self._passes: dict[tuple[int, int], _Pass] = {}
         self._capacity = 0
@@ -103,7 +103,7 @@ class FixedPasses:
                 with self._cache.fixed(numbers[2, 0], length):
                     return self._forward(inputs)
 
-            run = captured(forward, where) if self._capture else forward
+            run = captured(forward, where) if self.capture else forward
             self._passes[size, length] = _Pass(numbers, masks, run)
         return self._passes[size, length]
 

@@ -1,6 +1,8 @@
 """Documents to rows: keys are the model's own states, continuations never leave their document."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -8,13 +10,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dresd_milvus.corpus import Document, Template
+from dresd_milvus.corpus import Document, Encoded, Template
 from dresd_milvus.models.loading import LoadedModel
 from dresd_milvus.retrieval.projection import Projection, ProjectionFit
 from dresd_milvus.retrieval.store import PAD, POSITION_BITS, Rows
 from dresd_milvus.storage.inspection import Checksum
 from dresd_milvus.storage.row_file import read_rows
-from ingestion.phases.embed import Embedder, _batches, _windows, continuations, embed_shard
+from ingestion.phases.embed import BATCH_TOKENS, Embedder, continuations, embed_shard
 from ingestion.planning.documents import Numbered
 from ingestion.planning.prune import Pruning
 
@@ -64,14 +66,15 @@ def test_continuations_are_the_next_tokens_padded(ids: list[int], size: int) -> 
 
 @given(lengths=st.lists(st.integers(0, 300), max_size=20), size=st.integers(1, 100))
 def test_windows_cover_every_state_once_and_fit(lengths: list[int], size: int) -> None:
-    windows = _windows(lengths, size)
+    model = SimpleNamespace(target=SimpleNamespace(context=size))
+    documents = [Encoded(np.zeros(n + 1, np.int32), np.ones(n + 1, bool), "", np.zeros((n + 1, 2))) for n in lengths]
+    batches = list(Embedder(cast(LoadedModel, model), max_length=1024).batches(documents))
+    windows = sorted(window for batch in batches for window in batch)
     for document, length in enumerate(lengths):
         own = [window for window in windows if window.document == document]
         assert [position for w in own for position in range(w.first, w.stop)] == list(range(length))
         assert all(w.start <= w.first and len(w) <= size for w in own)
-    batches = list(_batches(windows))
-    assert sorted(window for batch in batches for window in batch) == sorted(windows)
-    assert all(len(batch) == 1 or len(batch) * max(map(len, batch)) <= 4096 for batch in batches)
+    assert all(len(batch) == 1 or len(batch) * max(map(len, batch)) <= BATCH_TOKENS for batch in batches)
 
 
 def test_keys_are_the_projected_states_of_the_document_alone(sample: LoadedModel, tmp_path: Path) -> None:

@@ -10,8 +10,7 @@ from dresd_milvus.models.loading import LoadedModel
 from ingestion.phases.fit import GOOD_ENOUGH, Curve
 from ingestion.run import Run
 from ingestion.runner import plan
-from tests.ingestion.test_shares import Silent
-from tests.samples import settings, write_corpus
+from tests.samples import Silent, settings, write_corpus
 
 
 def planned(sample: LoadedModel, folder: Path, **other: object) -> Run:

@@ -1,7 +1,6 @@
 """Several workers, several machines, several commands: the same store as one command's."""
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -16,9 +15,9 @@ from dresd_milvus.milvus import MilvusStore
 from dresd_milvus.storage.inspection import inspect_store
 from ingestion.planning.share import Share
 from ingestion.run import Run
-from tests.helpers import dresd
+from tests.helpers import dresd, exit_code
 from tests.milvus_server import MilvusServer
-from tests.samples import write_corpus
+from tests.samples import Silent, write_corpus
 
 Capture = pytest.CaptureFixture[str]
 SMALL = ("--dim", "16", "--shard-size", "3000", "--dtype", "float32")
@@ -39,12 +38,12 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_corpus(tmp_path_factory.mktemp("shares") / "corpus.jsonl", 40)
 
 
-@pytest.fixture
-def whole(corpus: Path, tmp_path: Path, capsys: Capture) -> tuple[int, str]:
+@pytest.fixture(scope="module")
+def whole(corpus: Path) -> tuple[int, str]:
     """The store of one undisturbed command."""
-    done = dresd(capsys, "ingest", "run", *arguments(corpus, tmp_path / "whole.db"))
-    assert done.code == 0, done
-    return rows(tmp_path / "whole.db")
+    uri = corpus.with_name("whole.db")
+    assert exit_code("ingest", "run", *arguments(corpus, uri)) == 0
+    return rows(uri)
 
 
 def test_shares_are_read_and_split() -> None:
@@ -126,14 +125,6 @@ def test_another_projection_or_model_is_refused(corpus: Path, tmp_path: Path, ca
         going.load(Share(), Silent())
 
 
-class Silent:
-    """Progress that nobody sees."""
-
-    def phase(self, name: str, total: int | None, unit: str, done: int = 0) -> None: ...
-    def advance(self, amount: int, worker: int | None = None) -> None: ...
-    def tell(self, line: str) -> None: ...
-
-
 def test_workers_end_with_their_parent(corpus: Path, tmp_path: Path, capsys: Capture) -> None:
     run = tmp_path / "run"
     assert dresd(capsys, "ingest", "plan", *arguments(corpus, tmp_path / "a.db"), "--run-dir", run).code == 0
@@ -150,7 +141,7 @@ def test_workers_end_with_their_parent(corpus: Path, tmp_path: Path, capsys: Cap
     parent.wait()
     while any(Path(f"/proc/{pid}").exists() for pid in children) and time.monotonic() < end:
         time.sleep(0.05)
-    assert len(children) == 2 and not any(Path(f"/proc/{pid}").exists() for pid in children), os.getpid()
+    assert len(children) == 2 and not any(Path(f"/proc/{pid}").exists() for pid in children)
 
 
 def test_a_failing_worker_is_named(corpus: Path, tmp_path: Path, capsys: Capture) -> None:

@@ -19,8 +19,7 @@ from ingestion.phases.embed import Window
 from ingestion.planning.share import ALL
 from ingestion.run import Run
 from ingestion.runner import ingest, plan
-from tests.ingestion.test_shares import Silent
-from tests.samples import settings, write_corpus
+from tests.samples import Silent, settings, write_corpus
 
 DOCUMENTS = 24
 

@@ -5,12 +5,12 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from unittest.mock import patch
+from unittest.mock import MagicMock, patch
 
 import pytest
 
 from dresd_milvus.errors import DresdError, InputError, StoreError
-from dresd_milvus.milvus import MilvusStore, admin, users
+from dresd_milvus.milvus import MilvusStore, admin
 from dresd_milvus.milvus.client import connection
 from dresd_milvus.milvus.client.connection import connect
 from dresd_milvus.milvus.users import make_users
@@ -165,20 +165,14 @@ def test_the_command_line_says_the_same_in_one_line(capsys: pytest.CaptureFixtur
 
 def test_rights_that_are_known_late_are_waited_for() -> None:
     """A server grants at once, and its proxies hear of it a moment later."""
-    answers = iter(["GetStatistics: permission deny to writer"] * 2 + ["can't find collection dresd_rights"])
+    answers = ["GetStatistics: permission deny to writer"] * 2 + ["can't find collection dresd_rights"]
 
-    class Client:
-        asked = 0
-
-        def get_collection_stats(self, name: str) -> None:
-            self.asked += 1
-            raise RuntimeError(next(answers))
-
-    client = Client()
+    client = MagicMock()
+    client.get_collection_stats.side_effect = (RuntimeError(answer) for answer in answers)
     opened = patch("dresd_milvus.milvus.users.opening", return_value=nullcontext(client))
     with opened, patch("dresd_milvus.milvus.users.disconnect"):
-        users._await_rights("http://server", "writer", "writing-1")
-    assert client.asked == 3
+        made = make_users("http://server", "Milvus", {"writer": "writing-1"})
+    assert made == {"writer": "made, with privilege groups"} and client.get_collection_stats.call_count == 3
 
 
 @pytest.mark.usefixtures("trusted")

@@ -1,6 +1,10 @@
 """What is waited for and what is not, and that requests which may have been carried out are sent again as upserts."""
 
+from __future__ import annotations
+
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock, patch
 
 import numpy as np
 import pytest
@@ -9,7 +13,7 @@ from pymilvus.exceptions import MilvusException
 from dresd_milvus.errors import StoreError
 from dresd_milvus.milvus.client.retry import ATTEMPTS, patiently
 from dresd_milvus.milvus.client.server import Server
-from dresd_milvus.milvus.writing import REQUEST_BYTES, Writer
+from dresd_milvus.milvus.writing import Writer
 from tests.oracle import example_manifest, example_rows
 
 AWAY = MilvusException(65535, "node not found")
@@ -76,17 +80,18 @@ def test_patience_ends() -> None:
 
 
 class Answer:
-    """Of a server: what a future gives, or raises."""
+    """Of a server: what a future gives."""
 
-    def __init__(self, code: int = 0) -> None:
-        self.status = type("Status", (), {"code": code, "error_code": 0, "reason": "busy"})
+    def __init__(self, stub: Stub, code: int) -> None:
+        self.stub, self.status = stub, SimpleNamespace(code=code, error_code=0, reason="busy")
 
-    def result(self) -> Any:
+    def result(self) -> Answer:
+        self.stub.unanswered -= 1
         return self
 
 
 class Stub:
-    """A server that takes every request, but for the codes it is told to answer first."""
+    """A server that takes every request, but for the codes that it answers first. most: requests under way at once."""
 
     def __init__(self, *codes: int) -> None:
         self.codes, self.inserted, self.upserted = list(codes), [], []
@@ -96,16 +101,17 @@ class Stub:
     def future(self, request: Any, timeout: float, metadata: Any) -> Answer:
         kept = self.upserted if type(request).__name__ == "UpsertRequest" else self.inserted
         kept.append(request)
-        return Answer(self.codes.pop(0) if self.codes else 0)
+        self.unanswered += 1
+        self.most = max(self.most, self.unanswered)
+        return Answer(self, self.codes.pop(0) if self.codes else 0)
 
 
 SERVER = Server((2, 5, 0))
 
 
 def writer(stub: Stub, told: list[str]) -> Writer:
-    made = Writer("http://127.0.0.1:1", "", "rows", example_manifest(), SERVER, lambda origin: "", told.append)
-    made._stub = stub
-    return made
+    with patch("dresd_milvus.milvus.writing.connection", return_value=(MagicMock(), stub)):
+        return Writer("http://127.0.0.1:1", "", "rows", example_manifest(), SERVER, lambda origin: "", told.append)
 
 
 def test_a_failed_insert_is_sent_again_as_an_upsert_of_the_same_rows() -> None:
@@ -131,13 +137,15 @@ def test_a_refused_insert_is_one_line() -> None:
         sending.flush()
 
 
-def test_requests_are_bounded_and_so_are_those_under_way() -> None:
+def test_requests_are_bounded_and_so_are_those_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    most = 1 << 20
+    monkeypatch.setattr("dresd_milvus.milvus.writing.REQUEST_BYTES", most)
     stub = Stub()
     sending = writer(stub, [])
     many = example_rows(60_000)
     sending.send(many)
-    assert len(sending._sent) <= SERVER.writes_at_once and sum(r.num_rows for r in stub.inserted) == 60_000
-    assert len(stub.inserted) > 1 and all(r.ByteSize() < 2 * REQUEST_BYTES for r in stub.inserted)
+    assert stub.most <= SERVER.writes_at_once < len(stub.inserted)
+    assert sum(r.num_rows for r in stub.inserted) == 60_000 and all(r.ByteSize() < 2 * most for r in stub.inserted)
     keys = [pk for r in stub.inserted for pk in r.fields_data[0].scalars.long_data.data]
     assert keys == many.pk.tolist()
     vectors = np.concatenate([r.fields_data[1].vectors.float_vector.data for r in stub.inserted])

@@ -15,7 +15,7 @@ from dresd_milvus.decoding.sampling import Greedy, Sampler
 from dresd_milvus.decoding.scores import Scored
 from dresd_milvus.decoding.tree import DraftTree
 from dresd_milvus.drafters.base import Vanilla
-from dresd_milvus.target.cuda_graphs import SHORTEST, _Pass
+from dresd_milvus.target.cuda_graphs import SHORTEST
 from dresd_milvus.target.hf_target import HFTarget
 from tests.conftest import build_tiny
 from tests.drafters.wild_drafters import RandomTree
@@ -45,7 +45,7 @@ def targets(request: pytest.FixtureRequest) -> Iterator[tuple[HFTarget, HFTarget
     free = build_tiny(seed=0, context=CONTEXT)
     fixed = HFTarget(build_tiny(seed=0, context=CONTEXT).model, frozenset(), fixed=True)
     assert fixed.fixed is not None
-    fixed.fixed._capture = request.param == "captured"
+    fixed.fixed.capture = request.param == "captured"
     with patch("dresd_milvus.target.cuda_graphs.captured", stand_in):
         yield fixed, free
 
@@ -88,14 +88,18 @@ def test_a_text_of_one_token_has_no_cache_to_begin_with() -> None:
     assert generate(target, Vanilla(), Greedy(), [9], 20, FixedBudget()).tokens == right
 
 
-def test_a_shape_is_made_once(targets: tuple[HFTarget, HFTarget]) -> None:
-    fixed, _ = targets
-    assert fixed.fixed is not None
-    fixed.fixed._passes.clear()
-    made = []
-    with patch("dresd_milvus.target.cuda_graphs._Pass", side_effect=lambda *parts: made.append(parts) or _Pass(*parts)):
-        done = generate(fixed, RandomTree([7] * 90, 1, 64), Greedy(), [7, 7], 60, FixedBudget(20, 6))
-    assert 0 < len(made) == len(fixed.fixed._passes) < len(done.steps)
+def test_a_shape_is_captured_once() -> None:
+    target = HFTarget(build_tiny(seed=0, context=CONTEXT).model, frozenset(), fixed=True)
+    assert target.fixed is not None
+    target.fixed.capture, sizes = True, []
+
+    def counted(forward: Callable[[], Scored], device: torch.device) -> Callable[[], Scored]:
+        sizes.append(len(forward().logits))
+        return stand_in(forward, device)
+
+    with patch("dresd_milvus.target.cuda_graphs.captured", counted):
+        done = generate(target, RandomTree([7] * 90, 1, 64), Greedy(), [7, 7], 60, FixedBudget(20, 6))
+    assert 0 < len(sizes) == len(set(sizes)) < len(done.steps), "a text of 62 tokens needs one length of the cache"
 
 
 def test_states_outlive_the_next_pass(targets: tuple[HFTarget, HFTarget]) -> None:

@@ -83,8 +83,6 @@ def test_drafted_greedy_text_is_the_plain_one_and_that_of_transformers(target: H
 @pytest.mark.parametrize("name", ["llama", "qwen2 with windows", "gpt-oss", "deepseek-v3"])
 def test_passes_of_fixed_shapes_know_windows_and_widths(name: str) -> None:
     target = HFTarget(build_family(name), frozenset(), fixed=True)
-    assert target.fixed is not None
-    target.fixed._capture = False
     for length in LENGTHS[1:]:
         assert_scored_as_full_passes(target, text_of(length), length)
 
