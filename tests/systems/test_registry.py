@@ -1,8 +1,31 @@
-"""Systems by their names."""
+"""Systems by their names, what they need, and what they are given."""
+
+from pathlib import Path
+from typing import cast
 
 import pytest
 
-from dresd_milvus.systems.registry import Sources, drafting, make_drafter, needs, parse_systems
+from dresd_milvus.decoding.step_costs import PRIORS
+from dresd_milvus.drafters.hybrid import Hybrid
+from dresd_milvus.drafters.hybrid.dense_sources import BackgroundSearch, DenseSource
+from dresd_milvus.errors import InputError
+from dresd_milvus.models.loading import LoadedModel
+from dresd_milvus.retrieval.circuit_breaker import Guarded, RemoteStore
+from dresd_milvus.storage.opening import Retrieval
+from dresd_milvus.systems.registry import (
+    MOST_NODES,
+    NODES,
+    Sources,
+    budget_of,
+    drafting,
+    make_drafter,
+    needs,
+    parse_nodes,
+    parse_systems,
+    step_costs,
+)
+from tests.conftest import build_tiny
+from tests.oracle import MemoryStore, example_manifest, example_projection
 
 
 @pytest.mark.parametrize(
@@ -23,3 +46,33 @@ def test_a_part_is_left_out_by_either_name(new: str, old: str, left: set[str]) -
 def test_a_drafter_is_made_by_either_name() -> None:
     drafters = [make_drafter(name, Sources()) for name in ("hybrid-no-dense", "hybrid-dense")]
     assert [drafter.name for drafter in drafters] == ["hybrid-dense", "hybrid-dense"]
+
+
+def test_a_models_costs_start_without_a_step_and_are_found_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    target = build_tiny(seed=0)
+    monkeypatch.setattr(target, "verify", lambda tree: pytest.fail("a step was timed"))
+    model = LoadedModel("tiny", target, None, "f", "t")
+    costs = step_costs(model)
+    assert costs.ms == PRIORS["cpu"]
+    for nodes in 20 * (0, 8):
+        costs.observe(nodes, 30.0 + nodes)
+    costs.keep()
+    assert step_costs(model).ms == pytest.approx(costs.ms) and step_costs(model, ranks=2).ms == PRIORS["cpu"]
+
+
+def test_a_budget_is_what_was_asked_for_or_what_is_usual() -> None:
+    assert budget_of("rest", None, 8) == (NODES, 8) and budget_of("hybrid-no-dense", None, 8) == (MOST_NODES, 8)
+    assert budget_of("hybrid", 5, 8) == (5, 8)
+    assert parse_nodes("auto") is None and parse_nodes("12") == 12
+    with pytest.raises(InputError, match="a number or 'auto'"):
+        parse_nodes("-1")
+
+
+def test_a_server_is_asked_in_the_background_and_a_store_in_memory_at_every_step() -> None:
+    store = MemoryStore(example_manifest())
+    for asked, kind in ((Guarded(cast(RemoteStore, store)), BackgroundSearch), (store, DenseSource)):
+        drafter = make_drafter("hybrid", Sources(Retrieval(asked, example_projection(), "filter")))
+        assert isinstance(drafter, Hybrid) and isinstance(drafter.sources[-1], kind)

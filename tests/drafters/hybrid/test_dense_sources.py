@@ -2,7 +2,7 @@
 
 from concurrent.futures import Executor, Future
 from threading import Event
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,13 +12,9 @@ from hypothesis import strategies as st
 
 from dresd_milvus.decoding.protocols import Context
 from dresd_milvus.drafters.dense import Dense
-from dresd_milvus.drafters.hybrid import Hybrid
 from dresd_milvus.drafters.hybrid.dense_sources import MOST, BackgroundSearch, DenseSource, StaleHits
 from dresd_milvus.drafters.hybrid.evidence import Evidence, Kind
-from dresd_milvus.retrieval.circuit_breaker import Guarded, RemoteStore
 from dresd_milvus.retrieval.store import ContinuationStore, Hits, Rows
-from dresd_milvus.storage.opening import Retrieval
-from dresd_milvus.systems.registry import Sources, make_drafter
 from tests.oracle import MemoryStore, example_manifest, example_projection, example_replica, example_rows
 
 DEPTH = 5
@@ -180,10 +176,3 @@ def test_hits_for_another_text_are_dropped(slow: tuple[BackgroundSearch, SlowSto
     store.let.set()
     assert asked is not None and asked.result(10)
     assert read(source.propose(Context([2], None, 16, DEPTH))) == []
-
-
-def test_a_server_is_asked_in_the_background_and_a_store_in_memory_at_every_step() -> None:
-    store = MemoryStore(example_manifest())
-    for asked, kind in ((Guarded(cast(RemoteStore, store)), BackgroundSearch), (store, DenseSource)):
-        drafter = make_drafter("hybrid", Sources(Retrieval(asked, example_projection(), "filter")))
-        assert isinstance(drafter, Hybrid) and isinstance(drafter.sources[-1], kind)
