@@ -1,4 +1,4 @@
-# dresd with everything it needs, for machines that have only Docker: the tools profile of docker-compose.yml.
+# An image of dresd with all that it needs, for machines that have only Docker (profile `tools` of docker-compose.yml).
 FROM python:3.11-slim
 WORKDIR /opt/dresd-milvus
 COPY . .

@@ -1,5 +1,5 @@
-# Three commands matter: `make quickstart`, `make demo` and `make test`. Each makes .venv if there is none and installs into it.
-# `make server` adds a real Milvus server, without containers, that the tests then use as well.
+# The main commands are `make quickstart`, `make demo` and `make test`. Each makes .venv first, if there is none, and
+# installs the project into it. `make server` installs a real Milvus server, without containers, which the tests then use.
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -10,13 +10,13 @@ READY  := $(VENV)/.installed
 .PHONY: help install server quickstart demo test lint soak benchmarks clean
 
 help:
-	@echo "make quickstart   ingest the standard library, measure on functions held back (runs/quickstart)"
-	@echo "make demo         a real chat model, fetched first: its own answers as a store, and people's (runs/demo)"
-	@echo "make test         the test suite"
-	@echo "make server       a real Milvus server for the tests (Linux x86-64, no containers)"
-	@echo "make lint         ruff and mypy"
-	@echo "make soak         long tests"
-	@echo "make benchmarks   what the README's figures come from"
+	@echo "make quickstart   ingest the standard library, evaluate on held-out functions (runs/quickstart)"
+	@echo "make demo         a real chat model, downloaded first: a store of its own answers, one of people's (runs/demo)"
+	@echo "make test         run the test suite"
+	@echo "make server       install a real Milvus server for the tests (Linux x86-64, no containers)"
+	@echo "make lint         run ruff and mypy"
+	@echo "make soak         run the long tests"
+	@echo "make benchmarks   measure the figures of the README (hours)"
 
 install: $(READY)
 
@@ -53,6 +53,7 @@ benchmarks: $(READY) server
 	$(BIN)/python benchmarks/pruning.py
 	$(BIN)/python benchmarks/curves.py
 	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/batch_drafts.py
 	PYTHONPATH=. $(BIN)/python benchmarks/results_sample.py
 	PYTHONPATH=. $(BIN)/python benchmarks/peers.py
 	PYTHONPATH=. $(BIN)/python benchmarks/peers.py --temperature 0.7

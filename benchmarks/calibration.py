@@ -1,8 +1,11 @@
-"""What `hybrid` believes before it has seen anything of a session: made of replays with the sample model.
+"""Makes the prior of the mixer: what `hybrid` believes about its evidence before it has seen any text.
 
-The standard library's functions, those held back for evaluation left out, are split in two. Texts of one part are
-decoded with a store of the other (people's code, OOD), and the model's sampled answers to prompts of one part with a
-store of its answers to prompts of the other (ID), in turns. What the mixer has learned then is the prior.
+On: the sample model and functions of the standard library, without those held out for evaluation, in two parts. Texts
+of one part are drafted from a store of the other: people's code (OOD), and the model's own sampled answers (ID), in
+turns.
+Run: python benchmarks/calibration.py
+Writes: the prior of the package (`PRIOR`), which is what the mixer has learned in the end. Prints: MAT of every system
+in the last round, as JSON.
 """
 
 from __future__ import annotations
@@ -29,12 +32,13 @@ from evaluation.offline.replay import Recorded, Recording, read_text, recorded_m
 from evaluation.prompts import Prompt
 
 ANSWER = 128
+"""Tokens of an answer of the model, at most."""
 
 BACKGROUND = "hybrid on a server"
-"""The composite as it is on a server, whose hits come a step late."""
+"""`hybrid` with hits that come one step late, as those of a server do."""
 
-PARTS = ("hybrid", BACKGROUND, "hybrid-dense", "hybrid-recycling", "hybrid-dense-recycling", "hybrid-suffix")
-"""Ablations learn too: a set of sources has weights of its own."""
+SYSTEMS = ("hybrid", BACKGROUND, "hybrid-dense", "hybrid-recycling", "hybrid-dense-recycling", "hybrid-suffix")
+"""All systems that learn: the mixer has weights of its own for every set of sources."""
 
 
 def main() -> None:
@@ -48,33 +52,33 @@ def main() -> None:
     )
     written = [written[n] for n in np.random.default_rng(1).permutation(len(written))]
     third = len(written) // 3
-    mixer, found = Mixer.untaught(), {}
+    mixer, mats = Mixer.untaught(), {}
     with tempfile.TemporaryDirectory() as folder:
-        kinds = {}
+        stores = {}
         for kind, stored, texts in (
             ("ood", encoded[options.texts :][: options.stored], encoded[: options.texts]),
             ("id", written[third:], written[:third]),
         ):
             sources = build(model, stored, Path(folder) / kind)
             starts = [max(int(text.answered.argmax()), 2) for text in texts]
-            asked = [
+            recorded = [
                 read_text(model.target, Prompt(str(n), ("",), kind), text.ids.tolist(), start, False)
                 for n, (text, start) in enumerate(zip(texts, starts, strict=True)) if len(text.ids) > start
             ]  # fmt: skip
-            kinds[kind] = (sources, asked)
+            stores[kind] = (sources, recorded)
         for round in range(options.rounds):
-            for kind, (sources, asked) in kinds.items():
-                found[kind] = {}
-                for name in PARTS:
+            for kind, (sources, recorded) in stores.items():
+                mats[kind] = {}
+                for name in SYSTEMS:
                     drafter = drafter_of(name, sources, mixer)
-                    part = asked[round :: options.rounds]
-                    found[kind][name] = mat(model, part, drafter, FixedBudget(options.nodes, options.depth))
+                    part = recorded[round :: options.rounds]
+                    mats[kind][name] = mat(model, part, drafter, FixedBudget(options.nodes, options.depth))
     mixer.save(PRIOR)
-    print(json.dumps({"MAT in the last round": found, "written": str(PRIOR), "bytes": PRIOR.stat().st_size}, indent=2))
+    print(json.dumps({"MAT in the last round": mats, "written": str(PRIOR), "bytes": PRIOR.stat().st_size}, indent=2))
 
 
 class Immediately(Executor):
-    """Does everything at once."""
+    """An executor that runs every task when it is submitted, so that background search is deterministic."""
 
     def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
         done: Future[Any] = Future()
@@ -83,19 +87,19 @@ class Immediately(Executor):
 
 
 def drafter_of(name: str, sources: Sources, mixer: Mixer) -> Hybrid:
-    """A composite that learns by this mixer."""
+    """The system of this name with this mixer, so that what it learns stays in the mixer."""
     drafter = make_drafter("hybrid" if name == BACKGROUND else name, sources)
     assert isinstance(drafter, Hybrid)
-    parts = drafter.sources
+    parts = drafter.batch.sources
     if name == BACKGROUND:
         parts = tuple(
             BackgroundSearch(part.dense, Immediately()) if isinstance(part, DenseSource) else part for part in parts
         )
-    return Hybrid(parts, drafter.recycling, name, mixer)
+    return Hybrid(parts, drafter.batch.recycling, name, mixer)
 
 
 def mat(model, texts: list[Recorded], drafter: Hybrid, budget: FixedBudget) -> float:  # type: ignore[no-untyped-def]
-    """Decode the texts again."""
+    """MAT of a drafter over recorded texts, which are decoded again."""
     about = {
         "model": model.name, "fingerprint": model.fingerprint, "tokenizer": model.tokenizer_hash,
         "vocab_size": model.target.vocab_size, "hidden_size": model.target.hidden_size, "max_new_tokens": 10**6,

@@ -1,4 +1,4 @@
-"""What the benchmarks share: pairs in alternation, medians, an interval for their ratio, commands, results as JSON."""
+"""What several benchmarks use: measuring in turns, ratios with intervals, prompts, options, and JSON results."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy as np
 from dresd_milvus.corpus import encode_prompt
 from dresd_milvus.decoding.loop import Generation, generate
 from dresd_milvus.decoding.protocols import Drafter
-from dresd_milvus.decoding.sampling import make_chooser
+from dresd_milvus.decoding.sampling import make_sampler
 from dresd_milvus.models.loading import LoadedModel
 from dresd_milvus.systems.registry import budget_of
 from evaluation.prompts import load_suite
@@ -27,19 +27,22 @@ Case = TypeVar("Case")
 
 
 def alternate(sides: dict[str, Callable[[], float]], repeats: int, warm_up: bool = True) -> dict[str, list[float]]:
-    """Measure every side `repeats` times, in turn, so that a slow minute of the machine meets all of them alike."""
+    """Measure every side `repeats` times, one after another in turn, so that a slow minute affects all of them alike.
+
+    Returns the measurements by name, in the order in which they were taken.
+    """
     for measure in sides.values() if warm_up else ():
         measure()
-    found: dict[str, list[float]] = {name: [] for name in sides}
+    measured: dict[str, list[float]] = {name: [] for name in sides}
     for turn in range(repeats):
         names = list(sides)
         for name in names if turn % 2 == 0 else names[::-1]:
-            found[name].append(sides[name]())
-    return found
+            measured[name].append(sides[name]())
+    return measured
 
 
 def ratio(ours: list[float], theirs: list[float]) -> dict[str, Any]:
-    """The ratio of medians and its 95 % bootstrap interval (pairs resampled together)."""
+    """{medians, ratio of the medians, its 95 % bootstrap interval}; pairs of measurements are resampled together."""
     pairs = (np.array(ours), np.array(theirs))
     medians = [float(np.median(side)) for side in pairs]
     return {
@@ -50,7 +53,7 @@ def ratio(ours: list[float], theirs: list[float]) -> dict[str, Any]:
 
 
 def prompts(model: LoadedModel, count: int) -> list[list[int]]:
-    """Prompts of the `stdlib` suite as tokens, in the sample model's template."""
+    """The first prompts of the `stdlib` suite as token ids, in the template of the sample model."""
     from dresd_milvus.corpus import Template
 
     return [encode_prompt(model.tokenizer, Template(), prompt.text) for prompt in load_suite("stdlib", count).prompts]
@@ -59,30 +62,32 @@ def prompts(model: LoadedModel, count: int) -> list[list[int]]:
 def answer(
     model: LoadedModel, drafter: Drafter, system: str, ids: Sequence[int], seed: int, temperature: float, tokens: int
 ) -> Generation:
-    """A prompt's answer of at most so many tokens, with this drafter and the budget of a system, top-p 0.95."""
-    choose = make_chooser(temperature, 0.95, seed)
-    return generate(model.target, drafter, choose, ids, tokens, budget_of(system, None, 32))
+    """Answer a prompt (token ids) with a drafter and the budget of a system, at top-p 0.95. tokens: at most."""
+    sampler = make_sampler(temperature, 0.95, seed)
+    return generate(model.target, drafter, sampler, ids, tokens, budget_of(system, None, 32))
 
 
-def turns(cases: Sequence[Case], asked: Sequence[list[int]]) -> Iterator[tuple[int, list[int], Case]]:
-    """(turn, prompt, case): all cases prompt by prompt, every other time in reverse. Turn 0 is the first prompt, which
-    comes again: it finds everything cold."""
-    for turn, ids in enumerate([asked[0], *asked]):
+def interleaved(cases: Sequence[Case], prompts: Sequence[list[int]]) -> Iterator[tuple[int, list[int], Case]]:
+    """(turn, prompt, case): for every prompt all cases, in reverse order every other time.
+
+    Turn 0 is a warm-up with the first prompt.
+    """
+    for turn, ids in enumerate([prompts[0], *prompts]):
         for case in cases if turn % 2 else cases[::-1]:
             yield turn, ids, case
 
 
 def run(*command: str) -> None:
-    """A Python program of this checkout, in a process of its own; where it fails, this one ends as it did."""
+    """Run Python with these arguments in a process of its own; exit with its code where it fails."""
     path = os.pathsep.join([str(Path(__file__).parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
-    done = subprocess.run([sys.executable, *command], env={**os.environ, "PYTHONPATH": path})
-    if done.returncode:
-        sys.exit(done.returncode)
+    ended = subprocess.run([sys.executable, *command], env={**os.environ, "PYTHONPATH": path})
+    if ended.returncode:
+        sys.exit(ended.returncode)
 
 
 def arguments(description: str, **defaults: Any) -> argparse.Namespace:
-    """--out and one option per default, of its type."""
-    parser = argparse.ArgumentParser(description=description)
+    """Parse the options: --out, and one for each default, of its type."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="write the figures to this JSON file")
     for name, default in defaults.items():
         parser.add_argument(f"--{name}", type=type(default), default=default)
@@ -90,7 +95,7 @@ def arguments(description: str, **defaults: Any) -> argparse.Namespace:
 
 
 def report(results: dict[str, Any], model: LoadedModel, options: argparse.Namespace) -> None:
-    """Print the figures, and write them with where they come from."""
+    """Print the results as JSON; with --out, write them to that file together with their provenance."""
     print(json.dumps(results, indent=2))
     if options.out:
         about = provenance(model, {k: v for k, v in vars(options).items() if k != "out"})

@@ -1,16 +1,15 @@
-"""What steps and drafts cost here: step time by draft nodes beside the bandwidth floor, draft time and memory by rows.
+"""Measures what steps and drafts cost on this machine: step time by draft nodes, draft time and memory by rows.
 
-Steps are the target's (`--model`). A step reads all its weights once, so that without computation it takes
+On: steps of --model, beside the time that reading their weights takes at least:
 
     floor_ms = 1000 * bytes / bandwidth        bytes: see step_bytes        bandwidth: see bandwidth
 
-and step / floor says how far it is from that. There are two floors: of memory (a stream that no cache holds), and of
-reading as many bytes as the step does again and again, which is less where they fit the caches: a small model's do.
-
-Drafts are the sample model's over the standard library, `dense` alone and the whole `hybrid`, every one with --budget
-nodes, in --prompts answers (see many_rows). Beyond the rows that the library gives, keys are jittered copies: there,
-only the time means anything. --rows 0 leaves drafts out. With --out FILE the tables lie beside it, as FILE with .md for
-its ending.
+There are two floors. Floor 1 reads from memory, floor 2 reads as many bytes as the step again and again, which is
+faster where they fit the caches. Drafts are the sample model's over the standard library, `dense` and `hybrid` with
+--budget nodes, in answers to --prompts prompts (see many_rows). Beyond the rows that the library gives, keys are
+jittered copies: there only the time means anything. --rows 0 leaves drafts out.
+Run: python benchmarks/curves.py
+Prints: JSON and two tables in Markdown; with --out FILE the tables are written beside it, as FILE with the ending .md.
 """
 
 from __future__ import annotations
@@ -35,14 +34,14 @@ NODES = (0, 1, 2, 4, 8, 16, 32, 64, 128)
 """Draft nodes of the steps that are timed; 0 is plain decoding."""
 
 GROWS = 64
-"""Tokens by which the text grows before it is cut back to --length: no two steps of decoding have the same shapes."""
+"""Tokens by which the text grows before it is cut back to --length, as no two steps of decoding have the same shape."""
 
 STREAM = {"cpu": 256 * 10**6, "cuda": 2 * 10**9}
-"""Bytes that no cache holds; more on a GPU, where starting a kernel takes as long as reading tens of megabytes."""
+"""Bytes that no cache can hold, by device. More on a GPU: starting a kernel takes as long as reading tens of MB."""
 
 
 class Bandwidth(NamedTuple):
-    """Bytes a second. memory: of a stream; again: of reading again what a step reads."""
+    """Bytes a second. memory: of a block that no cache holds. again: of a block as large as a step reads, repeated."""
 
     memory: float
     again: float
@@ -66,44 +65,46 @@ def main() -> None:
 
 
 def step_curve(target: HFTarget, options: Namespace) -> dict[str, Any]:
-    """Times of steps by draft nodes, each with its floors."""
+    """Step times by draft nodes, with their floors. Keys of the result: text, bandwidth_gb_per_s, sizes."""
     sizes = [nodes for nodes in NODES if nodes <= options.nodes]
     length = min(options.length, target.context - GROWS - sizes[-1] - 1)
     times = step_times(target, sizes, length, options.repeats)
-    text = length + GROWS // 2  # the middle of what it grows through
+    text = length + GROWS // 2  # the mean length of the text
     stream = STREAM[target.device.type]
-    found = Bandwidth(*(bandwidth(target.device, min(size, stream)) for size in (stream, step_bytes(target, 0, text))))
+    bandwidths = Bandwidth(
+        *(bandwidth(target.device, min(size, stream)) for size in (stream, step_bytes(target, 0, text)))
+    )
     return {
         "text": [length, length + GROWS],
-        "bandwidth_gb_per_s": {"memory": found.memory / 1e9, "again": found.again / 1e9},
-        "sizes": floors(times, {nodes: step_bytes(target, nodes, text) for nodes in sizes}, found),
+        "bandwidth_gb_per_s": {"memory": bandwidths.memory / 1e9, "again": bandwidths.again / 1e9},
+        "sizes": floors(times, {nodes: step_bytes(target, nodes, text) for nodes in sizes}, bandwidths),
     }
 
 
 def step_times(target: HFTarget, sizes: Sequence[int], length: int, repeats: int) -> dict[int, list[float]]:
-    """Milliseconds of verifying, by draft nodes; sizes take turns. The tree is that of evaluation.running.step_times.
+    """Milliseconds of verifying by draft nodes, taken in turns.
 
-    The root of every step is kept, as in plain decoding, so that the text grows by a token a step, to length + GROWS.
+    Every step keeps its root only, so that the text grows by one token a step, from `length` to length + GROWS.
     """
     target.prefill([1] * length)
     text = length
 
     def side(nodes: int) -> Callable[[], float]:
-        # Two children a node: as deep and as wide as drafts are.
+        # A binary tree: about as deep and as wide as drafts are.
         parents = np.concatenate([[-1], np.arange(nodes) // 2]).astype(np.int32)
         tree = DraftTree(np.arange(1, nodes + 2, dtype=np.int32) % max(target.vocab_size, 2), parents)
 
         def measure() -> float:
             nonlocal text
             if text == length + GROWS:
-                target.rewind(length)
+                target.truncate(length)
                 text = length
             begun = perf_counter()
             target.verify(tree)
-            took = 1e3 * (perf_counter() - begun)
-            target.keep(np.zeros(1, np.int64))
+            elapsed = 1e3 * (perf_counter() - begun)
+            target.commit(np.zeros(1, np.int64))
             text += 1
-            return took
+            return elapsed
 
         return measure
 
@@ -111,13 +112,13 @@ def step_times(target: HFTarget, sizes: Sequence[int], length: int, repeats: int
 
 
 def step_bytes(target: HFTarget, nodes: int, text: int) -> int:
-    """Bytes that a step of so many draft nodes must read after so many tokens of text:
+    """Bytes that a step with `nodes` draft nodes must read after `text` tokens:
 
-        weights, each once, the input embedding not among them + (nodes + 1) rows of the input embedding
+        all weights but the input embedding, each once + (nodes + 1) rows of the input embedding
         + keys and values of the text: 2 * layers * key-value heads * head dim * text * bytes of a number
 
-    Where the output head is the input embedding (tied), all of it counts, as the head, and its rows not again. Of a
-    mixture of experts all experts count, which is too much. What a step writes is left out: it is little.
+    An input embedding that is also the output head (tied) counts as a whole, once. Of a mixture of experts all experts
+    count, which is too much. The bytes that a step writes are few and left out.
     """
     model, config = target.model, target.model.config.get_text_config()
     weights = sum(parameter.nbytes for parameter in model.parameters())  # tied ones come once
@@ -131,10 +132,10 @@ def step_bytes(target: HFTarget, nodes: int, text: int) -> int:
 
 @torch.inference_mode()
 def bandwidth(device: torch.device, size: int, total: int = 15) -> float:
-    """Bytes a second of reading `size` bytes with torch's threads: the best of sums, products and copies, each of them
-    repeated until it has read `total` streams.
+    """Bytes a second of reading a block of `size` bytes with torch's threads: the best of sums, products and copies.
 
-    A copy reads and writes: its bytes count twice. A number is fetched from each, for which a GPU has to be done.
+    Each is repeated until `total` streams have been read. A copy reads and writes, so its bytes count twice. One number
+    of every result is fetched, so that a GPU has finished.
     """
     block = torch.ones(max(size // 4, 1), device=device)
     other = torch.empty_like(block)
@@ -148,16 +149,18 @@ def bandwidth(device: torch.device, size: int, total: int = 15) -> float:
     return best
 
 
-def floors(times: dict[int, list[float]], read: dict[int, int], found: Bandwidth) -> list[dict[str, Any]]:
-    """By draft nodes, of times in milliseconds and bytes that are read: the median time and its 95 % bootstrap
-    interval, that over plain decoding's, the floors and the step over each of them."""
+def floors(times: dict[int, list[float]], read: dict[int, int], bandwidths: Bandwidth) -> list[dict[str, Any]]:
+    """A row for each number of draft nodes: median time, 95 % bootstrap interval, ratio to plain decoding, and floors.
+
+    times: milliseconds; read: bytes that a step reads; both by draft nodes.
+    """
     rows = []
-    for nodes, taken in times.items():
-        sample = np.array(taken)
+    for nodes, milliseconds in times.items():
+        sample = np.array(milliseconds)
         median, edges = float(np.median(sample)), interval(lambda drawn: np.median(drawn, axis=1), sample)
         row = {"nodes": nodes, "bytes": read[nodes], "ms": median, "interval": edges}
         row["over_plain"] = median / float(np.median(times[0]))
-        for name, speed in found._asdict().items():
+        for name, speed in bandwidths._asdict().items():
             floor = 1e3 * read[nodes] / speed
             row[f"floor_{name}_ms"], row[f"over_floor_{name}"] = floor, median / floor
         rows.append(row)
@@ -165,7 +168,7 @@ def floors(times: dict[int, list[float]], read: dict[int, int], found: Bandwidth
 
 
 def step_table(steps: dict[str, Any]) -> str:
-    """The steps as Markdown."""
+    """The table of steps in Markdown."""
     speeds, (first, last) = steps["bandwidth_gb_per_s"], steps["text"]
     text = f"Steps after {first} to {last} tokens. Memory is read at {speeds['memory']:.1f} GB/s (floor 1), as many "
     text += f"bytes as a step reads again and again at {speeds['again']:.1f} (floor 2).\n\n| draft nodes "
@@ -182,7 +185,7 @@ def step_table(steps: dict[str, Any]) -> str:
 
 
 def draft_table(drafts: dict[str, Any]) -> str:
-    """Draft times and memory as Markdown."""
+    """The table of draft times and memory in Markdown."""
     text = f"Drafts of {drafts['nodes']} nodes. {drafts['note']}\n\n"
     text += "| rows | real | dense, ms p50 / p95 | hybrid, ms p50 / p95 | its forward pass, ms "
     text += "| replica, bytes a row | suffixes, bytes a token | MB together |\n|" + "---|" * 8 + "\n"

@@ -1,6 +1,6 @@
-"""What the results page asks: of every domain held-out prompts, and the prompts and people's answers that stores hold.
+"""The domains of the results page: held-out prompts, and prompts with people's answers for the stores.
 
-A folder of public data files is needed, each as its authors publish it (docs/evaluation.md lists them with licences).
+The data are public files in one folder, each as its authors publish it (docs/evaluation.md lists them with licences).
 """
 
 from __future__ import annotations
@@ -26,46 +26,48 @@ FILES = {
     "mt_bench/vicuna_bench_question.jsonl": "Apache-2.0, lm-sys/FastChat",
     "oasst_octopack/oasstcommitpackftmanual.jsonl": "MIT, OASST1 itself Apache-2.0, bigcode-project/octopack",
 }
-"""Below the data folder, with licence and source."""
+"""The data files, below the data folder, with licence and source."""
 
-LONGEST = 1200
-"""Characters of a prompt at most: what a model of this size can answer."""
+MAX_PROMPT = 1200
+"""Characters of a prompt at most. Longer ones are too hard for a model of this size."""
 
-OASST = 700
-"""Rows of the OASST file before its commits begin."""
+OASST_ROWS = 700
+"""The first rows of the OASST file are conversations; the later ones are commits."""
 
 
 class Pair(NamedTuple):
-    """A prompt and what people answered, '' where nobody did."""
+    """A prompt and the answer of a person, '' without one."""
 
     prompt: str
     answer: str = ""
 
 
 class Domain(NamedTuple):
-    """held: prompts that no store holds, in the order in which they are taken; stored: what stores are made of."""
+    """A kind of text. held_out: prompts for evaluation, which no store holds, in the order in which they are used.
+    stored: pairs for stores, in the same way.
+    """
 
-    held: list[Pair]
+    held_out: list[Pair]
     stored: list[Pair]
 
 
 def read_domains(data: Path) -> dict[str, Domain]:
-    """The domains by name. Ends the program with one line where files are missing."""
+    """The domains by name. Ends the program with an error message where files are missing."""
     if missing := [name for name in FILES if not (data / name).exists()]:
         sys.exit(f"error: {data} lacks {', '.join(missing)}; see docs/evaluation.md, or say with --data where it is")
     return {"gsm8k": _gsm8k(data), "code": _code(data), "mt-bench": _chat(data)}
 
 
 def _gsm8k(data: Path) -> Domain:
-    held, stored = (
+    held_out, stored = (
         [Pair(row["question"], row["answer"]) for row in read_rows(data / "gsm8k" / f"{name}.jsonl")]
         for name in ("test", "train")
     )
-    return Domain(_mixed(held), _mixed(stored))
+    return Domain(_shuffled(held_out), _shuffled(stored))
 
 
 def _code(data: Path) -> Domain:
-    """Held: HumanEval and MBPP's test tasks in turn. Stored: MBPP's other tasks, GPTeacher and CodeAlpaca in turn."""
+    """Held out: HumanEval, MBPP's test tasks. Stored: MBPP's other tasks, GPTeacher, CodeAlpaca. Each in turn."""
     mbpp = list(read_rows(data / "mbpp" / "mbpp.jsonl"))
     tests = [11 <= row["task_id"] <= 510 for row in mbpp]
     tasks = [Pair(row["text"], row["code"].replace("\r\n", "\n")) for row in mbpp]
@@ -74,13 +76,13 @@ def _code(data: Path) -> Domain:
         [_instructed(row) for row in read_rows(data / name)]
         for name in ("gpteacher_codegen/codegen-instruct.json", "codealpaca/code_alpaca_2k.json")
     ]
-    held = [_mixed(humaneval), _mixed(task for task, test in zip(tasks, tests, strict=True) if test)]
-    stored = [_mixed(task for task, test in zip(tasks, tests, strict=True) if not test), *map(_mixed, others)]
-    return Domain(_in_turn(*held), _in_turn(*stored))
+    held_out = [_shuffled(humaneval), _shuffled(task for task, test in zip(tasks, tests, strict=True) if test)]
+    stored = [_shuffled(task for task, test in zip(tasks, tests, strict=True) if not test), *map(_shuffled, others)]
+    return Domain(_interleaved(*held_out), _interleaved(*stored))
 
 
 def _chat(data: Path) -> Domain:
-    """Held out: MT-Bench's first turns, then Vicuna-Bench. Stored: the pairs of OASST that are English."""
+    """Held out: MT-Bench's first turns, then Vicuna-Bench. Stored: the English pairs of OASST."""
     questions = (
         Pair(row["turns"][0])
         for name in ("question", "vicuna_bench_question")
@@ -88,24 +90,24 @@ def _chat(data: Path) -> Domain:
     )
     pairs = (
         Pair(row["prompt"], row["completion"])
-        for row in read_rows(data / "oasst_octopack" / "oasstcommitpackftmanual.jsonl", OASST)
+        for row in read_rows(data / "oasst_octopack" / "oasstcommitpackftmanual.jsonl", OASST_ROWS)
         if row["prompt"].isascii()
     )
-    return Domain(list(questions), _mixed(pairs))
+    return Domain(list(questions), _shuffled(pairs))
 
 
 def _instructed(row: dict[str, Any]) -> Pair:
-    """Alpaca's form: an instruction, and an input that may be empty."""
-    asked = "\n".join(filter(None, (row["instruction"], row.get("input", ""))))
-    return Pair(asked, row.get("response", row.get("output", "")))
+    """A row in the format of Alpaca: an instruction, and an input that may be empty."""
+    prompt = "\n".join(filter(None, (row["instruction"], row.get("input", ""))))
+    return Pair(prompt, row.get("response", row.get("output", "")))
 
 
-def _mixed(pairs: Iterator[Pair] | list[Pair]) -> list[Pair]:
-    """Those of a usable length, each prompt once, in an order that is the same every time."""
-    once = {pair.prompt: pair for pair in pairs if len(pair.prompt) <= LONGEST}
-    found = list(once.values())
-    return [found[at] for at in np.random.default_rng(0).permutation(len(found))]
+def _shuffled(pairs: Iterator[Pair] | list[Pair]) -> list[Pair]:
+    """The pairs whose prompt is not too long, each prompt once, in a random order that is always the same."""
+    once = {pair.prompt: pair for pair in pairs if len(pair.prompt) <= MAX_PROMPT}
+    unique = list(once.values())
+    return [unique[at] for at in np.random.default_rng(0).permutation(len(unique))]
 
 
-def _in_turn(*lists: list[Pair]) -> list[Pair]:
+def _interleaved(*lists: list[Pair]) -> list[Pair]:
     return [pair for pair in chain.from_iterable(zip_longest(*lists)) if pair]

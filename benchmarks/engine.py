@@ -1,7 +1,9 @@
-"""The decoding loop against transformers' own, same model, same prompts, same run.
+"""Measures the decoding loop against transformers' own `generate`: tokens a second, same model, same prompts, in turns.
 
-vanilla against `generate`, and prompt lookup against `generate(prompt_lookup_num_tokens=10)`, both greedy; whole
-calls are timed, prefill included on both sides. Ratios are ours over theirs: above 1 is faster.
+On: the sample model and held-out functions of the standard library, greedy. Plain decoding is compared with `generate`,
+and prompt lookup with `generate(prompt_lookup_num_tokens=10)`. Whole calls are timed, with prefill on both sides.
+Run: python benchmarks/engine.py
+Prints: JSON with ratios, ours over theirs (above 1: ours is faster), and their 95 % intervals.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from dresd_milvus.drafters.prompt_lookup import PromptLookup
 from dresd_milvus.models.loading import load_model
 
 DEPTH = 10
-"""Draft tokens a step for both prompt lookups (transformers' documentation uses 10)."""
+"""Draft tokens a step of both prompt lookups: 10, as in the documentation of transformers."""
 
 
 def main() -> None:
@@ -30,17 +32,17 @@ def main() -> None:
 
     def ours(drafter: Drafter) -> Callable[[], float]:
         def measure() -> float:
-            start, made = perf_counter(), 0
+            start, tokens = perf_counter(), 0
             for ids in texts:
                 budget = FixedBudget(nodes=DEPTH, depth=DEPTH)
-                made += len(generate(model.target, drafter, Greedy(), ids, options.tokens, budget).tokens)
-            return made / (perf_counter() - start)
+                tokens += len(generate(model.target, drafter, Greedy(), ids, options.tokens, budget).tokens)
+            return tokens / (perf_counter() - start)
 
         return measure
 
     def theirs(**keywords: int) -> Callable[[], float]:
         def measure() -> float:
-            start, made = perf_counter(), 0
+            start, tokens = perf_counter(), 0
             for ids in texts:
                 inputs = torch.tensor([ids])
                 output = model.target.model.generate(
@@ -50,8 +52,8 @@ def main() -> None:
                     do_sample=False,
                     **keywords,
                 )
-                made += output.shape[1] - len(ids)
-            return made / (perf_counter() - start)
+                tokens += output.shape[1] - len(ids)
+            return tokens / (perf_counter() - start)
 
         return measure
 

@@ -1,6 +1,7 @@
-"""Draft quality on a real model, teacher-forced: accepted length by draft nodes, of our systems and of others' own.
+"""Draft quality under teacher forcing, for the results page: accepted length by draft nodes, of all systems.
 
-Texts are recordings (evaluation/offline/replay.py): the model read them once, and is not needed any more.
+On: recordings of a real model (evaluation/offline/replay.py), so that the model is not needed; and SuffixDecoding's and
+REST's own packages over the same documents.
 """
 
 from __future__ import annotations
@@ -26,54 +27,54 @@ from evaluation.reporting.bootstrap import interval
 
 SYSTEMS = ("prompt_lookup", "rest", "suffix", "dense", "hybrid-dense", "hybrid")
 NODES, DEPTH = (4, 8, 16, 32, 64), 16
-EVERYWHERE = 10**6
-"""Positions: more than there are, so that drafters are asked as often as drafts of this depth allow."""
+ALL_POSITIONS = 10**6
+"""More positions than there are, so that drafters are asked as often as drafts of this depth allow."""
 
 
 def forced(recording: Recording, uri: str, collection: str, core: str) -> dict[str, Any]:
-    """A cell. systems: {name: {nodes: summary of Tally}}; dense adds: {nodes: hybrid over hybrid-dense}.
+    """One cell of the page: {systems: {name: {nodes: summary of Tally}}, dense adds: {nodes: see `gain`}}.
 
-    core: see `decoding_core`.
+    uri, collection: the store that is drafted from. core: see `decoding_core`.
     """
     shapes = [Shape(nodes, DEPTH) for nodes in NODES]
     model = recorded_model(recording)
     sources = open_sources(Where(uri, collection), SYSTEMS, model)
     assert sources.suffixes is not None, "stores are ingested with --also rest"
     ours = [make_drafter(name, sources) for name in SYSTEMS]
-    with others(sources.suffixes, model.target.vocab_size, core) as theirs:
+    with published_drafters(sources.suffixes, model.target.vocab_size, core) as theirs:
         listen = recorded_says(model.target.vocab_size)
-        found = force(recording.texts, listen, [*ours, *theirs], shapes, EVERYWHERE)
+        tallies = force(recording.texts, listen, [*ours, *theirs], shapes, ALL_POSITIONS)
     return {
-        "systems": {name: {s.nodes: tally.summary() for s, tally in by.items()} for name, by in found.items()},
-        "dense adds": {s.nodes: gain(found["hybrid"][s], found["hybrid-dense"][s]) for s in shapes},
+        "systems": {name: {s.nodes: tally.summary() for s, tally in by.items()} for name, by in tallies.items()},
+        "dense adds": {s.nodes: gain(tallies["hybrid"][s], tallies["hybrid-dense"][s]) for s in shapes},
     }
 
 
 @contextmanager
-def others(store: SuffixStore, vocabulary: int, core: str) -> Iterator[list[Drafter]]:
-    """REST's package and SuffixDecoding's core over the documents of our own suffix store."""
+def published_drafters(store: SuffixStore, vocabulary: int, core: str) -> Iterator[list[Drafter]]:
+    """Drafters of SuffixDecoding's core and REST's package, built from the documents of our own suffix store."""
     texts = [text[text >= 0] for text in np.split(store.tokens, np.flatnonzero(store.tokens < 0))]
     texts = [text for text in texts if len(text)]
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         yield [SuffixDecoding(decoding_core(core), texts), RestPackage(store, texts, vocabulary, Path(folder))]
 
 
-def check_others(core: str) -> None:
-    """Raise InputError where what others made is not installed."""
+def check_published(core: str) -> None:
+    """Raise InputError unless the packages of both are installed."""
     decoding_core(core)
     if importlib.util.find_spec("draftretriever") is None:
         raise InputError("REST's package is not installed; pip install draftretriever==0.1.1")
 
 
 def decoding_core(folder: str) -> Any:
-    """SuffixDecoding's compiled core, in a folder or installed with arctic-inference; raises InputError without it."""
+    """The compiled core of SuffixDecoding, from this folder or from arctic-inference. Raises InputError without it."""
     sys.path.insert(0, folder)
     for name in ("_C", "arctic_inference.suffix_decoding._C"):
         try:
             return importlib.import_module(name)
         except ImportError:
             continue
-    raise InputError("SuffixDecoding's core is not here; docs/evaluation.md says how to build it, --core where it lies")
+    raise InputError("SuffixDecoding's core was not found; build it (docs/results.md) and give --core FOLDER")
 
 
 def gain(ours: Tally, theirs: Tally) -> dict[str, Any]:
@@ -88,7 +89,7 @@ def gain(ours: Tally, theirs: Tally) -> dict[str, Any]:
 
 
 def table(cell: dict[str, Any]) -> str:
-    """A cell as Markdown: a row a system, a column a number of nodes, and what dense adds."""
+    """A cell in Markdown: a row for each system, a column for each number of nodes; the last row is what dense adds."""
     lines = [
         f"| accepted at | {' | '.join(f'{nodes} nodes' for nodes in NODES)} |",
         "|---" + "|---:" * len(NODES) + "|",

@@ -1,8 +1,10 @@
-"""A store of a million rows from end to end: rows/s of every phase, peak memory, bytes a row, time to the first search.
+"""Measures building a store of a million rows: rows/s and peak memory by phase, bytes a row, time to a first search.
 
-Every phase is a command of its own, so that its peak memory is its own. The corpus is Python's standard library and the
-installed numpy's lib folder; --rows 10000 makes a small store of the same kind, to compare the memory with. The
-database is the packaged Milvus server (`make server`), or the embedded one where there is none.
+On: Python's standard library and the lib folder of the installed numpy; --rows 10000 makes a small store of the same
+kind, to compare the memory with. The database is the packaged Milvus server (`make server`), or Milvus Lite without
+it. Every phase is a command of its own, so that its peak memory is its own.
+Run: PYTHONPATH=. python benchmarks/ingest_million.py
+Prints: JSON.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from dresd_milvus.models.loading import load_model
 from tests.milvus_server import MilvusServer, installed
 
 ROWS_PER_DOCUMENT = 158
-"""Of the standard library's functions, about."""
+"""Mean number of rows of a function of the standard library."""
 
 
 def main() -> None:
@@ -36,15 +38,15 @@ def main() -> None:
         folder = Path(name)
         server = MilvusServer(folder / "server") if installed() else None
         uri = server.uri if server else str(folder / "store.db")
-        found = phases(folder, uri, options.rows, options.workers)
-        found |= store_figures(folder, uri, server)
+        figures = phases(folder, uri, options.rows, options.workers)
+        figures |= store_figures(folder, uri, server)
         if server:
             server.stop()
-    report(found, load_model("sample"), options)
+    report(figures, load_model("sample"), options)
 
 
 def phases(folder: Path, uri: str, rows: int, workers: int) -> dict[str, Any]:
-    """{phase: seconds, rows/s, peak memory in MiB}; the embedding's is of parent and workers together."""
+    """{phase: {seconds, rows/s, peak MiB}}; the peak of embedding is that of parent and workers together."""
     run = ["--run-dir", str(folder / "run")]
     corpus = ["--source", "stdlib", "--limit", str(max(rows // ROWS_PER_DOCUMENT, 10))]
     if rows > 500_000:
@@ -56,24 +58,24 @@ def phases(folder: Path, uri: str, rows: int, workers: int) -> dict[str, Any]:
         "load": run,
         "seal": [*run, "--keep-rows"],
     }
-    found: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
     for phase, more in commands.items():
         seconds, peak = measured([sys.executable, "-m", "ingestion", phase, *more])
-        found[phase] = {"seconds": round(seconds, 1), "peak MiB": round(peak / 2**20)}
+        figures[phase] = {"seconds": round(seconds, 1), "peak MiB": round(peak / 2**20)}
     stored = json.loads((folder / "run" / "seal" / "00000.done").read_text())["rows"]
     states = json.loads((folder / "run" / "fit" / "00000.done").read_text())["states"]
     for phase in commands:
-        found[phase]["rows/s"] = round((states if phase == "fit" else stored) / found[phase]["seconds"])
+        figures[phase]["rows/s"] = round((states if phase == "fit" else stored) / figures[phase]["seconds"])
     files = sum(path.stat().st_size for path in (folder / "run" / "rows").glob("*"))
-    return {"rows": stored, **found, "bytes a row in the run folder": round(files / stored, 1)}
+    return {"rows": stored, **figures, "bytes a row in the run folder": round(files / stored, 1)}
 
 
 def measured(command: list[str]) -> tuple[float, int]:
     """(seconds, peak resident bytes) of a command and the processes that it starts."""
     start, peak = perf_counter(), 0
     process = psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    said: deque[str] = deque(maxlen=1)
-    Thread(target=lambda: said.extend(process.stderr), daemon=True).start()
+    last_line: deque[str] = deque(maxlen=1)
+    Thread(target=lambda: last_line.extend(process.stderr), daemon=True).start()
     while process.poll() is None:
         peak = max(peak, resident(process))
         try:
@@ -81,11 +83,12 @@ def measured(command: list[str]) -> tuple[float, int]:
         except psutil.TimeoutExpired:
             continue
     if process.returncode:
-        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}: {''.join(said)}")
+        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}: {''.join(last_line)}")
     return perf_counter() - start, peak
 
 
 def resident(process: psutil.Process) -> int:
+    """Resident bytes of a process and its children."""
     total = 0
     try:
         for each in (process, *process.children(recursive=True)):
@@ -96,7 +99,7 @@ def resident(process: psutil.Process) -> int:
 
 
 def store_figures(folder: Path, uri: str, server: MilvusServer | None) -> dict[str, Any]:
-    """What the database takes, and how long until the first search is answered by a process that has just come."""
+    """Disk and memory of the database, and seconds from opening the collection to the first answer."""
     place = server.folder if server else folder / "store.db"
     disk = sum((Path(at) / name).lstat().st_size for at, _, names in os.walk(place) for name in names)
     with MilvusStore.open(uri, "rows") as store:

@@ -1,7 +1,9 @@
-"""What ingestion costs beside the model: a whole one over one bare forward pass on the same batches, in turn.
+"""Measures what ingestion costs besides the model: a whole ingestion over one bare forward pass on the same batches.
 
-A whole ingestion is everything from reading the corpus to the sealed embedded store; importing libraries and loading
-the model are apart. The corpus is functions of the standard library.
+On: --model and functions of the standard library. A whole ingestion is everything from reading the corpus to the sealed
+store in Milvus Lite; importing libraries and loading the model are not in it. The two take turns.
+Run: PYTHONPATH=. python benchmarks/ingest_ratio.py
+Prints: JSON, and one line with the ratio and its 95 % interval.
 """
 
 from __future__ import annotations
@@ -49,12 +51,12 @@ def main() -> None:
         return perf_counter() - start
 
     seconds = alternate({"ingestion": whole, "forward": bare}, options.repeats, warm_up=False)
-    found = ratio(seconds["ingestion"], seconds["forward"])
+    cost = ratio(seconds["ingestion"], seconds["forward"])
     tokens = sum(len(document.ids) - 1 for encoded in shards for document in encoded)
-    report({"tokens": tokens, "seconds of an ingestion over those of a forward pass": found}, model, options)
-    (low, high), (ours, theirs) = found["interval"], found["medians"]
+    report({"tokens": tokens, "seconds of an ingestion over those of a forward pass": cost}, model, options)
+    (low, high), (ours, theirs) = cost["interval"], cost["medians"]
     print(
-        f"{tokens:,} tokens, {options.model}, {model.dtype}: an ingestion takes {found['ratio']:.3f}x "
+        f"{tokens:,} tokens, {options.model}, {model.dtype}: an ingestion takes {cost['ratio']:.3f}x "
         f"[{low:.3f}, {high:.3f}] of a forward pass ({ours:.1f} s and {theirs:.1f} s, {options.repeats} in turn)"
     )
 

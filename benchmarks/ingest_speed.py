@@ -1,7 +1,10 @@
-"""How fast ingestion is: two workers against one, loading into a server. (Beside the bare model: ingest_ratio.py.)
+"""Measures how fast ingestion is: two workers against one, and loading into a server and into Milvus Lite.
 
-workers: rows/s of two processes of one thread over those of one, in turn; they start together when their models are
-loaded. loading: rows/s into the packaged Milvus server (`make server`) and into the embedded database.
+On: the sample model and functions of the standard library. Workers: rows/s of two processes with one thread each over
+those of one, in turns; they start together once their models are loaded. Loading: rows/s into the packaged Milvus
+server (`make server`) and into Milvus Lite. (ingest_ratio.py measures ingestion against the bare model.)
+Run: PYTHONPATH=. python benchmarks/ingest_speed.py
+Prints: JSON.
 """
 
 from __future__ import annotations
@@ -40,7 +43,7 @@ def main() -> None:
 
 
 def planned(folder: Path, documents: int, phases: Phases) -> Run:
-    """A run over a part of the standard library."""
+    """A planned run over the first documents of the standard library."""
     settings = Settings(
         "sample", ("stdlib",), "rows", str(folder / "rows.db"), limit=documents, fit_tokens=100_000, shard_size=100_000
     )
@@ -51,14 +54,14 @@ WORKER = """
 import sys, time, torch
 from pathlib import Path
 from ingestion.planning.documents import read_documents
-from ingestion.phases.embed import embed_shard
+from ingestion.phases.embed import RowSettings, embed_shard
 from ingestion.planning.prune import Pruning
 from ingestion.run import Run
 torch.set_num_threads(1)
 run = Run.open(Path(sys.argv[1]))
 parts = [read_documents(run.folder.file("documents", int(n))) for n in sys.argv[3:]]
 def once(part):
-    return embed_shard(run.embedder, run.projection, part, Path(sys.argv[2]), 20, Pruning(), {})["rows"]
+    return embed_shard(run.embedder, part, RowSettings(run.projection, 20, Pruning()), Path(sys.argv[2]), {})["rows"]
 once(parts[0])
 print("ready", flush=True)
 sys.stdin.readline()
@@ -67,7 +70,7 @@ print(sum(map(once, parts)), flush=True)
 
 
 def workers(run: Run, repeats: int) -> dict[str, Any]:
-    """Rows/s of two processes of one thread over those of one, from a common start."""
+    """Rows/s of two processes with one thread each over those of one."""
 
     def with_(count: int) -> Callable[[], float]:
         def measure() -> float:
@@ -84,10 +87,10 @@ def workers(run: Run, repeats: int) -> dict[str, Any]:
                 process.stdin.write("\n")
                 process.stdin.flush()
             rows = sum(int(process.stdout.readline()) for process in running if process.stdout)
-            took = perf_counter() - start
+            elapsed = perf_counter() - start
             for process in running:
                 process.wait()
-            return rows / took
+            return rows / elapsed
 
         return measure
 
@@ -96,25 +99,25 @@ def workers(run: Run, repeats: int) -> dict[str, Any]:
 
 
 def loading(run: Run, folder: Path) -> dict[str, float]:
-    """Rows/s from the staged files into a database, sealing apart."""
-    found = {}
+    """Rows/s from the row files into each database, without sealing."""
+    rates = {}
     places = {"Milvus Lite": str(folder / "lite.db")}
     server = MilvusServer(folder / "server") if installed() else None
     if server:
         places["Milvus server"] = server.uri
     for name, uri in places.items():
-        with MilvusStore.create(uri, "rows", run.manifest(), run.projection) as store:
+        with MilvusStore.create(uri, "rows", run.new_manifest(), run.projection) as store:
             start, rows = perf_counter(), 0
             for shard in run.shards():
                 for part in read_rows(run.folder.file("embed", shard)):
                     store.writer().send(part)
                     rows += len(part)
             store.writer().flush()
-            found[name] = round(rows / (perf_counter() - start))
-            found[f"{name}, rows"] = rows
+            rates[name] = round(rows / (perf_counter() - start))
+            rates[f"{name}, rows"] = rows
     if server:
         server.stop()
-    return found
+    return rates
 
 
 if __name__ == "__main__":

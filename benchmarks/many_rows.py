@@ -1,13 +1,12 @@
-"""Draft time and memory against the rows of a store, at sizes from ten thousand to ten million.
+"""Draft time and memory by the number of rows of a store, from ten thousand to ten million, for curves.py.
 
 Rows are the sample model's own states over the standard library, and their tokens make the suffix store. The library
-gives some hundred thousand. Beyond them the rows are taken again and again with a little noise on their keys, and so
-are their texts: how long a search takes is as in a store of that size, what it finds is not.
+gives some hundred thousand. Beyond them the rows are repeated with a little noise on their keys, and their texts are
+repeated as they are: a search takes as long as in a real store of that size, but what it finds means nothing.
 
-Drafts are those of decoding: the sample model answers prompts of functions that were held back, greedily, so that every
-draft comes behind a forward pass, which leaves its weights in the processor's caches and little else. Drafters of all
-sizes take turns, prompt by prompt. A composite usually drafts, and asks its sources, only where that pays; here it
-always does.
+The sample model answers prompts of held-out functions, greedily, so that every draft comes after a forward pass, which
+fills the caches of the processor with weights. Drafters of all sizes take turns, prompt by prompt. `hybrid` drafts at
+every step here; its budget, which would leave drafts out, is not used.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import prompts, turns
+from common import interleaved, prompts
 from numpy.typing import NDArray
 from retrieval import embedded
 
@@ -39,30 +38,29 @@ SIZES = (10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000)
 SYSTEMS = ("dense", "hybrid")
 
 NOISE = 0.1
-"""Length of the noise on a copied key, whose own length is 1: a cosine of 0.995."""
+"""Length of the noise on a copied key, whose own length is 1: copy and key have a cosine of 0.995."""
 
 BATCH = 65_536
-"""Rows that are made at once."""
+"""Rows of one batch."""
 
 PER_TOKEN, PER_TOKEN_BUILDING = 8, 25
-"""Bytes a token of a suffix store, and of memory while it is sorted (see SuffixStore)."""
+"""Bytes a token of a suffix store: when it is used, and while it is sorted (see SuffixStore)."""
 
 NOTE = "{:,} rows are real; beyond them keys are jittered copies and texts repeat, for timing only."
 
 
 def draft_curves(most: int, count: int, tokens: int, budget: FixedBudget) -> dict[str, Any]:
-    """Times of the drafts in answers of so many tokens to so many prompts, and memory, at the sizes up to `most`
-    rows."""
+    """Draft times and memory at the sizes up to `most` rows, from answers of `tokens` tokens to `count` prompts."""
     model, projection, parts, _ = embedded(most, 0)
     real = joined(parts)
     del parts
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        room = min(available(), shutil.disk_usage(folder).free)
-        per_row = 2 * projection.dim + 4 + 4 * real.next_tokens.shape[1]  # two planes of keys, a scale, tokens
-        fit = fitting(ladder(most), room // 2, per_row)
-        stores = {rows: sources(real, projection, rows, Path(folder) / str(rows)) for rows in fit}
-        drafters = {(rows, system): make_drafter(system, stores[rows]) for rows in fit for system in SYSTEMS}
-        steps = decoded(model, drafters, prompts(model, count), tokens, budget)
+        free = min(available(), shutil.disk_usage(folder).free)
+        per_row = 2 * projection.dim + 4 + 4 * real.next_tokens.shape[1]  # key, scale, continuation
+        sizes = sizes_that_fit(sizes_up_to(most), free // 2, per_row)
+        stores = {rows: sources(real, projection, rows, Path(folder) / str(rows)) for rows in sizes}
+        drafters = {(rows, system): make_drafter(system, stores[rows]) for rows in sizes for system in SYSTEMS}
+        steps = decode(model, drafters, prompts(model, count), tokens, budget)
         return {
             "note": NOTE.format(len(real)),
             "real_rows": len(real),
@@ -71,7 +69,7 @@ def draft_curves(most: int, count: int, tokens: int, budget: FixedBudget) -> dic
                 {
                     **memory(store, rows),
                     "real": min(len(real) / rows, 1.0),
-                    **{system: drafting(steps[rows, system]) for system in SYSTEMS},
+                    **{system: draft_times(steps[rows, system]) for system in SYSTEMS},
                 }
                 for rows, store in stores.items()
             ],
@@ -82,26 +80,26 @@ Case = tuple[int, str]
 """Rows and system."""
 
 
-def decoded(
-    model: LoadedModel, drafters: dict[Case, Drafter], asked: Sequence[list[int]], tokens: int, budget: FixedBudget
+def decode(
+    model: LoadedModel, drafters: dict[Case, Drafter], prompt_ids: Sequence[list[int]], tokens: int, budget: FixedBudget
 ) -> dict[Case, list[StepRecord]]:
-    """The steps of all answers by case; those to the first prompt, which finds all cold, are forgotten."""
-    found: dict[Case, list[StepRecord]] = {case: [] for case in drafters}
-    for turn, ids, case in turns(list(drafters), asked):
+    """The steps of all answers by case, without those of the warm-up."""
+    steps_by_case: dict[Case, list[StepRecord]] = {case: [] for case in drafters}
+    for turn, ids, case in interleaved(list(drafters), prompt_ids):
         steps = generate(model.target, drafters[case], Greedy(), ids, tokens, budget).steps
-        found[case] += steps if turn else []
-    return found
+        steps_by_case[case] += steps if turn else []
+    return steps_by_case
 
 
-def drafting(steps: Sequence[StepRecord]) -> dict[str, Any]:
-    """Milliseconds of a draft, and of the forward pass behind it."""
+def draft_times(steps: Sequence[StepRecord]) -> dict[str, Any]:
+    """Milliseconds of a draft (p50, p95) and of the forward pass after it (median)."""
     ms = 1e3 * np.array([step.draft for step in steps])
     forward = 1e3 * float(np.median([step.verify for step in steps]))
     return {"p50": float(np.median(ms)), "p95": float(np.percentile(ms, 95)), "drafts": len(ms), "forward": forward}
 
 
 def joined(parts: Sequence[Rows]) -> Rows:
-    """All of these rows, in the order of their texts."""
+    """All rows in one, in the order of their texts."""
     pk, keys, following = (
         np.concatenate([getattr(part, name) for part in parts]) for name in ("pk", "vectors", "next_tokens")
     )
@@ -109,43 +107,45 @@ def joined(parts: Sequence[Rows]) -> Rows:
     return Rows(pk[order], keys[order], following[order])
 
 
-def ladder(most: int) -> list[int]:
-    """The sizes below `most`, and it."""
+def sizes_up_to(most: int) -> list[int]:
+    """The sizes below `most`, and `most` itself."""
     return [*(size for size in SIZES if size < most), most]
 
 
-def fitting(sizes: Sequence[int], room: int, per_row: int) -> list[int]:
-    """Of rising sizes those that fit, together, into so many bytes; says which do not. per_row: bytes of a replica's
-    at most. While one is built its rows are there twice, with 16 bytes a row to sort them by.
+def sizes_that_fit(sizes: Sequence[int], limit: int, per_row: int) -> list[int]:
+    """The sizes, of a rising list, whose stores fit into `limit` bytes together; prints those that do not.
+
+    per_row: bytes of a row of a replica, at most. While a replica is built, its rows are there twice, with 16 bytes
+    more for sorting.
     """
     kept: list[int] = []
     for size in sizes:
-        held = (sum(kept) + size) * (per_row + PER_TOKEN)
-        needed = held + size * (per_row + 16 + PER_TOKEN_BUILDING)
-        if needed > room:
-            print(f"{size:,} rows are left out: they need {needed / 1e9:.1f} GB, and {room / 1e9:.1f} may be used")
+        in_use = (sum(kept) + size) * (per_row + PER_TOKEN)
+        needed = in_use + size * (per_row + 16 + PER_TOKEN_BUILDING)
+        if needed > limit:
+            print(f"{size:,} rows are left out: they need {needed / 1e9:.1f} GB, and {limit / 1e9:.1f} may be used")
         else:
             kept.append(size)
     return kept
 
 
 def available() -> int:
-    """Bytes of memory that programs can still have."""
+    """Bytes of memory that are available (/proc/meminfo)."""
     lines = Path("/proc/meminfo").read_text().splitlines()
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
 
 
 def sources(real: Rows, projection: Projection, rows: int, folder: Path) -> Sources:
-    """A replica of so many rows and a suffix store of their texts."""
+    """A replica with this number of rows, and a suffix store of their texts."""
     size = real.next_tokens.shape[1]
     manifest = Manifest("sample", "", "", projection.fingerprint, projection.dim, size, None, "stdlib", rows=rows)
-    replica = Replica.build(manifest, repeated(real, rows), folder / "replica")
+    replica = Replica.build(manifest, repeat_rows(real, rows), folder / "replica")
     suffixes = SuffixStore.build(folder / "suffixes", texts_of(real, rows))
     return Sources(Retrieval(replica, projection, "replica"), suffixes)
 
 
-def repeated(real: Rows, rows: int) -> Iterator[Rows]:
-    """The first so many rows, in batches; when they are used up from the first again, jittered."""
+def repeat_rows(real: Rows, rows: int) -> Iterator[Rows]:
+    """This number of rows in batches: the real ones, then jittered copies of them, again and again."""
     rng, at = np.random.default_rng(0), 0
     while at < rows:
         first = at % len(real)
@@ -156,14 +156,14 @@ def repeated(real: Rows, rows: int) -> Iterator[Rows]:
 
 
 def jittered(keys: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Keys [R, d] of length 1 with noise of length NOISE in any direction, of length 1 again."""
+    """Keys [R, d] of length 1 plus noise of length NOISE in a random direction, scaled to length 1 again."""
     noise = rng.standard_normal(keys.shape, np.float32)
-    found = keys + NOISE * noise / np.linalg.norm(noise, axis=1, keepdims=True)
-    return found / np.linalg.norm(found, axis=1, keepdims=True)
+    noisy = keys + NOISE * noise / np.linalg.norm(noise, axis=1, keepdims=True)
+    return noisy / np.linalg.norm(noisy, axis=1, keepdims=True)
 
 
 def texts_of(real: Rows, rows: int) -> Iterator[NDArray[np.int32]]:
-    """The texts [T] that the first so many rows, taken again and again, come from, each without its first token."""
+    """The texts [T] of these rows, repeated as the rows are, each without its first token."""
     while rows > 0:
         taken = min(rows, len(real))
         starts = np.flatnonzero(np.diff(real.pk[:taken] >> POSITION_BITS)) + 1
@@ -172,7 +172,7 @@ def texts_of(real: Rows, rows: int) -> Iterator[NDArray[np.int32]]:
 
 
 def memory(store: Sources, rows: int) -> dict[str, Any]:
-    """What a store of so many rows occupies when all of it is in memory."""
+    """Memory of a store with this number of rows when all of it is loaded."""
     assert store.retrieval is not None and store.suffixes is not None
     replica = store.retrieval.store.nbytes  # type: ignore[attr-defined]
     return {

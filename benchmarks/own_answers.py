@@ -1,7 +1,7 @@
-"""The model's own answers to a domain's prompts: texts to force, and what ID stores are made of.
+"""The model's own answers to prompts, for the results page: texts to draft for, and the content of ID stores.
 
-Kept as JSONL, a row an answer (instruction, output, tokens: its ids, an end token included), a batch at a time, so that
-an interrupted run goes on with the next batch.
+They are kept as JSONL, one answer a row: instruction, output, tokens (its ids, with the end token). Rows are written
+batch by batch, and an interrupted run goes on with the next batch.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dresd_milvus.models.loading import LoadedModel
 from evaluation.running.results import read_records
 
 BATCH = 32
-"""Prompts of like length that are answered at once."""
+"""Prompts of similar length that are answered at once."""
 
 Row = dict[str, Any]
 
@@ -33,10 +33,13 @@ def answer_all(
     temperature: float,
     advance: Callable[[int], None] = lambda answers: None,
 ) -> None:
-    """Have the model answer those of the prompts that the file lacks, under its chat template."""
-    put = Conversation(model.tokenizer, CHAT)
+    """Have the model answer the prompts that are not in the file yet, in its chat template, and append the answers.
+
+    tokens: of an answer, at most. advance: called with the number of answers of every batch.
+    """
+    conversation = Conversation(model.tokenizer, CHAT)
     known = {row["instruction"] for row in answers_in(file)}
-    todo = sorted(((put.begin(p), p) for p in prompts if p not in known), key=lambda each: len(each[0]))
+    todo = sorted(((conversation.begin(p), p) for p in prompts if p not in known), key=lambda each: len(each[0]))
     for start in range(0, len(todo), BATCH):
         part = todo[start : start + BATCH]
         torch.manual_seed(len(known) + start)
@@ -52,7 +55,7 @@ def answer_all(
 
 
 def answers_in(file: Path) -> list[Row]:
-    """The whole rows of a file, [] where there is none; a row that was cut short is taken out of it."""
+    """The rows of a file, [] without one. A last row that is not whole is removed from the file."""
     if not file.exists():
         return []
     text = file.read_text()

@@ -1,11 +1,12 @@
-"""Every alternative against ours: the same model, prompts and store in one run; tokens a second of whole calls, prefill
-included, over plain decoding's, with a 95 % interval over prompts.
+"""Measures all alternatives against each other: tokens a second over plain decoding's, with 95 % intervals.
 
-The last column sets hybrid against each of them, prompts resampled together. --systems takes some of them only, by
-name.
-
-What is not installed is left out: draftretriever (REST), scann, faiss-cpu; --core FOLDER is where the compiled core of
-SuffixDecoding lies (_C of ArcticInference's csrc/suffix_decoding, built with nanobind and CMake).
+On: the sample model, the same prompts and the same store for all, in one run; whole calls are timed, with prefill. The
+alternatives: our systems; plain, prompt lookup and assisted decoding of transformers; DReSD's loop; dense retrieval
+through ScaNN and FAISS; REST's package; SuffixDecoding's core. Those whose package is not installed are left out
+(draftretriever, scann, faiss-cpu). --core FOLDER has the compiled core of SuffixDecoding (_C of ArcticInference's
+csrc/suffix_decoding, built with nanobind and CMake). --systems a,b measures only some, by name.
+Run: PYTHONPATH=. python benchmarks/peers.py
+Prints: JSON and a table, whose last column is hybrid over each alternative, prompts resampled together.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from evaluation.reporting.bootstrap import interval
 
 OURS = ("prompt_lookup", "rest", "dense", "suffix", "hybrid-dense", "hybrid")
 Side = Callable[[Sequence[int], int], int]
-"""(prompt, its number) -> how many tokens it wrote."""
+"""An alternative: (prompt as token ids, its number) -> number of tokens that it wrote."""
 
 
 def main() -> None:
@@ -48,25 +49,25 @@ def main() -> None:
         sides, steps = make_sides(model, sources, texts, options, Path(folder))
         wanted = {"vanilla", "hybrid", *options.systems.split(",")}
         sides = {name: side for name, side in sides.items() if name in wanted or not options.systems}
-        asked = prompts(model, options.prompts)
+        prompt_ids = prompts(model, options.prompts)
         for side in sides.values():
-            side(asked[0], 0)
+            side(prompt_ids[0], 0)
         steps.clear()
-        found = measure(sides, asked, options.repeats)
-    plain, whole = found["vanilla"], found["hybrid"]
+        measured = measure(sides, prompt_ids, options.repeats)
+    plain, whole = measured["vanilla"], measured["hybrid"]
     results: dict[str, Any] = {"rows": len(sources.retrieval.store)}  # type: ignore[union-attr, arg-type]
-    for name, (tokens, seconds) in found.items():
-        made = {"tokens_per_second": float(tokens.sum() / seconds.sum()), **speed_up((tokens, seconds), plain)}
-        made["hybrid"] = speed_up(whole, (tokens, seconds))
+    for name, (tokens, seconds) in measured.items():
+        row = {"tokens_per_second": float(tokens.sum() / seconds.sum()), **speed_up((tokens, seconds), plain)}
+        row["hybrid"] = speed_up(whole, (tokens, seconds))
         if name in steps:
-            made["MAT"] = sum(t for t, _ in steps[name]) / sum(s for _, s in steps[name])
-        results[name] = made
+            row["MAT"] = sum(t for t, _ in steps[name]) / sum(s for _, s in steps[name])
+        results[name] = row
     report(results, model, options)
     print("\n| system | MAT | tokens/s | over vanilla [95 %] | hybrid over it [95 %] |\n|---|---|---|---|---|")
-    for name, made in list(results.items())[1:]:
-        mat = f"{made['MAT']:.2f}" if "MAT" in made else ""
-        ratios = " | ".join(map(shown, (made, made["hybrid"])))
-        print(f"| {name} | {mat} | {made['tokens_per_second']:.0f} | {ratios} |")
+    for name, row in list(results.items())[1:]:
+        mat = f"{row['MAT']:.2f}" if "MAT" in row else ""
+        ratios = " | ".join(map(shown, (row, row["hybrid"])))
+        print(f"| {name} | {mat} | {row['tokens_per_second']:.0f} | {ratios} |")
 
 
 def shown(ratio: dict[str, Any]) -> str:
@@ -75,28 +76,28 @@ def shown(ratio: dict[str, Any]) -> str:
 
 
 def corpus(model: LoadedModel, kind: str, documents: int) -> list[Encoded]:
-    """The texts of a store: people's functions, or the model's own answers to their prompts."""
+    """The texts of a store. kind: 'ood' for people's functions, 'id' for the model's answers to their prompts."""
     pairs = [(pair.prompt, pair.response) for pair in stdlib.pairs()]
     order = np.random.default_rng(5).permutation(len(pairs))[:documents]
     encoded = encode(model, [pairs[n] for n in order])
     if kind == "ood":
         return encoded
-    asked = [text.ids[: int(text.answered.argmax())].tolist() for text in encoded]
-    return answers(model.target, asked, 128, seed=5)
+    prompt_ids = [text.ids[: int(text.answered.argmax())].tolist() for text in encoded]
+    return answers(model.target, prompt_ids, 128, seed=5)
 
 
 def make_sides(
     model: LoadedModel, sources: Sources, texts: Sequence[Encoded], options: Any, folder: Path
 ) -> tuple[dict[str, Side], dict[str, list[tuple[int, int]]]]:
-    """What is compared, and per system of ours a list that fills with (tokens, steps) of every text."""
+    """(alternatives by name, {name: [(tokens, steps) of every text]}, filled while those that use our loop run)."""
     target, costs = model.target, step_costs(model)
     steps: dict[str, list[tuple[int, int]]] = {}
 
     def ours(drafter: Drafter, name: str, budget: str) -> Side:
         def write(ids: Sequence[int], number: int) -> int:
-            done = answer(model, drafter, budget, ids, number, options.temperature, options.tokens)
-            steps.setdefault(name, []).append((len(done.tokens), len(done.steps)))
-            return len(done.tokens)
+            generation = answer(model, drafter, budget, ids, number, options.temperature, options.tokens)
+            steps.setdefault(name, []).append((len(generation.tokens), len(generation.steps)))
+            return len(generation.tokens)
 
         return write
 
@@ -128,8 +129,8 @@ def make_sides(
         sides["DReSD's loop"] = lambda ids, number: len(dresd_loop(target, dense, ids, options.tokens))
     for name, search in (("dense by ScaNN", scann_search), ("dense by FAISS HNSW", faiss_search)):
         with suppress(ModuleNotFoundError):
-            found = Oversampled(replica, search(replica))  # type: ignore[arg-type]
-            sides[name] = ours(Dense(found, projection), name, "dense")
+            oversampled = Oversampled(replica, search(replica))  # type: ignore[arg-type]
+            sides[name] = ours(Dense(oversampled, projection), name, "dense")
     ids = [text.ids for text in texts]
     with suppress(ModuleNotFoundError):
         package = RestPackage(sources.suffixes, ids, target.vocab_size, folder)
@@ -141,13 +142,13 @@ def make_sides(
     return sides, steps
 
 
-def measure(sides: dict[str, Side], asked: Sequence[Sequence[int]], repeats: int) -> dict[str, Any]:
-    """(tokens [P], seconds [P]) of every side: all of them prompt by prompt, in turns; medians of the repeats."""
+def measure(sides: dict[str, Side], prompt_ids: Sequence[Sequence[int]], repeats: int) -> dict[str, Any]:
+    """(tokens [P], seconds [P]) of every alternative: medians of the repeats. All take turns at every prompt."""
     names = list(sides)
-    tokens = {name: np.zeros((repeats, len(asked))) for name in names}
-    seconds = {name: np.zeros((repeats, len(asked))) for name in names}
+    tokens = {name: np.zeros((repeats, len(prompt_ids))) for name in names}
+    seconds = {name: np.zeros((repeats, len(prompt_ids))) for name in names}
     for repeat in range(repeats):
-        for number, ids in enumerate(asked):
+        for number, ids in enumerate(prompt_ids):
             turn = (number + repeat) % len(names)
             for name in names[turn:] + names[:turn]:
                 begun = perf_counter()
@@ -157,7 +158,7 @@ def measure(sides: dict[str, Side], asked: Sequence[Sequence[int]], repeats: int
 
 
 def speed_up(ours: tuple[Any, Any], plain: tuple[Any, Any]) -> dict[str, Any]:
-    """Tokens a second over plain decoding's, totals; the interval resamples prompts."""
+    """Ratio of tokens a second over all prompts, with a 95 % interval that resamples prompts."""
 
     def ratio(tokens: Any, seconds: Any, plain_tokens: Any, plain_seconds: Any) -> Any:
         return (tokens.sum(-1) / seconds.sum(-1)) / (plain_tokens.sum(-1) / plain_seconds.sum(-1))

@@ -1,6 +1,9 @@
-"""Peak memory of fitting the projection on a stream of hidden states: under 2 GB for 1 M states of 4096.
+"""Measures the peak memory of fitting the projection on a stream of hidden states.
 
-States are random mixtures, made batch by batch; the peak is the process's own, libraries included.
+On: random mixtures, made batch by batch. The peak is of the process, libraries included; the target is 2 GB for a
+million states of size 4096.
+Run: python benchmarks/projection_memory.py
+Prints: JSON with peak GiB, and the seconds of reading the stream and of solving for the axes.
 """
 
 from __future__ import annotations

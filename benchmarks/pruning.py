@@ -1,8 +1,10 @@
-"""What pruning a store costs in drafts: rows that are left, and how much of a draft is still right.
+"""Measures what pruning a store costs: rows that are left, and draft quality.
 
-The store is functions of the standard library under the sample model, the queries are states in functions that were
-held back. Right tokens: of the best of the ten nearest rows with the right first token, after that token, up to where
-the held back function goes on otherwise; one run, the same queries for every line. The interval resamples the queries.
+On: functions of the standard library under the sample model as the store, states of held-out functions as queries, the
+same for every option. Draft quality is right tokens: in the best of the ten nearest rows with the right first token,
+the tokens after it that the held-out function has too, up to the first difference.
+Run: python benchmarks/pruning.py
+Prints: JSON by option with a 95 % interval that resamples the queries (the table of docs/ingestion.md).
 """
 
 from __future__ import annotations
@@ -21,21 +23,21 @@ from dresd_milvus.models.loading import load_model
 from dresd_milvus.retrieval.projection import Projection, ProjectionFit
 from dresd_milvus.retrieval.store import Rows
 from evaluation.reporting.bootstrap import interval
-from ingestion.phases.embed import Embedder, RowMaker
-from ingestion.planning.documents import Numbered
+from ingestion.phases.embed import Embedder, RowMaker, RowSettings
+from ingestion.planning.documents import NumberedDocuments
 from ingestion.planning.prune import Pruning
 
 NEIGHBOURS, CONTINUATION, SHARD = 10, 20, 100
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "all rows": {},
-    "--drop-same": {"same": True},
-    "--per-token 1000": {"most": 1000},
-    "--per-token 200": {"most": 200},
-    "--per-token 50": {"most": 50},
-    "--keep-every 2": {"every": 2},
-    "--keep-every 4": {"every": 4},
-    "--drop-same --per-token 200": {"same": True, "most": 200},
+    "--drop-same": {"drop_same": True},
+    "--per-token 1000": {"per_token": 1000},
+    "--per-token 200": {"per_token": 200},
+    "--per-token 50": {"per_token": 50},
+    "--keep-every 2": {"keep_every": 2},
+    "--keep-every 4": {"keep_every": 4},
+    "--drop-same --per-token 200": {"drop_same": True, "per_token": 200},
 }
 
 
@@ -48,24 +50,25 @@ def main() -> None:
     for states, _ in embedder.flat_states(documents[::4]):
         fit.add(states)
     projection = fit.result(64)
-    shards = [Numbered(first, documents[first : first + SHARD]) for first in range(0, len(documents), SHARD)]
+    shards = [NumberedDocuments(first, documents[first : first + SHARD]) for first in range(0, len(documents), SHARD)]
     keys, wanted = held_back(embedder, projection, options.queries)
-    found = {}
+    figures = {}
     for name, keywords in OPTIONS.items():
         rows = [part for shard in shards for part in pruned(embedder, projection, shard, Pruning(**keywords))]
-        found[name] = quality(rows, keys, wanted)
-        found[name]["share of rows"] = round(found[name]["rows"] / found["all rows"]["rows"], 3)
-    report(found, model, options)
+        figures[name] = quality(rows, keys, wanted)
+        figures[name]["share of rows"] = round(figures[name]["rows"] / figures["all rows"]["rows"], 3)
+    report(figures, model, options)
 
 
-def pruned(embedder: Embedder, projection: Projection, shard: Numbered, pruning: Pruning) -> list[Rows]:
-    encoded = embedder.encode(shard.documents)
-    maker = RowMaker(shard, encoded, CONTINUATION, pruning)
-    return [rows for batch in embedder.keys(projection, encoded, pruning, {}) for rows in maker(batch)]
+def pruned(embedder: Embedder, projection: Projection, shard: NumberedDocuments, pruning: Pruning) -> list[Rows]:
+    """The rows of a shard that are left."""
+    encoded, settings = embedder.encode(shard.documents), RowSettings(projection, CONTINUATION, pruning)
+    maker = RowMaker(shard, encoded, settings)
+    return [rows for batch in embedder.keys(encoded, settings, {}) for rows in maker(batch)]
 
 
 def held_back(embedder: Embedder, projection: Projection, count: int) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    """(keys [Q, d], what followed [Q, N]) at places of functions that the store does not hold."""
+    """Queries: (keys [Q, d], continuations [Q, N]) at random positions of functions that the store does not hold."""
     documents = [as_document(pair) for pair in islice(stdlib.pairs(held_back=True), 80)]
     states, following = zip(*embedder.flat_states(documents), strict=True)
     keys, wanted = projection(torch.cat(states)).numpy(), np.concatenate(following)[:, :CONTINUATION]
@@ -74,7 +77,7 @@ def held_back(embedder: Embedder, projection: Projection, count: int) -> tuple[N
 
 
 def quality(rows: list[Rows], keys: NDArray[np.float32], wanted: NDArray[np.int32]) -> dict[str, Any]:
-    """Right tokens of the best of the nearest rows, by query."""
+    """Mean right tokens of the queries over these rows. keys [Q, d], wanted [Q, N]: see held_back."""
     vectors = np.concatenate([part.vectors for part in rows])
     tokens = np.concatenate([part.next_tokens for part in rows])
     by_first = {int(token): np.flatnonzero(tokens[:, 0] == token) for token in np.unique(tokens[:, 0])}

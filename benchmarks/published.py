@@ -1,4 +1,4 @@
-"""What others have published, re-stated from its description or through its own package, as baselines."""
+"""What others have published, as baselines: written again from its description, or called through its own package."""
 
 from __future__ import annotations
 
@@ -20,21 +20,24 @@ from dresd_milvus.retrieval.store import Hits
 from dresd_milvus.retrieval.suffix_store import SuffixStore
 from dresd_milvus.target.hf_target import HFTarget
 
-ROWS, LENGTH = 10, 10
-"""DReSD drafts ten rows of ten tokens."""
+DRAFT_ROWS, DRAFT_LENGTH = 10, 10
+"""Rows and tokens of a draft of DReSD."""
 
 
 @torch.inference_mode()
 def dresd_loop(target: HFTarget, dense: Dense, ids: Sequence[int], max_new_tokens: int) -> list[int]:
-    """DReSD's loop as described (2502.15572, section 3 and its code): greedy; the nearest ten rows that begin with the
-    last token are verified as a batch, for which the cache is repeated; the longest match wins."""
+    """Decode greedily with DReSD's loop, as its paper (arXiv 2502.15572, section 3) and code describe it.
+
+    The nearest ten rows that begin with the last token are verified as a batch with a repeated cache, and the row with
+    the longest match wins. ids: the prompt. Returns the new token ids.
+    """
     model, tokens = target.model, list(ids)
     cache = DynamicCache(config=model.config)
     out = model(torch.tensor([tokens[:-1]]), past_key_values=cache, output_hidden_states=True, logits_to_keep=1)
     hidden = out.hidden_states[-1][0, -1]
     while len(tokens) - len(ids) < max_new_tokens and tokens[-1] not in target.eos_ids:
         hits = dense.store.search(dense.projection.query(hidden), np.array([tokens[-1]]), dense.neighbours)
-        rows = hits.continuations[0][hits.continuations[0, :, 0] == tokens[-1]][:ROWS, 1 : LENGTH + 1]
+        rows = hits.continuations[0][hits.continuations[0, :, 0] == tokens[-1]][:DRAFT_ROWS, 1 : DRAFT_LENGTH + 1]
         rows = np.where(rows < 0, tokens[-1], rows) if len(rows) else np.empty((1, 0), np.int32)
         batch = torch.tensor([[tokens[-1], *row] for row in rows.tolist()])
         repeated = copy.deepcopy(cache)
@@ -53,9 +56,10 @@ def dresd_loop(target: HFTarget, dense: Dense, ids: Sequence[int], max_new_token
 
 
 class Oversampled:
-    """A nearest-neighbour library in place of the store: the hits of all rows, filtered by their first token after.
+    """A store that a nearest-neighbour library searches: over all rows, whatever their first token.
 
-    find(query [1, d], k) -> (rows [K], scores [K])."""
+    find: (query [1, d], k) -> (row numbers [K], scores [K]).
+    """
 
     def __init__(self, replica: Replica, find: Any) -> None:
         self.manifest, self.replica, self.find = replica.manifest, replica, find
@@ -67,7 +71,7 @@ class Oversampled:
 
 
 def scann_search(replica: Replica) -> Any:
-    """ScaNN with DReSD's settings: 5 sqrt(n) leaves of which 250 are searched, 250 reordered."""
+    """Search with ScaNN in the settings of DReSD: 5 sqrt(n) leaves, 250 of them searched, 250 hits reordered."""
     import scann
 
     keys, leaves = replica.keys.vectors(), int(5 * np.sqrt(len(replica)))
@@ -78,7 +82,7 @@ def scann_search(replica: Replica) -> Any:
 
 
 def faiss_search(replica: Replica) -> Any:
-    """FAISS HNSW, 32 links, ef 128."""
+    """Search with HNSW of FAISS: 32 links, ef 128."""
     import faiss
 
     faiss.omp_set_num_threads(1)
@@ -95,7 +99,7 @@ def faiss_search(replica: Replica) -> Any:
 
 
 class RestPackage:
-    """REST's reader: its choices, with its own trie selection, as a tree (PyPI: draftretriever)."""
+    """Drafts with REST's own reader and its selection of paths (PyPI: draftretriever)."""
 
     name = "REST's package"
 
@@ -106,7 +110,7 @@ class RestPackage:
         for text in texts:
             writer.add_entry(text.tolist())
         writer.finalize()
-        del writer  # it writes once more when it goes, and panics when its folder has gone before
+        del writer  # its destructor writes once more, and would panic after the folder was removed
         self.reader, self.store = draftretriever.Reader(str(folder / "rest.idx")), store
 
     def begin(self, prompt: Sequence[int]) -> None:
@@ -120,20 +124,21 @@ class RestPackage:
         match = self.store.longest(context.tokens[-16:], 16)
         if match is None or match.length < 2 or context.max_nodes <= 0:
             return DraftTree.root_only(root, self.name)
-        found = self.reader.search(list(context.tokens[-match.length :]), choices=context.max_nodes)[0]
-        if not found:
+        drafted = self.reader.search(list(context.tokens[-match.length :]), choices=context.max_nodes)[0]
+        if not drafted:
             return DraftTree.root_only(root, self.name)
-        paths = np.array(found, np.int32)
+        paths = np.array(drafted, np.int32)
         paths[paths < 0] = -1
-        # Its tree is the union of these paths; all of it is taken that fits the budget, in its own order.
+        # REST's tree is the union of these paths. What fits the budget is taken, in REST's order.
         weights = np.linspace(2, 1, len(paths))
         return DraftTree.from_paths(root, paths, weights, context.max_nodes, context.max_depth, self.name)
 
 
 class SuffixDecoding:
-    """Its own core, ArcticInference's suffix trees: of the corpus and of the text, the draft of the higher score.
+    """Drafts with SuffixDecoding's own suffix trees (ArcticInference) of corpus and text; the higher score wins.
 
-    core: the compiled module of its csrc/suffix_decoding."""
+    core: the compiled module of ArcticInference's csrc/suffix_decoding.
+    """
 
     name = "SuffixDecoding's core"
 

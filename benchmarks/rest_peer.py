@@ -1,11 +1,12 @@
-"""`rest` against REST's own datastore package (draftretriever): its search and its trie, through the same verifier.
+"""Measures `rest` against REST's own datastore package (draftretriever), through the same loop and verifier.
 
-Both are built over the same token stream and asked about the same texts with the same node budget: accepted length
-under teacher forcing on held-out answers, MAT when the target generates, and the time of a draft. The package keeps 16
-bits of a token id, ignores where documents end, and ends the process when it is asked for a single token (REST itself
-matches 2 to 16). Here it is asked for what our store has just found, of the same length: both look at the same matches.
-
-Needs the package, which the project does not depend on: pip install draftretriever==0.1.1
+On: the sample model, functions of the standard library. Both are built from the same tokens and asked about the same
+texts with the same node budget. The package keeps 16 bits of a token id, ignores where documents end, and ends the
+process when it is asked for a single token (REST itself matches 2 to 16). So it is asked for the match that our store
+has just found: both draft from the same matches.
+Needs: pip install draftretriever==0.1.1
+Run: python benchmarks/rest_peer.py
+Prints: JSON with accepted length under teacher forcing on held-out answers, MAT when the model generates, draft time.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from published import RestPackage
 from dresd_milvus.corpus import Document, Template, encode_documents, encode_prompt, stdlib
 from dresd_milvus.decoding.loop import FixedBudget, generate
 from dresd_milvus.decoding.protocols import Drafter
-from dresd_milvus.decoding.sampling import make_chooser
+from dresd_milvus.decoding.sampling import make_sampler
 from dresd_milvus.drafters.rest import Rest
 from dresd_milvus.models.loading import LoadedModel, load_model
 from dresd_milvus.retrieval.suffix_store import SuffixStore
@@ -35,9 +36,9 @@ def main() -> None:
     template = Template()
     pairs = [pair for pair, _ in zip(stdlib.pairs(), range(options.documents), strict=False)]
     encoded = encode_documents(model.tokenizer, [Document((template(p.prompt), p.response), "") for p in pairs])
-    held = list(stdlib.pairs(held_back=True))[::7]
+    held_out = list(stdlib.pairs(held_back=True))[::7]
     texts = encode_texts(
-        model, ((encode_prompt(model.tokenizer, template, p.prompt), p.response) for p in held), options.texts
+        model, ((encode_prompt(model.tokenizer, template, p.prompt), p.response) for p in held_out), options.texts
     )
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         store = SuffixStore.build(Path(folder) / "suffixes", (e.ids for e in encoded))
@@ -45,31 +46,31 @@ def main() -> None:
             package = RestPackage(store, [each.ids for each in encoded], model.target.vocab_size, Path(folder))
         except ModuleNotFoundError:
             sys.exit("error: the package draftretriever is not installed; pip install draftretriever==0.1.1")
-        two = Rest(store, shortest=2)
+        two = Rest(store, min_match=2)
         two.name = "rest, 2 tokens at least"
         drafters: list[Drafter] = [Rest(store), two, package]
-        found: dict[str, Any] = {"tokens in the store": len(store)}
+        figures: dict[str, Any] = {"tokens in the store": len(store)}
         shapes = [Shape(16, 10), Shape(64, 10)]
         forced = force(texts, listener(model, head=False), drafters, shapes, options.positions)
-        found["accepted length, teacher-forced"] = {
+        figures["accepted length, teacher-forced"] = {
             f"{name} @{shape.nodes}": tally.summary() for name, by in forced.items() for shape, tally in by.items()
         }
         for how, temperature in (("greedy", 0.0), ("sampled t=0.7 p=0.95", 0.7)):
             for nodes in (16, 64):
-                found[f"{how} @{nodes}"] = {
+                figures[f"{how} @{nodes}"] = {
                     d.name: generated(model, d, texts[: options.prompts], nodes, temperature) for d in drafters
                 }
-    report(found, model, options)
+    report(figures, model, options)
 
 
 def generated(model: LoadedModel, drafter: Drafter, texts: list[Text], nodes: int, temperature: float) -> Any:
-    """MAT and milliseconds of a draft over these prompts, 128 tokens each."""
+    """MAT and median milliseconds of a draft, over answers of 128 tokens to these prompts."""
     tokens, steps, times = 0, 0, list[float]()
     for index, text in enumerate(texts):
-        choose = make_chooser(temperature, 0.95, index)
-        done = generate(model.target, drafter, choose, text.ids[: text.start], 128, FixedBudget(nodes, 10))
-        tokens, steps = tokens + len(done.tokens), steps + len(done.steps)
-        times += [1e3 * step.draft for step in done.steps]
+        sampler = make_sampler(temperature, 0.95, index)
+        generation = generate(model.target, drafter, sampler, text.ids[: text.start], 128, FixedBudget(nodes, 10))
+        tokens, steps = tokens + len(generation.tokens), steps + len(generation.steps)
+        times += [1e3 * step.draft for step in generation.steps]
     return {"mat": round(tokens / steps, 3), "draft ms p50": round(float(np.median(times)), 3)}
 
 

@@ -1,16 +1,16 @@
-"""The results page, docs/results.md: a real model on three domains, with stores of people's and of its own answers.
+"""Makes docs/results.md: a real model on three domains, with stores of people's answers and of its own.
 
-    PYTHONPATH=. python benchmarks/results.py [--data FOLDER] [--core FOLDER] [--folder runs/results]
+Run: PYTHONPATH=. python benchmarks/results.py [--data FOLDER] [--core FOLDER] [--folder runs/results]
 
-The parts, each of which goes on where it was interrupted and leaves its figures in --folder:
+The parts below leave their figures in --folder; each goes on where it was interrupted.
 
-    answers   the model writes texts to draft for, and the answers of its own stores
+    answers   the model writes the texts to draft for, and the answers of its own stores
     texts     the model reads the texts once: recordings
-    stores    two a domain, through dresd ingest: people's answers (OOD) and the model's own (ID)
+    stores    two for each domain, through dresd ingest: people's answers (OOD) and the model's own (ID)
     forced    accepted length by draft nodes, teacher-forced
-    steps     what a step costs on this machine by draft nodes
-    decoding  speed on this machine, greedy and sampled; one cell on two ranks, one against a Milvus server
-    replays   the same texts decoded again with the step costs of a GPU: simulated
+    steps     step time on this machine by draft nodes
+    decoding  speed on this machine, greedy and sampled; one cell on two ranks, one with a Milvus server
+    replays   the same texts decoded again with the step times of a GPU: simulated
     page      docs/results.md
 """
 
@@ -27,7 +27,7 @@ from time import perf_counter
 import numpy as np
 from common import arguments, run
 from domains import Domain, read_domains
-from forced import check_others, forced
+from forced import check_published, forced
 from own_answers import answer_all, answers_in
 from results_page import KINDS, SIMULATED, STORES, write_page
 from server_search import server
@@ -49,10 +49,10 @@ DATA = ROOT.parent / "shared" / "data"
 SYSTEMS = "prompt_lookup,rest,suffix,dense,hybrid-dense,hybrid"
 
 GPU = {0: 20.0, 64: 20.0}
-"""Milliseconds of a step by draft nodes, assumed: a 7 B model in 16 bits, whose 14 GB are read at 0.7 TB/s."""
+"""Assumed step times of a GPU, milliseconds by draft nodes: 14 GB of a 7 B model in 16 bits, read at 0.7 TB/s."""
 
 DTYPE = "float32"
-"""Of decoding: with it output is the same token for token, which bfloat16's ties are in the way of."""
+"""Precision of decoding. In float32 the output is the same token for token; in bfloat16 ties may break otherwise."""
 
 DRESD = ("-c", "from dresd_milvus.cli.main import main; main()")
 
@@ -66,19 +66,19 @@ def main() -> None:
     domains = read_domains(Path(options.data))
     if not milvus_server.installed():
         raise InputError(milvus_server.MISSING)
-    check_others(options.core)
+    check_published(options.core)
     keep_options(folder, options)
     for part in (answers, texts, stores, teacher_forcing, steps, decoding, replays):
         begun = perf_counter()
         try:
             part(domains, folder, options)
         finally:
-            timed(folder, part.__name__, perf_counter() - begun)
+            add_minutes(folder, part.__name__, perf_counter() - begun)
     write_page(folder, ROOT / "docs" / "results.md", options)
 
 
 def keep_options(folder: Path, options: Namespace) -> None:
-    """Raise InputError where the folder has figures of other sizes or another model."""
+    """Keep the options that decide figures in the folder. Raises InputError where its figures are of other options."""
     folder.mkdir(parents=True, exist_ok=True)
     deciding = {name: value for name, value in vars(options).items() if name not in ("data", "folder", "core", "out")}
     file = folder / "options.json"
@@ -87,11 +87,11 @@ def keep_options(folder: Path, options: Namespace) -> None:
     write_json(file, deciding)
 
 
-def timed(folder: Path, part: str, seconds: float) -> None:
-    """Add to the time that a part took, over all runs of the command."""
+def add_minutes(folder: Path, part: str, seconds: float) -> None:
+    """Add the time of a part to minutes.json, which counts all runs of the command."""
     file = folder / "minutes.json"
-    taken = json.loads(file.read_text()) if file.exists() else {}
-    write_json(file, {**taken, part: taken.get(part, 0.0) + seconds / 60})
+    minutes = json.loads(file.read_text()) if file.exists() else {}
+    write_json(file, {**minutes, part: minutes.get(part, 0.0) + seconds / 60})
 
 
 def answers(domains: dict[str, Domain], folder: Path, options: Namespace) -> None:
@@ -101,7 +101,7 @@ def answers(domains: dict[str, Domain], folder: Path, options: Namespace) -> Non
         (answers_of(folder, name, kind), [pair.prompt for pair in pairs], temperature)
         for name, domain in domains.items()
         for kind, pairs, temperature in (
-            *((kind, domain.held[: options.texts], temperature) for kind, temperature in KINDS.items()),
+            *((kind, domain.held_out[: options.texts], temperature) for kind, temperature in KINDS.items()),
             ("stored", domain.stored[: options.stored], 0.7),
         )
     ]
@@ -120,19 +120,19 @@ def answers_of(folder: Path, domain: str, kind: str) -> Path:
 
 
 def texts(domains: dict[str, Domain], folder: Path, options: Namespace) -> None:
-    """Recordings of the answers to held-out prompts."""
+    """Record the answers to held-out prompts."""
     todo = [(name, kind) for name in domains for kind in KINDS if not recording_of(folder, name, kind).exists()]
     if not todo:
         return
     with Phases() as phases:
         model = load_model(options.model)
-        put = Conversation(model.tokenizer, CHAT)
+        conversation = Conversation(model.tokenizer, CHAT)
         phases.phase("reading the texts", len(todo) * options.texts, "texts")
         for name, kind in todo:
             written = {row["instruction"]: row["tokens"] for row in answers_in(answers_of(folder, name, kind))}
             read = []
-            for number, pair in enumerate(domains[name].held[: options.texts]):
-                ids, tokens = put.begin(pair.prompt), written[pair.prompt]
+            for number, pair in enumerate(domains[name].held_out[: options.texts]):
+                ids, tokens = conversation.begin(pair.prompt), written[pair.prompt]
                 ended = tokens[-1] in model.target.eos_ids
                 read.append(read_text(model.target, Prompt(str(number), (pair.prompt,)), ids + tokens, len(ids), ended))
                 phases.advance(1)
@@ -141,12 +141,12 @@ def texts(domains: dict[str, Domain], folder: Path, options: Namespace) -> None:
 
 
 def recording_of(folder: Path, domain: str, kind: str) -> Path:
-    """What marks a whole recording."""
+    """A file that only a complete recording has."""
     return folder / "texts" / f"{domain}-{kind}" / "recording.json"
 
 
 def stores(domains: dict[str, Domain], folder: Path, options: Namespace) -> None:
-    """An OOD and an ID store a domain, of like size: as many characters of people's answers as of the model's own."""
+    """Build an OOD and an ID store for each domain, with as many characters of people's answers as of the model's."""
     for name, domain in domains.items():
         own, people = answers_of(folder, name, "stored"), answers_of(folder, name, "people")
         characters = sum(len(row["instruction"]) + len(row["output"]) for row in answers_in(own))
@@ -160,12 +160,12 @@ def stores(domains: dict[str, Domain], folder: Path, options: Namespace) -> None
 
 
 def store_of(folder: Path, domain: str, store: str) -> list[str]:
-    """Where a store is, as options of commands."""
+    """The options of commands that name a store."""
     return ["--uri", str(folder / "store.db"), "--collection", f"{domain.replace('-', '_')}_{store}"]
 
 
 def teacher_forcing(domains: dict[str, Domain], folder: Path, options: Namespace) -> None:
-    """A file a cell: a domain, a store, a kind of texts."""
+    """Write one file for each cell: a domain, a store, a kind of texts."""
     (folder / "forced").mkdir(exist_ok=True)
     for name, store, kind in product(domains, STORES, KINDS):
         file = folder / "forced" / f"{name}-{store}-{kind}.json"
@@ -183,12 +183,12 @@ def steps(domains: dict[str, Domain], folder: Path, options: Namespace) -> None:
 
 
 def decoding(domains: dict[str, Domain], folder: Path, options: Namespace) -> None:
-    """Sweeps of dresd eval: every domain on one rank; the first on two, and against a server."""
+    """Run the sweeps of dresd eval: every domain on one rank; the first domain on two ranks, and with a server."""
     (folder / "suites").mkdir(exist_ok=True)
     shared = ["--model", options.model, "--dtype", DTYPE, "--template", CHAT, "--systems", SYSTEMS,
               "--max-new-tokens", str(options.decoded)]  # fmt: skip
     for name, domain in domains.items():
-        rows = [{"id": number, "prompt": pair.prompt} for number, pair in enumerate(domain.held[: options.prompts])]
+        rows = [{"id": number, "prompt": pair.prompt} for number, pair in enumerate(domain.held_out[: options.prompts])]
         suite_of(folder, name).write_text("".join(json.dumps(row) + "\n" for row in rows))
         for store in STORES:
             sweep(folder, f"{name}-{store}", "temperature=0,0.7", *shared, "--suite", str(suite_of(folder, name)),
@@ -213,7 +213,7 @@ def sweep(folder: Path, name: str, axis: str, *given: str) -> None:
 
 
 def replays(domains: dict[str, Domain], folder: Path, options: Namespace) -> None:
-    """The first sampled texts of every domain on its ID store, with as many draft nodes as SIMULATED says."""
+    """Replay the first sampled texts of every domain on its ID store, with the numbers of draft nodes in SIMULATED."""
     for name in domains:
         part = folder / "replays" / name
         if not (part / "recording.json").exists():

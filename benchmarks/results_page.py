@@ -1,4 +1,4 @@
-"""docs/results.md, from the figures that benchmarks/results.py has left in its folder."""
+"""Writes docs/results.md from the figures that benchmarks/results.py has left in its folder."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from evaluation.offline.sweep import markdown as sweep_table
 from evaluation.reporting.report import markdown as runs_table
 
 KINDS = {"greedy": 0.0, "sampled": 0.7}
-"""Texts by their temperature; sampled ones have top-p 0.95."""
+"""Temperature of each kind of texts; sampled ones have top-p 0.95."""
 
 STORES = {"ood": "people's answers", "id": "the model's own"}
 
 SIMULATED = (16, 32, 64)
-"""Draft nodes of the replays."""
+"""Numbers of draft nodes of the replays."""
 
 MIDDLE = "16"
-"""Draft nodes of the summary."""
+"""Number of draft nodes in the summary."""
 
 SHOWN = ("SuffixDecoding's core", "REST's package", "dense", "hybrid-dense", "hybrid")
 
@@ -108,16 +108,16 @@ The server of the last cell is `make server`'s.
 
 
 def write_page(folder: Path, page: Path, options: Namespace) -> None:
-    """Write the page."""
+    """Write the page from the figures in the folder."""
     cells = {path.stem: _read(path) for path in sorted((folder / "forced").glob("*.json"))}
     sweeps = {path.parent.name: _read(path)["entries"] for path in (folder / "decoding").glob("*/sweep.json")}
     stores = {path.parents[2].name: _read(path) for path in (folder / "decoding").glob("*/cells/*/summary.json")}
-    made, rows = next(iter(stores.values()))["provenance"], {name: s["store"]["rows"] for name, s in stores.items()}
+    about, rows = next(iter(stores.values()))["provenance"], {name: s["store"]["rows"] for name, s in stores.items()}
     minutes = _read(folder / "minutes.json")
     text = HEAD.format(
-        date=made["made_at"][:10],
-        git=made["git"],
-        hardware=f"{made['hardware']['cores']} cores of {made['hardware']['processor']}",
+        date=about["made_at"][:10],
+        git=about["git"],
+        hardware=f"{about['hardware']['cores']} cores of {about['hardware']['processor']}",
         minutes=sum(minutes.values()),
         parts=", ".join(f"{part.replace('_', ' ')} {taken:.0f}" for part, taken in minutes.items()),
         rows=f"{min(rows.values()):,} to {max(rows.values()):,}",
@@ -142,7 +142,7 @@ def write_page(folder: Path, page: Path, options: Namespace) -> None:
 
 
 def _summary(cells: dict[str, Any], sweeps: dict[str, Any]) -> str:
-    """All cells in one table, and what is bad before anything else."""
+    """One table of all cells, and the list of what is bad."""
     text = f"## In short\n\nAccepted length with {MIDDLE} draft nodes, teacher-forced; what dense adds there "
     text += "(hybrid over hybrid-dense).\n\n"
     text += f"| texts | store | {' | '.join(SHOWN)} | dense adds |\n" + "|---" * 2 + "|---:" * (len(SHOWN) + 1) + "|\n"
@@ -212,7 +212,7 @@ def _cell(entry: dict[str, Any]) -> str:
 
 
 def _cost(folder: Path) -> float:
-    """A step with MIDDLE draft nodes over a plain one, here."""
+    """Time of a step with MIDDLE draft nodes over that of a plain one, on this machine."""
     sizes = _read(folder / "steps.json")["results"]["steps"]["sizes"]
     return next(size["over_plain"] for size in sizes if str(size["nodes"]) == MIDDLE)
 

@@ -1,10 +1,9 @@
-"""docs/results-sample.md: every system with the sample model, OOD and ID store, greedy and sampled, one rank and two.
-
-    python benchmarks/results_sample.py [--prompts 20] [--documents 800] [--folder runs/results-sample]
+"""Makes docs/results-sample.md: all systems with the sample model, both stores, greedy and sampled, one and two ranks.
 
 Builds both stores from the same prompts of the standard library (OOD: people's code; ID: the sample model's own sampled
-answers), generates from functions that were held back, and measures drafts under teacher forcing. Every part goes on
-where it was interrupted.
+answers), generates from held-out functions, and measures drafts under teacher forcing. Every part goes on where it was
+interrupted.
+Run: PYTHONPATH=. python benchmarks/results_sample.py [--prompts 20] [--documents 800] [--folder runs/results-sample]
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ def main() -> None:
     stores = {name: build(folder, uri, name, options.documents) for name in ("ood", "id")}
     shared = ["--uri", uri, "--systems", SYSTEMS, "--limit", str(options.prompts), "--max-new-tokens", "128"]
     matrix = sweep(folder / "matrix", ["temperature=0,0.7", "tp=1,2"], [*shared, "--collection", "ood"])
-    minutes = sum(taken(cell) for cell in (folder / "matrix" / "cells").iterdir()) / 60
+    minutes = sum(cell_seconds(cell) for cell in (folder / "matrix" / "cells").iterdir()) / 60
     id_store = sweep(folder / "id", ["temperature=0,0.7"], [*shared, "--collection", "id"])
     own = own_answers(folder / "id" / "cells" / "temperature=0.7", folder / "own.jsonl")
     drafts = {
@@ -91,23 +90,23 @@ def main() -> None:
 
 
 def losers(matrix: list[dict[str, Any]], id_store: list[dict[str, Any]]) -> str:
-    """The lines whose speed-up may be 1 or less."""
-    found = [
+    """The systems and cells whose interval of the speed-up reaches 1 or less, as text."""
+    slow = [
         f"{entry['system']} at {', '.join(f'{axis} {value}' for axis, value in entry['cell'].items())} ({store})"
         for store, entries in (("OOD", matrix), ("ID", id_store))
         for entry in entries
         if entry["system"] != "vanilla" and entry["speedup_interval"][0] <= 1
     ]
-    return "; ".join(found) or "none"
+    return "; ".join(slow) or "none"
 
 
-def taken(cell: Path) -> float:
+def cell_seconds(cell: Path) -> float:
     """Seconds from the start of a cell to its results."""
     return (cell / "summary.json").stat().st_mtime - (cell / "started").stat().st_mtime
 
 
 def build(folder: Path, uri: str, name: str, documents: int) -> int:
-    """Ingest, or go on; the number of rows."""
+    """Build a store, or go on building it; returns its number of rows."""
     answers = [] if name == "ood" else ["--answers", "sampled", "--answer-tokens", "128"]
     run("-m", "ingestion", "run", "--source", "stdlib", "--limit", str(documents), "--uri", uri, "--collection", name,
         "--run-dir", str(folder / f"run-{name}"), "--also", "rest", *answers)  # fmt: skip
@@ -120,13 +119,13 @@ def sweep(out: Path, axes: list[str], given: list[str]) -> list[dict[str, Any]]:
 
 
 def own_answers(cell: Path, path: Path) -> Path:
-    """The prompts of a run with what the model itself wrote, as a file of pairs."""
+    """Write the prompts of a run with the texts of plain decoding as a file of pairs; returns its path."""
     from evaluation.prompts import load_suite
 
-    asked = {prompt.id: prompt.text for prompt in load_suite("stdlib").prompts}
+    prompts = {prompt.id: prompt.text for prompt in load_suite("stdlib").prompts}
     records = [json.loads(line) for line in (cell / "records.jsonl").read_text().splitlines()]
     plain = [record for record in records if record["system"] == "vanilla"]
-    rows = [{"instruction": asked[record["prompt_id"]], "output": record["text"]} for record in plain]
+    rows = [{"instruction": prompts[record["prompt_id"]], "output": record["text"]} for record in plain]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
 

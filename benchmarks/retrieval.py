@@ -1,7 +1,8 @@
-"""The draft phase of dense retrieval in process: projection, search, tree, on one core, at several store sizes.
+"""Measures the draft phase of dense retrieval in this process, on one core: projection, search and tree.
 
-Rows are the sample model's own states over the standard library; queries are its states on functions held back.
-Milliseconds per draft, median and 95th percentile, and the bytes per row that the replica occupies.
+On: the sample model's own states over the standard library as rows, its states of held-out functions as queries.
+Run: python benchmarks/retrieval.py [--rows N]
+Prints: JSON with milliseconds a draft and a search (p50, p95), and the bytes a row of the replica.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from dresd_milvus.models.loading import LoadedModel, load_model
 from dresd_milvus.retrieval.projection import Projection, ProjectionFit
 from dresd_milvus.retrieval.replica import Replica
 from dresd_milvus.retrieval.store import Manifest, Rows
-from ingestion.phases.embed import Embedder, RowMaker
-from ingestion.planning.documents import Numbered
+from ingestion.phases.embed import Embedder, RowMaker, RowSettings
+from ingestion.planning.documents import NumberedDocuments
 from ingestion.planning.prune import Pruning
 
 CONTINUATION = 20
@@ -44,7 +45,7 @@ def main() -> None:
 
 
 def embedded(most: int, count: int) -> tuple[LoadedModel, Projection, list[Rows], list[tuple[torch.Tensor, int]]]:
-    """(sample model, projection, about `most` rows of the standard library, `count` held-back states)."""
+    """(sample model, projection, about `most` rows of the standard library, `count` queries: see held_back_states)."""
     model = load_model("sample")
     embedder = Embedder(model, max_length=1024)
     documents = [as_document(pair) for pair in stdlib.pairs()]
@@ -62,36 +63,36 @@ def as_document(pair: stdlib.Pair) -> Document:
 
 def made_rows(embedder: Embedder, projection: Projection, documents: list[Document]) -> Iterator[Rows]:
     """The rows of all documents."""
-    pruning = Pruning()
+    settings = RowSettings(projection, CONTINUATION, Pruning())
     for first in range(0, len(documents), 128):
-        numbered = Numbered(first, documents[first : first + 128])
-        encoded = embedder.encode(numbered.documents)
-        maker = RowMaker(numbered, encoded, CONTINUATION, pruning)
-        for embedded in embedder.keys(projection, encoded, pruning, {}):
-            yield from maker(embedded)
+        shard = NumberedDocuments(first, documents[first : first + 128])
+        encoded = embedder.encode(shard.documents)
+        maker = RowMaker(shard, encoded, settings)
+        for batch in embedder.keys(encoded, settings, {}):
+            yield from maker(batch)
 
 
 def take(parts: Iterator[Rows], most: int) -> list[Rows]:
-    """Rows of the first documents, about `most` of them."""
-    taken, count = [], 0
+    """About the first `most` rows: whole parts until there are enough."""
+    kept, count = [], 0
     for rows in parts:
         if count >= most:
             break
-        taken.append(rows)
+        kept.append(rows)
         count += len(rows)
-    return taken
+    return kept
 
 
 def held_back_states(embedder: Embedder, count: int) -> list[tuple[torch.Tensor, int]]:
-    """(hidden state [H], the token it produced) in answers that the store does not hold."""
+    """Queries: (hidden state [H], the token that it produced) at random positions of held-out functions."""
     documents = [as_document(pair) for pair in islice(stdlib.pairs(held_back=True), 60)]
-    found = [
+    queries = [
         (state.clone(), int(following[0]))
         for states, rows in embedder.flat_states(documents)
         for state, following in zip(states, rows, strict=True)
     ]
-    picks = np.random.default_rng(0).permutation(len(found))[:count]
-    return [found[pick] for pick in picks]
+    picks = np.random.default_rng(0).permutation(len(queries))[:count]
+    return [queries[pick] for pick in picks]
 
 
 def build(projection: Projection, rows: list[Rows], folder: Path) -> Replica:
@@ -104,7 +105,7 @@ def build(projection: Projection, rows: list[Rows], folder: Path) -> Replica:
 def measure(
     replica: Replica, projection: Projection, queries: list[tuple[torch.Tensor, int]], nodes: int, depth: int
 ) -> dict[str, Any]:
-    """Times of whole drafts, and of the searches in them."""
+    """Milliseconds of whole drafts and of searches, and the size of the replica."""
     drafter = Dense(replica, projection)
     drafts, searches = [], []
     for hidden, token in [*queries[:50], *queries]:  # the first ones warm up

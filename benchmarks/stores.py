@@ -23,14 +23,14 @@ CONTINUATION, DIM = 20, 64
 
 
 def encode(model: LoadedModel, pairs: Sequence[tuple[str, str]]) -> list[Encoded]:
-    """(prompt, answer) pairs in the usual template, those that fit the model's context."""
-    put = Template()
-    documents = [Document((put(prompt), answer), "") for prompt, answer in pairs]
+    """Tokenise (prompt, answer) pairs in the default template, without those that exceed the model's context."""
+    template = Template()
+    documents = [Document((template(prompt), answer), "") for prompt, answer in pairs]
     return [e for e in encode_documents(model.tokenizer, documents) if 2 <= len(e.ids) <= model.target.context]
 
 
 def build(model: LoadedModel, texts: Sequence[Encoded], folder: Path) -> Sources:
-    """A store of all tokens of these texts."""
+    """A replica and a suffix store of all tokens of these texts."""
     fit, states = ProjectionFit(model.target.hidden_size), []
     for text in texts:
         ids = torch.from_numpy(text.ids.astype(np.int64))[None]
@@ -53,26 +53,28 @@ def _rows(number: int, ids: np.ndarray, projection: Projection, states: torch.Te
 
 
 def answers(target: HFTarget, prompts: Sequence[list[int]], tokens: int, seed: int, batch: int = 64) -> list[Encoded]:
-    """Texts (prompt and answer) that the target samples itself, at temperature 0.7 and top-p 0.95."""
+    """Prompts with the answers that the target samples to them, at temperature 0.7 and top-p 0.95."""
     torch.manual_seed(seed)
-    found = []
+    texts = []
     prompts = sorted((ids for ids in prompts if len(ids) + tokens < target.context), key=len)
     for start in range(0, len(prompts), batch):
         part = prompts[start : start + batch]
         for prompt, answer in zip(part, write(target, part, tokens, 0.7), strict=True):
             whole = np.array(prompt + answer, np.int32)
-            found.append(Encoded(whole, np.arange(len(whole)) >= len(prompt), "", np.empty((0, 2), np.int64)))
-    return found
+            texts.append(Encoded(whole, np.arange(len(whole)) >= len(prompt), "", np.empty((0, 2), np.int64)))
+    return texts
 
 
 def write(target: HFTarget, prompts: Sequence[list[int]], tokens: int, temperature: float) -> list[list[int]]:
-    """What the target answers to these prompts, all at once: at most so many tokens, an end token included; sampled
-    with top-p 0.95, or greedy at temperature 0."""
+    """The target's answers (token ids) to these prompts, which form one batch.
+
+    tokens: of an answer at most, with its end token. Sampled with top-p 0.95; temperature 0 is greedy.
+    """
     width = max(map(len, prompts))
     ids = torch.tensor([[0] * (width - len(p)) + p for p in prompts])
     mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
     sampled = {"do_sample": True, "temperature": temperature, "top_p": 0.95, "top_k": 0}
     how = sampled if temperature else {"do_sample": False}
-    written = target.write(ids, mask, tokens, 0, **how)[:, width:].tolist()
+    written = target.generate_batch(ids, mask, tokens, 0, **how)[:, width:].tolist()
     ends = (next((at + 1 for at, t in enumerate(row) if t in target.eos_ids), len(row)) for row in written)
     return [row[:end] for row, end in zip(written, ends, strict=True)]

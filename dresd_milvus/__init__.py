@@ -26,19 +26,11 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from dresd_milvus.api import (
-        LoadedModel,
-        Manifest,
-        PreparedDrafter,
-        Result,
-        Store,
-        generate,
-        ingest,
-        load_model,
-        make_drafter,
-        open_store,
-        stream,
-    )
+    from dresd_milvus.api import Store, ingest, load_model, make_drafter, open_store
+    from dresd_milvus.models.loading import LoadedModel
+    from dresd_milvus.retrieval.store import Manifest
+    from dresd_milvus.systems.answering import Result, generate, stream
+    from dresd_milvus.systems.prepared import PreparedDrafter
 else:
 
     def __getattr__(name: str) -> object:

@@ -1,7 +1,7 @@
 """The Python API, which `import dresd_milvus` offers: models, stores and drafters, and texts made with them.
 
 Every function puts together what the command line uses too. Beside cli.py and demo.py the only part of the core that
-imports the packages around it. docs/api.md shows every function with an example.
+imports the packages around it. `dresd_milvus` exports its names; docs/api.md shows every function with an example.
 """
 
 from __future__ import annotations
@@ -15,32 +15,20 @@ from typing import Literal
 
 from dresd_milvus.console import Phases
 from dresd_milvus.decoding.loop import DEPTH
-from dresd_milvus.errors import InputError
+from dresd_milvus.errors import InputError, keywords
 from dresd_milvus.models import loading
 from dresd_milvus.models.loading import LoadedModel
 from dresd_milvus.retrieval.circuit_breaker import SEARCH_SECONDS
 from dresd_milvus.retrieval.store import Manifest
 from dresd_milvus.storage.opening import Search, check_fits
-from dresd_milvus.systems.answering import Result, generate, stream
+from dresd_milvus.systems.answering import Result as Result
+from dresd_milvus.systems.answering import generate as generate
+from dresd_milvus.systems.answering import stream as stream
 from dresd_milvus.systems.prepared import PreparedDrafter, prepare_drafter
 from dresd_milvus.systems.registry import Sources, Where, load_draft_model, needs, open_sources, parse_nodes
 from ingestion import runner
 from ingestion.planning.plan import AUTO, Settings, template_for
-from ingestion.planning.run_folder import usual_folder
-
-__all__ = [
-    "LoadedModel",
-    "Manifest",
-    "PreparedDrafter",
-    "Result",
-    "Store",
-    "generate",
-    "ingest",
-    "load_model",
-    "make_drafter",
-    "open_store",
-    "stream",
-]
+from ingestion.planning.run_folder import default_run_folder
 
 
 class Store:
@@ -58,10 +46,10 @@ class Store:
         assert self.sources.manifest is not None
         return self.sources.manifest
 
-    def losses(self) -> str:
-        """A line on searches that a server did not answer in time; '' if there were none. Lost searches cost drafts,
-        never text."""
-        return self.sources.losses()
+    def failure_summary(self) -> str:
+        """One line about searches that a server did not answer in time; '' if there were none. They cost drafts, never
+        text."""
+        return self.sources.failure_summary()
 
     def close(self) -> None:
         """Close the connection. Closing twice does no harm."""
@@ -80,6 +68,7 @@ class Store:
         return f"<Store {self.name}: {self.manifest.rows:,} rows{', closed' if self.sources.closed else ''}>"
 
 
+@keywords()
 def load_model(name: str, *, dtype: str = "auto", device: str = "auto", graphs: bool = False) -> LoadedModel:
     """Load a model and its tokenizer.
 
@@ -94,6 +83,7 @@ def load_model(name: str, *, dtype: str = "auto", device: str = "auto", graphs: 
     return loading.load_model(name, dtype, device, graphs=graphs)
 
 
+@keywords()
 def ingest(
     model: LoadedModel,
     sources: str | Path | Sequence[str | Path],
@@ -130,17 +120,18 @@ def ingest(
         raise InputError("there is no source; name a file, a folder, hf:DATASET or 'stdlib'")
     texts = tuple(str(source) for source in named)
     settings = Settings(
-        model.asked or model.name, texts, collection, str(uri),
+        model.requested_name or model.name, texts, collection, str(uri),
         dtype=model.dtype, template=template_for(template, texts), prompt_key=prompt_key, response_key=response_key,
         answers=answers, limit=limit, also="rest" if also_rest else "none",
     )  # fmt: skip
-    folder = usual_folder(settings.uri, collection)
+    folder = default_run_folder(settings.uri, collection)
     with Phases(silent=quiet) as phases:
         manifest = runner.ingest(settings, folder, phases, model=model, token=_token(token), replace_old=replace)
     assert manifest is not None  # there are no other shares
     return manifest
 
 
+@keywords()
 def open_store(
     uri: str | Path,
     collection: str,
@@ -166,9 +157,10 @@ def open_store(
         str(uri), collection, Path(suffixes) if suffixes else None, search=search, token=_token(token), timeout=timeout
     )
     with Phases(silent=quiet) as phases:
-        return Store(f"{collection} in {uri}", open_sources(where, ["hybrid"], model, phases.replica))
+        return Store(f"{collection} in {uri}", open_sources(where, ["hybrid"], model, phases))
 
 
+@keywords()
 def make_drafter(
     system: str,
     model: LoadedModel,

@@ -1,6 +1,7 @@
-"""Functions that run at every step and touch every node are compiled, by numba, and kept compiled between runs.
+"""Compilation by numba of functions that loop over many nodes, rows or tokens at every step.
 
-They take numbers, arrays and named tuples of arrays, and release the interpreter's lock.
+Their arguments are numbers, arrays, and named tuples of arrays. They release the interpreter's lock. Machine code is
+saved in the user's cache folder, so that it is compiled once.
 """
 
 from __future__ import annotations
@@ -21,31 +22,33 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 @overload
 def compiled(function: Function, /) -> Function: ...
 @overload
-def compiled(*, any_order: bool) -> Callable[[Function], Function]: ...
-def compiled(function: Any = None, /, *, any_order: bool = False) -> Any:
-    """The function as machine code, made at its first call (seconds, once on a machine).
+def compiled(*, fastmath: bool) -> Callable[[Function], Function]: ...
+def compiled(function: Any = None, /, *, fastmath: bool = False) -> Any:
+    """Decorator: compile a function at its first call, which takes seconds, once on a machine.
 
-    any_order: its sums may be added up in any order, several numbers at a time; their last digits differ from machine
-    to machine. None of its numbers may be NaN.
+    fastmath: allow the compiler to reorder sums, for several numbers at a time. The last digits of results then differ
+    between machines, and no number may be NaN.
     """
     if function is None:
-        return partial(_compile, any_order=any_order)
-    return _compile(function, any_order)
+        return partial(_compile, fastmath=fastmath)
+    return _compile(function, fastmath)
 
 
-def _compile(function: Any, any_order: bool) -> Any:
-    before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, _folder()
+def _compile(function: Any, fastmath: bool) -> Any:
+    previous, numba.config.CACHE_DIR = numba.config.CACHE_DIR, _cache_dir()
     try:
-        loose = {"reassoc", "contract", "nnan", "nsz"} if any_order else False
-        return numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=loose)(function)
+        flags = {"reassoc", "contract", "nnan", "nsz"} if fastmath else False
+        return numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=flags)(function)
     finally:
-        numba.config.CACHE_DIR = before
+        numba.config.CACHE_DIR = previous
 
 
 @cache
-def _folder() -> str:
-    """Where compiled code is kept: per state of the package, for numba notices a change of a function's own file only,
-    not of those that it calls into."""
+def _cache_dir() -> str:
+    """The folder of machine code for this state of the package's source.
+
+    numba notices changes in a function's own file only, not in the files of functions that it calls.
+    """
     digest = hashlib.sha256()
     for file in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(file.read_bytes())

@@ -6,7 +6,6 @@ import errno
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable
 from time import monotonic
 from types import TracebackType
 
@@ -48,7 +47,7 @@ class _Rate(ProgressColumn):
 
 
 class Phases:
-    """Shows one phase of a long work after another: what it is, how far, how fast, how long still."""
+    """Progress on stderr: name, amount, rate and time left of each phase; a bar in a terminal, lines elsewhere."""
 
     def __init__(self, silent: bool = False) -> None:
         """silent: show nothing, for ranks that follow another."""
@@ -77,14 +76,14 @@ class Phases:
         self._bars.stop()
 
     def phase(self, name: str, total: int | None, unit: str, done: int = 0) -> None:
-        """A new phase begins; total is an estimate or None, done is what an earlier run did."""
+        """Begin a phase, see Progress."""
         self._end()
         self._name, self._workers = name, Counter()
         self._task = self._bars.add_task(name, total=total, unit=unit, completed=done, begun=done)
         self._begun = self._told = monotonic()
 
     def advance(self, amount: int, worker: int | None = None) -> None:
-        """This much of the phase's unit has been done, by one of several workers if there are such."""
+        """Add an amount of work, see Progress."""
         self._bars.advance(self._task, amount)
         if worker is not None:
             self._workers[worker] += amount
@@ -93,14 +92,9 @@ class Phases:
             self._told = monotonic()
             self._line()
 
-    def tell(self, line: str) -> None:
-        """One line for the user, above the bar."""
+    def message(self, line: str) -> None:
+        """Show one line above the bar."""
         self.console.print(line, highlight=False)
-
-    def replica(self, rows: int) -> Callable[[int], None]:
-        """Begin the phase of copying a collection of this many rows; returns what is told of every batch."""
-        self.phase("copying the collection into memory", rows, "rows")
-        return self.advance
 
     def _by_worker(self) -> str:
         seconds = max(monotonic() - self._begun, 1e-9)

@@ -88,7 +88,7 @@ def run(
     """
     from dresd_milvus.console import Phases
     from dresd_milvus.corpus.conversation import choose_template
-    from dresd_milvus.decoding.sampling import make_chooser
+    from dresd_milvus.decoding.sampling import make_sampler
     from dresd_milvus.models.devices import pick_device
     from dresd_milvus.models.loading import load_model
     from dresd_milvus.models.ranks import Ranks
@@ -102,18 +102,18 @@ def run(
     where = Where(uri, collection, suffixes, draft_model, search, token, timeout)
     where.check(names)
     most = parse_nodes(nodes)
-    make_chooser(temperature, top_p, seed, top_k, min_p, repetition_penalty)  # refuse bad ones before loading
+    make_sampler(temperature, top_p, seed, top_k, min_p, repetition_penalty)  # refuse bad ones before loading
     ranks = Ranks.join(tp, pick_device(device).type)
-    with ranks.together(), Phases(silent=not ranks.first) as phases:
+    with ranks.fail_together(), Phases(silent=not ranks.first) as phases:
         prompts = load_suite(suite, limit)
         phases.phase(f"loading the model {model}", None, "")
         loaded = load_model(model, dtype, device, tp, graphs)
-        sources = open_sources(where, names, loaded, phases.replica) if ranks.first else Sources()
+        sources = open_sources(where, names, loaded, phases) if ranks.first else Sources()
         if ranks.first and sources.suffixes is None and "suffix" in drafting(names):
-            phases.tell(
+            phases.message(
                 "there is no suffix store (dresd ingest run --also rest): suffix matches the running text alone"
             )
-        put = ranks.share(lambda: choose_template(loaded.tokenizer, template, sources.manifest, prompts.template))
+        put = ranks.broadcast(lambda: choose_template(loaded.tokenizer, template, sources.manifest, prompts.template))
         tokens = max_new_tokens or prompts.max_new_tokens or 128
         how = (temperature, top_p, top_k, min_p, repetition_penalty, seed)
         options = Options(tokens, *how, most, depth, repeats)
@@ -125,8 +125,8 @@ def run(
             sources.close()
     if summary:
         print_table(summary["runs"])
-        if sources.losses():
-            print(f"\nwarning: {sources.losses()}")
+        if sources.failure_summary():
+            print(f"\nwarning: {sources.failure_summary()}")
         print(f"\nwritten: {out}/summary.json, table.md, records.jsonl, report.html, spec-bench/")
 
 

@@ -106,7 +106,7 @@ def intrinsic(
                     phases.advance(1)
             shown = report_curves(curves, about, out)
         else:
-            sources = open_sources(where, names, loaded, phases.replica)
+            sources = open_sources(where, names, loaded, phases)
             try:
                 put = choose_template(loaded.tokenizer, template, sources.manifest)
                 held = read_texts(loaded, texts, put, limit, held_back=True)
@@ -141,13 +141,13 @@ def record(
     """Have the target answer a suite and keep its tokens, its states and what its steps cost, for `replay`."""
     from dresd_milvus.console import Phases
     from dresd_milvus.corpus.conversation import Conversation, choose_template
-    from dresd_milvus.decoding.sampling import make_chooser
+    from dresd_milvus.decoding.sampling import make_sampler
     from dresd_milvus.models.loading import load_model
     from evaluation.offline.replay import record as make
     from evaluation.prompts import load_suite
     from evaluation.running.harness import Options, check_lengths
 
-    make_chooser(temperature, top_p, seed, top_k, min_p, repetition_penalty)
+    make_sampler(temperature, top_p, seed, top_k, min_p, repetition_penalty)
     with Phases() as phases:
         prompts = load_suite(suite, limit)
         phases.phase(f"loading the model {model}", None, "")
@@ -203,7 +203,7 @@ def replay(
         phases.phase("reading the recording", None, "")
         recorded = load_recording(recording)
         model = recorded_model(recorded)
-        sources = open_sources(where, names, model, phases.replica)
+        sources = open_sources(where, names, model, phases)
         try:
             costs = StepCosts(recorded.costs) if must_know_costs(names, most) else None
             drafters = [make_drafter(name, sources, neighbours, costs) for name in names]

@@ -17,7 +17,7 @@ import tomli
 
 from dresd_milvus.corpus import Template, stdlib
 from dresd_milvus.corpus.chat import CHAT
-from dresd_milvus.corpus.rows import kind_of, read_hub, read_rows
+from dresd_milvus.corpus.rows import file_type, read_hub, read_rows
 from dresd_milvus.errors import InputError
 
 SUITES = {path.stem: path for path in sorted((Path(__file__).parent / "suites").glob("*.toml"))}
@@ -64,7 +64,7 @@ def load_suite(suite: str, limit: int | None = None) -> Suite:
         found = Suite(suite, _held_back()[:limit])
     elif name in SUITES:
         found = _named(name, Path(where) if given else None, limit)
-    elif Path(suite).exists() and kind_of(Path(suite)):
+    elif Path(suite).exists() and file_type(Path(suite)):
         rows = read_rows(Path(suite), limit)
         found = Suite(suite, [_prompt(suite, n, row, PROMPT_KEYS, None) for n, row in enumerate(rows, 1)])
     else:
@@ -93,7 +93,7 @@ def _named(name: str, path: Path | None, limit: int | None) -> Suite:
         path = SUITES[name].with_name(about["file"])
     if path is None and "hub" not in about:
         raise InputError(f"the suite {name} is not on the hub; download it and give --suite {name}=FILE")
-    if path is not None and not (path.exists() and kind_of(path)):
+    if path is not None and not (path.exists() and file_type(path)):
         raise InputError(f"there is no file of prompts {path}")
     rows: Iterator[dict[str, Any]]
     if path is not None and "shuffle" not in about:

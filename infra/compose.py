@@ -52,10 +52,12 @@ class Service:
 
     @property
     def ready(self) -> bool:
+        """Whether the service runs and is not known to be unhealthy."""
         return self.state == "running" and self.health in ("healthy", "")
 
     @property
     def failed(self) -> bool:
+        """Whether the service has ended or is unhealthy."""
         return self.state in ("exited", "dead") or self.health == "unhealthy"
 
     @property
@@ -66,6 +68,7 @@ class Service:
         return f"{self.health or self.state}" + (f", restarted {self.restarts} times" if self.restarts else "")
 
     def log(self, lines: int) -> str:
+        """The last lines of its log."""
         return str(self.container.logs(tail=lines).decode(errors="replace")).rstrip()
 
 

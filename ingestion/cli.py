@@ -15,8 +15,8 @@ from ingestion.options import CollectionToBuild, settings
 if TYPE_CHECKING:
     from dresd_milvus.models.loading import LoadedModel
     from dresd_milvus.retrieval.store import Manifest
+    from ingestion.planning.job import Job
     from ingestion.planning.plan import Settings
-    from ingestion.planning.share import Share
     from ingestion.run import Run
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -74,7 +74,7 @@ def run(
                 replace_old=replace,
                 keep_rows=keep_rows,
                 workers=workers,
-                share=_share(shard, tp),
+                job=_job(shard, tp),
                 bulk=bulk,
             )
         if manifest:
@@ -115,7 +115,7 @@ def generate(
 
     def work(model: LoadedModel | None) -> None:
         with Phases() as phases:
-            generate_share(_open(run_dir, uri, collection, "", device, model), phases, _share(shard, tp), workers)
+            generate_share(_open(run_dir, uri, collection, "", device, model), phases, _job(shard, tp), workers)
 
     _work(_open(run_dir, uri, collection).plan.settings, tp, workers, device, work)
 
@@ -157,7 +157,7 @@ def embed(
 
     def work(model: LoadedModel | None) -> None:
         with Phases() as phases:
-            embed_share(_open(run_dir, uri, collection, "", device, model), phases, _share(shard, tp), workers)
+            embed_share(_open(run_dir, uri, collection, "", device, model), phases, _job(shard, tp), workers)
 
     _work(_open(run_dir, uri, collection).plan.settings, tp, workers, device, work)
 
@@ -176,7 +176,7 @@ def load(
 
     going = _open(run_dir, uri, collection, token)
     with Phases() as phases:
-        going.load(_share(shard), phases, bulk)
+        going.load(_job(shard), phases, bulk)
 
 
 @app.command()
@@ -219,11 +219,11 @@ def status(
 
 def _folder(run_dir: Path | None, uri: str, collection: str) -> Path:
     from dresd_milvus.errors import InputError
-    from ingestion.planning.run_folder import usual_folder
+    from ingestion.planning.run_folder import default_run_folder
 
     if run_dir is None and not (uri and collection):
         raise InputError("say which run: give --run-dir, or --uri and --collection")
-    return run_dir or usual_folder(uri, collection)
+    return run_dir or default_run_folder(uri, collection)
 
 
 def _open(
@@ -243,23 +243,23 @@ def _work(settings: Settings, tp: int, workers: int, device: str, work: Callable
     """Do it here, or with a model that a launcher's ranks share."""
     from dresd_milvus.errors import InputError
     from dresd_milvus.models.loading import load_model
-    from dresd_milvus.models.parallel import on_all_ranks
+    from dresd_milvus.models.parallel import run_on_all_ranks
 
     if tp == 1:
         work(None)
     elif workers > 1:
         raise InputError("ranks that share a model are one worker; give --workers 1, and --shard for several of them")
     else:
-        on_all_ranks(tp, device, lambda: load_model(settings.model, settings.dtype, device, tp), work)
+        run_on_all_ranks(tp, device, lambda: load_model(settings.model, settings.dtype, device, tp), work)
 
 
-def _share(text: str | None, tp: int = 1) -> Share:
+def _job(text: str | None, tp: int = 1) -> Job:
     """--shard, else the rank that torchrun or the DeepSpeed launcher gave this process, unless ranks share a model."""
-    from ingestion.planning.share import ALL, Share
+    from ingestion.planning.job import SINGLE_JOB, Job
 
     if text is not None:
-        return Share.parse(text)
-    return Share(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))) if tp == 1 else ALL
+        return Job.parse(text)
+    return Job(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))) if tp == 1 else SINGLE_JOB
 
 
 def print_summary(uri: str, collection: str, manifest: Manifest) -> None:

@@ -1,15 +1,15 @@
-"""A run that is going on: its folder, plan and model, and the phases from the fit to loading (sealing: seal.py).
+"""A run: one ingestion with its folder, plan and model, and its phases from generate to load (seal: seal.py).
 
-Every phase does what is missing of it and may be interrupted anywhere. Several processes may be at work on one run: a
-phase that is whole (fit, seal) is done by the first that comes, the others wait for it; of the shards everyone takes a
-fixed part.
+Every phase does what is missing of it, so it may be interrupted anywhere. Several processes may work on one run: the
+phases that are not divided (fit, seal) are done by the first process that comes while the others wait, and each process
+has its own part of the shards.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,72 +21,84 @@ from dresd_milvus.files.atomic import write_json
 from dresd_milvus.milvus import MilvusStore, has_collection
 from dresd_milvus.milvus.bulk import BulkImport
 from dresd_milvus.models.loading import LoadedModel, load_model
+from dresd_milvus.progress import Progress
 from dresd_milvus.retrieval.projection import Projection
 from dresd_milvus.retrieval.store import Manifest
 from dresd_milvus.storage.row_file import read_rows
-from ingestion.phases.embed import Embedder, embed_shard
+from ingestion.phases.embed import Embedder, RowSettings, embed_shard
 from ingestion.phases.fit import fit_projection
-from ingestion.phases.generate import Sampling, generate_shard
-from ingestion.phases.states import States
-from ingestion.planning.documents import Numbered, read_documents, write_documents
+from ingestion.phases.generate import AnswerSampling, generate_shard
+from ingestion.phases.states import StateFiles
+from ingestion.planning.documents import NumberedDocuments, read_documents, write_documents
+from ingestion.planning.job import SINGLE_JOB, Job
 from ingestion.planning.plan import Plan, load_plan
 from ingestion.planning.run_folder import RunFolder
-from ingestion.planning.share import ALL, Progress, Share
 
 
 class Run:
-    """plan: what is built. token: of the server. device: of the model, which is loaded when it is first wanted."""
+    """A planned ingestion.
+
+    plan: what is built. token: user:password of the server. device: of the model. model: the target, if it is loaded
+    already; otherwise it is loaded when it is first needed.
+    """
 
     def __init__(
         self, folder: Path, plan: Plan, token: str = "", device: str = "auto", model: LoadedModel | None = None
     ) -> None:
-        self.plan, self.token, self.device, self._given = plan, token, device, model
+        self.plan, self.token, self.device, self._given_model = plan, token, device, model
         self.folder = RunFolder(folder, plan.fingerprint)
-        self.states = States(self.folder)
+        self.states = StateFiles(self.folder)
 
     @classmethod
     def open(cls, folder: Path, token: str = "", device: str = "auto", model: LoadedModel | None = None) -> Run:
-        """A run that was planned; raises InputError when there is none."""
+        """The run of a folder. Raises InputError where no run was planned there."""
         return cls(folder, load_plan(folder), token, device, model)
 
     @cached_property
     def model(self) -> LoadedModel:
-        """The target; InputError when it is not the one that the run was begun with."""
+        """The target. Raises InputError when it is not the model that the run was begun with."""
         settings = self.plan.settings
-        model = self._given or load_model(settings.model, settings.dtype, self.device)
-        about = {"model": model.fingerprint, "tokenizer": model.tokenizer_hash, "dtype": model.dtype}
+        model = self._given_model or load_model(settings.model, settings.dtype, self.device)
+        current = {"model": model.fingerprint, "tokenizer": model.tokenizer_hash, "dtype": model.dtype}
         path = self.folder.folder / "model.json"
-        with suppress(FileNotFoundError):
-            before = json.loads(path.read_text())
-            if before.get("model") == model.weights:  # begun by an earlier version, which knew models by their weights
-                before["model"] = model.fingerprint
-                write_json(path, {"name": model.name, **before})
-            of = {name: (before.get(name), now) for name, now in about.items()}
-            differs = [f"{name} was {was} and is {now}" for name, (was, now) in of.items() if was != now]
-            if differs:
-                raise InputError(
-                    f"the run in {self.folder.folder} was begun with another model: {'; '.join(differs)}; use that one "
-                    "(--dtype as it was), or give --replace to start over"
-                )
+        if path.exists():
+            self._require_same_model(json.loads(path.read_text()), current, model, path)
             return model
         if model.tokenizer_hash != self.plan.tokenizer:
             raise InputError(f"the tokenizer of {settings.model} has changed since the run was planned; give --replace")
-        write_json(path, {"name": model.name, **about})
+        write_json(path, {"name": model.name, **current})
         return model
 
-    def release(self) -> None:
-        """Let go of a model that was loaded here, for others that need the memory; it is loaded again when wanted."""
+    def _require_same_model(
+        self, begun: dict[str, str], current: dict[str, str], model: LoadedModel, path: Path
+    ) -> None:
+        if (
+            begun.get("model") == model.weights_fingerprint
+        ):  # begun by an earlier version, which knew models by their weights
+            begun = {**begun, "model": model.fingerprint}
+            write_json(path, {"name": model.name, **begun})
+        both = {name: (begun.get(name), now) for name, now in current.items()}
+        differs = [f"{name} was {was} and is {now}" for name, (was, now) in both.items() if was != now]
+        if differs:
+            raise InputError(
+                f"the run in {self.folder.folder} was begun with another model: {'; '.join(differs)}; use that one "
+                "(--dtype as it was), or give --replace to start over"
+            )
+
+    def unload_model(self) -> None:
+        """Free the memory of a model that this run has loaded; it is loaded again when it is needed."""
         self.__dict__.pop("embedder", None)
         if self.__dict__.pop("model", None) is not None and torch.cuda.is_available():
             torch.cuda.empty_cache()
 
     @cached_property
     def embedder(self) -> Embedder:
+        """The model with the settings of this run."""
         return Embedder(self.model, self.plan.settings.max_length)
 
     @cached_property
     def projection(self) -> Projection:
-        """That of the fit phase; InputError before it."""
+        """The fitted projection. Raises InputError before the fit."""
         marker = self.folder.done("fit")
         if marker is None:
             raise InputError(
@@ -97,122 +109,133 @@ class Run:
             raise InputError(f"the projection in {self.folder.folder} is not the one that was fitted; give --replace")
         return projection
 
-    def shards(self, share: Share = ALL) -> range:
-        return range(share.rank, len(self.plan.shards), share.world)
+    def shards(self, job: Job = SINGLE_JOB) -> range:
+        """The numbers of a job's shards."""
+        return range(job.index, len(self.plan.shards), job.count)
 
-    def embedded(self, shard: int) -> dict[str, Any] | None:
-        """What the marker of an embedded shard says; None where its rows are not there."""
-        marker = self.folder.done("embed", shard)
-        return marker if marker and self.folder.file("embed", shard).exists() else None
-
-    def to_embed(self, share: Share) -> list[int]:
-        """The shards that are neither loaded nor embedded."""
-        return [n for n in self.shards(share) if not self.folder.done("load", n) and not self.embedded(n)]
-
-    def fit(self, progress: Progress) -> None:
-        """Fit the projection, unless that is done."""
-        if self.folder.done("fit"):
-            return
-        with self.folder.claim("fit", wait=True):
-            if self.folder.done("fit"):
-                return
-            embedder, plan = self.embedder, self.plan
-            self.states.begin(plan, embedder.model.target, progress.tell)
-            progress.phase("fitting the projection", min(plan.settings.fit_tokens, plan.tokens), "states")
-            self.folder.begin("fit")
-            projection, curve = fit_projection(embedder, self.documents, plan, self.states, progress.advance)
-            projection.save(self.folder.folder)
-            curve.save(self.folder.folder / "fit", projection.dim)
-            self.folder.finish("fit", projection=projection.fingerprint, dim=projection.dim, states=projection.samples)
-
-    def to_generate(self, share: Share) -> list[int]:
-        """The shards whose answers the target has still to write."""
+    def shards_to_generate(self, job: Job = SINGLE_JOB) -> list[int]:
+        """The shards of a job that the target has still to answer."""
         if self.plan.settings.answers == "own":
             return []
-        return [n for n in self.shards(share) if not self.folder.done("generate", n)]
+        return [n for n in self.shards(job) if not self.folder.done("generate", n)]
 
-    def generate(self, shards: Iterable[int], advance: Callable[[int], None]) -> None:
-        """Have the target answer the prompts of these shards; advance is told of tokens."""
-        settings = self.plan.settings
-        temperature = settings.temperature if settings.answers == "sampled" else 0.0
-        for shard in shards:
-            with self.folder.claim("generate", shard):
-                self.folder.begin("generate", shard)
-                asked = read_documents(self.folder.file("documents", shard))
-                sampling = Sampling(temperature, settings.top_p, settings.answer_tokens, settings.seed + shard)
-                answered = generate_shard(self.model, asked, sampling, advance)
-                write_documents(self.folder.file("generate", shard), asked.first, answered)
-                self.folder.finish("generate", shard, documents=len(answered))
+    def shards_to_embed(self, job: Job = SINGLE_JOB) -> list[int]:
+        """The shards of a job that are neither loaded nor embedded."""
+        return [n for n in self.shards(job) if not self.folder.done("load", n) and not self._embed_marker(n)]
 
-    def documents(self, shard: int) -> Numbered:
-        """The documents of a shard, with the answers that count."""
+    def shards_to_load(self, job: Job = SINGLE_JOB) -> list[int]:
+        """The shards of a job that are not loaded."""
+        return [n for n in self.shards(job) if not self.folder.done("load", n)]
+
+    def documents(self, shard: int) -> NumberedDocuments:
+        """The documents of a shard, with the target's answers if the plan wants those.
+
+        Raises InputError where the target has not answered yet.
+        """
         if self.plan.settings.answers == "own":
             return read_documents(self.folder.file("documents", shard))
         if not self.folder.done("generate", shard):
             raise InputError(f"shard {shard} of {self.folder.folder} has no answers yet; run dresd ingest generate")
         return read_documents(self.folder.file("generate", shard))
 
-    def embed(self, shards: Iterable[int], advance: Callable[[int], None]) -> None:
-        """Write the rows of these shards into files; advance is told of tokens."""
+    def generate(self, shards: Iterable[int], advance: Callable[[int], None]) -> None:
+        """Have the target answer the prompts of these shards. advance: called with numbers of tokens."""
+        settings = self.plan.settings
+        temperature = settings.temperature if settings.answers == "sampled" else 0.0
         for shard in shards:
-            with self.folder.claim("embed", shard):
-                self.folder.begin("embed", shard)
-                made = embed_shard(
-                    self.embedder,
-                    self.projection,
-                    self.documents(shard),
-                    self.folder.file("embed", shard),
-                    self.plan.settings.continuation,
-                    self.plan.settings.pruning(),
-                    self.states.of(shard, self.model.target),
-                    advance,
-                )
-                self.folder.finish("embed", shard, projection=self.projection.fingerprint, **made)
+            with self.folder.lock("generate", shard):
+                self.folder.mark_begun("generate", shard)
+                asked = read_documents(self.folder.file("documents", shard))
+                sampling = AnswerSampling(temperature, settings.top_p, settings.answer_tokens, settings.seed + shard)
+                answered = generate_shard(self.model, asked, sampling, advance)
+                write_documents(self.folder.file("generate", shard), asked.first, answered)
+                self.folder.mark_done("generate", shard, documents=len(answered))
+
+    def fit(self, progress: Progress) -> None:
+        """Fit the projection, unless that is done."""
+        if self.folder.done("fit"):
+            return
+        with self.folder.lock("fit", wait=True):
+            if self.folder.done("fit"):
+                return
+            embedder, plan = self.embedder, self.plan
+            self.states.start(plan, embedder.model.target, progress.message)
+            progress.phase("fitting the projection", min(plan.settings.fit_tokens, plan.tokens), "states")
+            self.folder.mark_begun("fit")
+            projection, curve = fit_projection(embedder, self.documents, plan, self.states, progress.advance)
+            projection.save(self.folder.folder)
+            curve.save(self.folder.folder / "fit", projection.dim)
+            self.folder.mark_done(
+                "fit", projection=projection.fingerprint, dim=projection.dim, states=projection.samples
+            )
+
+    def embed(self, shards: Iterable[int], advance: Callable[[int], None]) -> None:
+        """Write the rows of these shards into files. advance: called with numbers of tokens."""
+        for shard in shards:
+            with self.folder.lock("embed", shard):
+                self.folder.mark_begun("embed", shard)
+                settings = RowSettings(self.projection, self.plan.settings.continuation, self.plan.settings.pruning())
+                kept = self.states.read(shard, self.model.target)
+                path = self.folder.file("embed", shard)
+                written = embed_shard(self.embedder, self.documents(shard), settings, path, kept, advance)
+                self.folder.mark_done("embed", shard, projection=self.projection.fingerprint, **written)
                 self.states.remove(shard)
 
-    def load(self, share: Share, progress: Progress, bulk: str | None = None) -> None:
-        """Put the rows of a share's shards that are not there into the collection; bulk: by way of this bucket."""
-        with self.collection() as store:
-            pending = [shard for shard in self.shards(share) if not self.folder.done("load", shard)]
+    def load(self, job: Job, progress: Progress, bulk: str | None = None) -> None:
+        """Send the rows of a job's shards that are not loaded to the collection.
+
+        bulk: bucket of the server, for bulk import (see BulkImport). Raises InputError for a shard that is not
+        embedded, StoreError for a damaged row file or rows of another projection.
+        """
+        with self.open_collection() as store:
+            pending = self.shards_to_load(job)
             if not pending:
                 return
             bucket = BulkImport(store, bulk) if bulk else None
-            total = sum((self.embedded(shard) or {}).get("rows", 0) for shard in pending)
+            total = sum((self._embed_marker(shard) or {}).get("rows", 0) for shard in pending)
             progress.phase("loading", total, "rows")
             for shard in pending:
-                with self.folder.claim("load", shard):
+                with self.folder.lock("load", shard):
                     self._load_shard(store, shard, progress, bucket)
 
     def _load_shard(self, store: MilvusStore, shard: int, progress: Progress, bucket: BulkImport | None) -> None:
-        made, path = self.embedded(shard), self.folder.file("embed", shard)
-        if made is None:
+        marker, path = self._embed_marker(shard), self.folder.file("embed", shard)
+        if marker is None:
             raise InputError(f"shard {shard} of {self.folder.folder} is not embedded; run dresd ingest embed first")
-        if made["projection"] != store.manifest.projection:
+        if marker["projection"] != store.manifest.projection:
             raise StoreError(
                 f"the rows of shard {shard} were made with another projection than the collection "
                 f"'{store.collection}' has; give --replace to start over"
             )
         may_be_there = self.folder.begun("load", shard)
-        self.folder.begin("load", shard)
-        writer = store.writer(progress.tell)
+        self.folder.mark_begun("load", shard)
+        writer = store.writer(progress.message)
         try:
-            for rows in read_rows(path, made["file"]):
+            for rows in read_rows(path, marker["file"]):
                 if bucket is None:
                     writer.send(rows, replace=may_be_there)
                     progress.advance(len(rows))
             if bucket is not None:
-                bucket.send(path, made["rows"])
-                progress.advance(made["rows"])
+                bucket.send(path, marker["rows"])
+                progress.advance(marker["rows"])
         except DamagedFileError as error:
-            self.folder.undo("embed", shard)
+            self.folder.unmark_done("embed", shard)
             raise StoreError(f"{error}; run the same command again, which embeds this shard anew") from error
         writer.flush()
-        self.folder.finish("load", shard, rows=made["rows"], checksum=made["checksum"])
+        self.folder.mark_done("load", shard, rows=marker["rows"], checksum=marker["checksum"])
 
-    def collection(self) -> MilvusStore:
-        """The collection of this run, made if need be. What the markers say of one that is gone is forgotten."""
+    def _embed_marker(self, shard: int) -> dict[str, Any] | None:
+        """The marker 'done' of an embedded shard; None where its row file is not there."""
+        marker = self.folder.done("embed", shard)
+        return marker if marker and self.folder.file("embed", shard).exists() else None
+
+    def open_collection(self) -> MilvusStore:
+        """The collection of this run, which is created if it is not there.
+
+        Raises StoreError for a collection that another run has built.
+        """
         settings = self.plan.settings
-        with self.folder.claim("load", len(self.plan.shards), wait=True):
+        with self._lock_collection():
             if has_collection(settings.uri, settings.collection, self.token):
                 store = MilvusStore.open(settings.uri, settings.collection, self.token)
                 if store.manifest.build == self.plan.build:
@@ -222,23 +245,27 @@ class Run:
                     f"the collection '{settings.collection}' in {settings.uri} was not built by the run in "
                     f"{self.folder.folder}; give --replace to build it anew, or another --collection"
                 )
-            self._forget_stored()
+            self._clear_load_markers()
             return MilvusStore.create(
-                settings.uri, settings.collection, self.manifest(), self.projection, self.token, self.plan.rows
+                settings.uri, settings.collection, self.new_manifest(), self.projection, self.token, self.plan.rows
             )
 
-    def forget_lost(self) -> None:
-        """Forget what the markers say of a collection that is gone, unless it is made again meanwhile."""
-        with self.folder.claim("load", len(self.plan.shards), wait=True):
+    def clear_lost_markers(self) -> None:
+        """Remove the markers of loading and sealing if the collection that they describe is gone."""
+        with self._lock_collection():
             if not has_collection(self.plan.settings.uri, self.plan.settings.collection, self.token):
-                self._forget_stored()
+                self._clear_load_markers()
 
-    def _forget_stored(self) -> None:
-        self.folder.forget("load")
-        self.folder.forget("seal")
+    def _lock_collection(self) -> AbstractContextManager[None]:
+        """The lock for creating the collection, numbered as the shard after the last."""
+        return self.folder.lock("load", len(self.plan.shards), wait=True)
 
-    def manifest(self) -> Manifest:
-        """What the collection is made with, before it is sealed; the projection must be fitted."""
+    def _clear_load_markers(self) -> None:
+        self.folder.clear_markers("load")
+        self.folder.clear_markers("seal")
+
+    def new_manifest(self) -> Manifest:
+        """The manifest of the collection before it is sealed."""
         settings = self.plan.settings
         model = json.loads((self.folder.folder / "model.json").read_text())
         return Manifest(
@@ -256,7 +283,3 @@ class Run:
             partitions=settings.partitions,
             build=self.plan.build,
         )
-
-    def missing(self) -> list[int]:
-        """The shards that are not loaded."""
-        return [shard for shard in self.shards() if not self.folder.done("load", shard)]

@@ -10,14 +10,15 @@ from pathlib import Path
 from dresd_milvus.errors import InputError, StoreError
 from dresd_milvus.milvus import MilvusStore, has_collection
 from dresd_milvus.models.loading import LoadedModel, check_model, load_tokenizer
+from dresd_milvus.progress import Progress
 from dresd_milvus.retrieval.projection import check_dim
 from dresd_milvus.retrieval.store import Manifest
+from ingestion.planning.job import SINGLE_JOB, Job
 from ingestion.planning.plan import Plan, Settings, load_plan, make_plan
 from ingestion.planning.run_folder import RunFolder
-from ingestion.planning.share import ALL, Progress, Share
 from ingestion.run import Run
 from ingestion.seal import seal
-from ingestion.workers import work_with_workers
+from ingestion.workers import run_workers
 
 
 def ingest(
@@ -31,31 +32,31 @@ def ingest(
     replace_old: bool = False,
     keep_rows: bool = False,
     workers: int = 1,
-    share: Share = ALL,
+    job: Job = SINGLE_JOB,
     bulk: str | None = None,
 ) -> Manifest | None:
     """Build, or go on building, the collection that the settings describe; returns the sealed manifest.
 
-    model: loaded when it is needed if it is not given. workers: processes that embed. share: of the shards, None is
-    returned when those of others are missing. keep_rows: leave the files of rows in the run folder. bulk: load by way
-    of Milvus's bucket, see BulkImport.
+    model: loaded when it is needed if it is not given. workers: processes that embed. job: whose shards are done here;
+    None is returned when those of other jobs are missing. keep_rows: leave the files of rows in the run folder.
+    bulk: load by way of Milvus's bucket, see BulkImport.
     Raises InputError or StoreError before anything is written when it cannot be built.
     """
     if replace_old:
-        if share.world > 1:
-            raise InputError("--replace would take away what the other shares do; run it once without --shard")
+        if job.count > 1:
+            raise InputError("--replace would take away what the other jobs do; run it once without --shard")
         drop(folder, settings.uri, settings.collection, token)
     run = Run(folder, plan(settings, folder, progress, model, token), token, device, model)
-    run.forget_lost()
-    generate(run, progress, share, workers)
-    if left := run.to_generate(ALL):
-        progress.tell(f"{len(left)} of {len(run.plan.shards)} shards are left to the other shares; run it again then")
+    run.clear_lost_markers()
+    generate(run, progress, job, workers)
+    if left := run.shards_to_generate():
+        progress.message(f"{len(left)} of {len(run.plan.shards)} shards are left to the other jobs; run it again then")
         return None
     run.fit(progress)
-    embed(run, progress, share, workers)
-    run.load(share, progress, bulk)
-    if missing := run.missing():
-        progress.tell(f"{len(missing)} of {len(run.plan.shards)} shards are left to the other shares; not sealed yet")
+    embed(run, progress, job, workers)
+    run.load(job, progress, bulk)
+    if missing := run.shards_to_load():
+        progress.message(f"{len(missing)} of {len(run.plan.shards)} shards are left to the other jobs; not sealed yet")
         return None
     return seal(run, progress, keep_rows)
 
@@ -65,7 +66,7 @@ def plan(
 ) -> Plan:
     """The plan of the run that is going on, or a new one; the collection's name must be free for a new one."""
     new = next((path for path in (*reversed(folder.parents), folder) if not path.exists()), None)
-    with RunFolder(folder).claim("plan", wait=True), _nothing_left_of(folder, new):
+    with RunFolder(folder).lock("plan", wait=True), _nothing_left_of(folder, new):
         if (folder / "plan.json").exists():
             old = load_plan(folder)
             old.require(settings, folder)
@@ -83,7 +84,7 @@ def plan(
 
 @contextmanager
 def _nothing_left_of(folder: Path, new: Path | None) -> Iterator[None]:
-    """Remove a new folder again, from its first new parent on, when no plan comes of it; only while it is claimed.
+    """Remove a new folder again, from its first new parent on, when no plan comes of it; only while it is locked.
 
     Another process may have planned the run there since it was seen to be new.
     """
@@ -95,16 +96,16 @@ def _nothing_left_of(folder: Path, new: Path | None) -> Iterator[None]:
         raise
 
 
-def generate(run: Run, progress: Progress, share: Share, workers: int) -> None:
-    """Have the target answer a share of the shards, in this process or in several."""
-    pending = run.to_generate(share)
+def generate(run: Run, progress: Progress, job: Job, workers: int) -> None:
+    """Have the target answer the shards of a job, in this process or in several."""
+    pending = run.shards_to_generate(job)
     documents = sum(run.plan.shards[shard][1] for shard in pending)
     _work(run, "generate", pending, progress, workers, documents * run.plan.settings.answer_tokens)
 
 
-def embed(run: Run, progress: Progress, share: Share, workers: int) -> None:
-    """Embed a share of the shards, in this process or in several."""
-    pending = run.to_embed(share)
+def embed(run: Run, progress: Progress, job: Job, workers: int) -> None:
+    """Embed the shards of a job, in this process or in several."""
+    pending = run.shards_to_embed(job)
     part = sum(run.plan.shards[shard][2] for shard in pending) / sum(size for _, _, size in run.plan.shards)
     _work(run, "embed", pending, progress, workers, round(run.plan.tokens * part))
 
@@ -121,8 +122,8 @@ def _work(run: Run, phase: str, shards: list[int], progress: Progress, workers: 
     if workers == 1:
         work(shards, progress.advance)
     else:
-        run.release()
-        work_with_workers(run, phase, shards, workers, progress)
+        run.unload_model()
+        run_workers(run, phase, shards, workers, progress)
 
 
 def drop(folder: Path, uri: str, collection: str, token: str) -> None:

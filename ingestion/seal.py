@@ -1,4 +1,4 @@
-"""The seal phase: the collection is indexed and counted; one that has lost rows is filled again from their files."""
+"""The seal phase: index the collection, count its rows, write its manifest; load it again where rows were lost."""
 
 from __future__ import annotations
 
@@ -6,22 +6,24 @@ import shutil
 from dataclasses import replace
 
 from dresd_milvus.errors import InputError, LostRowsError
-from dresd_milvus.milvus import on_disk
-from dresd_milvus.milvus.client.retry import patiently
+from dresd_milvus.milvus import sync_database
+from dresd_milvus.milvus.client.retry import with_retries
+from dresd_milvus.progress import Progress
 from dresd_milvus.retrieval.store import Manifest
 from dresd_milvus.storage.inspection import Checksum
-from ingestion.planning.share import ALL, Progress
+from ingestion.planning.job import SINGLE_JOB
 from ingestion.run import Run
-from ingestion.suffixes import build_suffixes
+from ingestion.suffixes import build_suffix_store
 
 
 def seal(run: Run, progress: Progress, keep_rows: bool = False) -> Manifest:
-    """Index, count and seal the collection of a run that is loaded; the rows' files are removed unless they are kept.
+    """Seal the collection of a run whose shards are all loaded, and remove its row files unless keep_rows.
 
-    Raises InputError while shards are missing, LostRowsError when the collection lacks rows that it was sent, twice.
+    Raises InputError while shards are not loaded, LostRowsError when the collection lacks rows after it was loaded
+    twice.
     """
-    with run.folder.claim("seal", wait=True):
-        missing = run.missing()
+    with run.folder.lock("seal", wait=True):
+        missing = run.shards_to_load()
         if missing:
             raise InputError(
                 f"{len(missing)} of {len(run.plan.shards)} shards are not loaded (the first is {missing[0]}); "
@@ -29,34 +31,36 @@ def seal(run: Run, progress: Progress, keep_rows: bool = False) -> Manifest:
             )
         manifest = _seal_or_load_again(run, progress)
         if not keep_rows:
-            on_disk(run.plan.settings.uri)
+            sync_database(run.plan.settings.uri)
             shutil.rmtree(run.folder.file("embed", 0).parent, ignore_errors=True)
         run.states.clear()
         return manifest
 
 
 def _seal_or_load_again(run: Run, progress: Progress) -> Manifest:
-    suffixes = str(build_suffixes(run, progress) or "")
+    suffixes = str(build_suffix_store(run, progress) or "")
     try:
         return _seal(run, progress, suffixes)
     except LostRowsError:
-        progress.tell("the database has lost rows that it was sent; all are loaded again from their files")
-    with run.collection() as store:
+        progress.message("the database has lost rows that it was sent; all are loaded again from their files")
+    with run.open_collection() as store:
         store.drop()
-    run.load(ALL, progress)
+    run.load(SINGLE_JOB, progress)
     return _seal(run, progress, suffixes)
 
 
 def _seal(run: Run, progress: Progress, suffixes: str) -> Manifest:
     loaded = [run.folder.done("load", shard) or {} for shard in run.shards()]
     rows = sum(marker["rows"] for marker in loaded)
-    with run.collection() as store:
+    with run.open_collection() as store:
         if not store.manifest.seal:
             progress.phase("indexing and sealing", rows, "rows")
-            run.folder.begin("seal")
+            run.folder.mark_begun("seal")
             manifest = replace(store.manifest, documents=run.plan.documents, suffixes=suffixes)
-            patiently(lambda: store.seal(manifest, progress=progress.advance, rows=rows), progress.tell, store.uri)
+            with_retries(
+                lambda: store.seal(manifest, progress=progress.advance, rows=rows), progress.message, store.uri
+            )
         if not run.folder.done("seal"):
             checksum = Checksum.total(marker["checksum"] for marker in loaded)
-            run.folder.finish("seal", rows=rows, checksum=checksum, seal=store.manifest.seal)
+            run.folder.mark_done("seal", rows=rows, checksum=checksum, seal=store.manifest.seal)
         return store.manifest

@@ -1,4 +1,4 @@
-"""What a run has done: every phase and shard."""
+"""The state of a run, by phase and by shard."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ingestion.run import Run
 
 
 def status(run: Run) -> dict[str, Any]:
-    """{phase: {state: count}, shards: [...]}, as the markers have it."""
+    """The state of a run from its markers: collection, documents, rows, phases {phase: state} and shards [{...}]."""
     folder, shards = run.folder, []
     by_shard = ["embed", "load"] if run.plan.settings.answers == "own" else ["generate", "embed", "load"]
     for shard, (first, documents, characters) in enumerate(run.plan.shards):
@@ -46,7 +46,7 @@ def _state(run: Run, phase: str, shard: int = 0) -> str:
 
 
 def print_status(content: dict[str, Any]) -> None:
-    """The same for a person."""
+    """Print what status() returns, as text."""
     console = wide_console()
     passed = ", ".join(f"{count:,} {reason}" for reason, count in content["passed over"].items())
     console.print(f"{content['collection']}: {content['documents']:,} documents" + (f" ({passed})" if passed else ""))

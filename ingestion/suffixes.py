@@ -1,4 +1,4 @@
-"""A suffix store of the corpus beside the collection: 'rest' and 'suffix' then draft from what 'dense' drafts from."""
+"""The suffix store of a run, for exact matching (`rest`, `suffix`, `hybrid`) over the same corpus as the collection."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from numpy.typing import NDArray
 from dresd_milvus.corpus import encode_documents
 from dresd_milvus.errors import StoreError
 from dresd_milvus.models.loading import load_tokenizer
+from dresd_milvus.progress import Progress
 from dresd_milvus.retrieval.suffix_store import SuffixStore
-from ingestion.planning.share import Progress
 from ingestion.run import Run
 
 
-def build_suffixes(run: Run, progress: Progress) -> Path | None:
-    """Where a run's suffix store is, which is built unless it is there; None where none was asked for."""
+def build_suffix_store(run: Run, progress: Progress) -> Path | None:
+    """The folder of the suffix store of a run, which is built unless it is there; None without --also rest."""
     if run.plan.settings.also != "rest":
         return None
     folder = (run.folder.folder / "suffixes").resolve()
     try:
-        whole = SuffixStore(folder).about.get("plan") == run.plan.fingerprint
+        complete = SuffixStore(folder).about.get("plan") == run.plan.fingerprint
     except StoreError:
-        whole = False
-    if not whole:
+        complete = False
+    if not complete:
         progress.phase("sorting suffixes", run.plan.tokens, "tokens")
         SuffixStore.build(folder, _tokens(run, progress), tokenizer=run.plan.tokenizer, plan=run.plan.fingerprint)
     return folder
 
 
 def _tokens(run: Run, progress: Progress) -> Iterator[NDArray[np.int32]]:
-    """The tokens of every document, as the model read them."""
+    """The token ids [T] of every document, as the model read them."""
     tokenizer = load_tokenizer(run.plan.settings.model)
     for shard in run.shards():
         for encoded in encode_documents(tokenizer, run.documents(shard).documents):

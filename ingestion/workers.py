@@ -1,4 +1,4 @@
-"""Several processes that generate or embed: the parent starts them, shows what they do, stops all when one fails."""
+"""Worker processes that generate or embed (worker.py): started, watched and ended by one parent."""
 
 from __future__ import annotations
 
@@ -13,46 +13,45 @@ from threading import Thread
 from typing import IO, Any
 
 from dresd_milvus.errors import InputError
-from ingestion.planning.share import Progress
+from dresd_milvus.progress import Progress
 from ingestion.run import Run
 
 
-def work_with_workers(run: Run, phase: str, shards: Sequence[int], workers: int, progress: Progress) -> None:
-    """Do a phase of these shards with so many processes, one a GPU where there are GPUs.
+def run_workers(run: Run, phase: str, shards: Sequence[int], workers: int, progress: Progress) -> None:
+    """Do a phase of these shards in several processes, each on a GPU of its own where there are GPUs.
 
-    Raises InputError, saying why, when one of them fails. A worker ends by itself when its parent does: its standard
-    input is then closed.
+    Raises InputError with the reason when one of them fails; the others are killed. Workers exit when this process
+    dies, because their standard input is closed then.
     """
-    told: Queue[tuple[int, str | None]] = Queue()
-    running = [_start(run, phase, shards[worker::workers], worker, workers) for worker in range(workers)]
+    messages: Queue[tuple[int, str | None]] = Queue()
+    processes = [_start(run, phase, shards[worker::workers], worker, workers) for worker in range(workers)]
     try:
-        for worker, process in enumerate(running):
+        for worker, process in enumerate(processes):
             assert process.stdout is not None
-            Thread(target=_listen, args=(worker, process.stdout, told), daemon=True).start()
-        listening = workers
-        while listening:
-            worker, line = told.get()
+            Thread(target=_read_lines, args=(worker, process.stdout, messages), daemon=True).start()
+        running = workers
+        while running:
+            worker, line = messages.get()
             if line is None:
-                listening -= 1
-                if running[worker].wait() != 0:
+                running -= 1
+                if processes[worker].wait() != 0:
                     raise InputError(
-                        f"worker {worker} ended with {running[worker].returncode} (see {_log(run, worker)}); "
+                        f"worker {worker} ended with {processes[worker].returncode} (see {_log(run, worker)}); "
                         "run the same command again"
                     )
-            elif "error" in (said := json.loads(line)):
-                raise InputError(f"worker {worker}: {said['error']}")
+            elif "error" in (content := json.loads(line)):
+                raise InputError(f"worker {worker}: {content['error']}")
             else:
-                progress.advance(said["done"], worker)
+                progress.advance(content["done"], worker)
     finally:
-        for process in running:
+        for process in processes:
             process.kill()
             process.wait()
 
 
 def _start(run: Run, phase: str, shards: Sequence[int], worker: int, workers: int) -> subprocess.Popen[str]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = max(cores // workers, 1)
-    environment = {**os.environ, "DRESD_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
+    threads = str(max(len(os.sched_getaffinity(0)) // workers, 1))
+    environment = {**os.environ, "DRESD_THREADS": threads, "OMP_NUM_THREADS": threads}
     command = [
         sys.executable,
         "-m",
@@ -75,7 +74,7 @@ def _log(run: Run, worker: int) -> Path:
 
 
 def _device(device: str, worker: int) -> str:
-    """Each worker its own GPU, in turn, unless one was named."""
+    """The device of a worker: the one that was named, else one of the GPUs in turn."""
     import torch
 
     if device not in ("auto", "cuda") or not torch.cuda.is_available():
@@ -83,7 +82,8 @@ def _device(device: str, worker: int) -> str:
     return f"cuda:{worker % torch.cuda.device_count()}"
 
 
-def _listen(worker: int, stream: IO[str], told: Queue[Any]) -> None:
+def _read_lines(worker: int, stream: IO[str], messages: Queue[Any]) -> None:
+    """Put (worker, line) into the queue for every line, then (worker, None)."""
     for line in stream:
-        told.put((worker, line))
-    told.put((worker, None))
+        messages.put((worker, line))
+    messages.put((worker, None))

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# A real Milvus server without containers, for the tests and benchmarks: the last one that was published as a Python
-# package. It has an environment of its own, because it pins a client that the project does not use.
+# Installs a real Milvus server without containers, for tests and benchmarks: the last version that was published as a
+# Python package. It has a virtual environment of its own, because it pins a client that the project does not use.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 venv="${1:-.venv-server}"
@@ -13,7 +13,7 @@ fi
 # Unpack its libraries once, where every server that a test starts can use them.
 "$venv/bin/python" -c "import sys, milvus; milvus._initialize_data_files(sys.argv[1])" "$PWD/$venv/server"
 echo "Milvus server $("$venv/bin/python" -c 'import milvus; print(milvus.__version__)') in $venv"
-# What Attu reaches a Milvus through, for the test that makes its calls.
+# Attu's client library, for the test that makes Attu's calls.
 if command -v npm >/dev/null; then
   npm install --silent --no-audit --no-fund --prefix "$venv/attu" @zilliz/milvus2-sdk-node@2.5.9 >/dev/null ||
     echo "Attu's SDK could not be installed; the test of its calls will be skipped" >&2

@@ -1,10 +1,9 @@
 #!/usr/bin/env bash
-# Make the virtual environment and install the project into it, with the versions in constraints.txt.
+# Makes the virtual environment and installs the project into it, with the versions in constraints.txt.
 #
-# The PyTorch wheel of the Python package index brings gigabytes of CUDA libraries. Without an NVIDIA driver the CPU
-# build is asked for by its exact version (torch==X+cpu), which that index does not have, so pip cannot fetch the
-# large one by mistake: it comes from a wheel folder or mirror that pip is set up with, or, through uv, which knows
-# PyTorch's own index of CPU builds by name.
+# On PyPI the PyTorch wheel brings gigabytes of CUDA libraries. So without an NVIDIA driver the CPU build is named by its
+# exact version (torch==X+cpu), which PyPI does not have, and pip cannot take the large wheel by mistake. The CPU build
+# comes from a folder or mirror that pip is configured with; otherwise uv takes it from PyTorch's own index.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=${VENV:-.venv}

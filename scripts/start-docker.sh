@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# A Docker engine for the tests of the stack, where there is none: installs Debian's packages and starts the engine.
-# Does nothing where one answers, and says so where it may not help.
+# Starts a Docker engine for the tests of the stack, installing Debian's packages first where they are missing. Does
+# nothing where an engine answers. Without root or Debian it prints that those tests will be skipped.
 set -euo pipefail
 if docker info >/dev/null 2>&1 && { docker compose version >/dev/null 2>&1 || command -v docker-compose >/dev/null; }; then
   exit 0
 fi
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
-  echo "no Docker engine answers, and only root on Debian can be helped; tests of the stack will be skipped" >&2
+  echo "no Docker engine answers, and only root on Debian can install one; tests of the stack will be skipped" >&2
   exit 0
 fi
 if ! command -v dockerd >/dev/null || ! command -v docker-compose >/dev/null; then

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The families' matrix with the oldest and the newest transformers that pyproject.toml allows (the pinned one is in
-# `make test`). Each version lies in a small environment of its own that borrows all else from the project's.
+# Tests the model families with the oldest and the newest transformers that pyproject.toml allows (`make test` has the
+# pinned one). Each version has a small virtual environment, which takes all other packages from the project's.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=${VENV:-.venv}

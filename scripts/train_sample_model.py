@@ -1,9 +1,10 @@
-"""Train a model like the one in dresd_milvus/sample: a small Llama on (docstring -> function) pairs.
+"""Trains a model like the one in dresd_milvus/sample: a small Llama on pairs of a docstring and its function.
 
-The material is public and on every machine that has the packages: functions with a docstring from the standard library
-and from installed packages, and, for one sequence in five, whole source files. Sequences of 512 tokens; Muon for the
-matrices, AdamW for the rest; 50 steps of warm-up, then constant, then linear to 2 %. One pair in fifty is kept out, and
-the loss on those is written to OUT/training.jsonl with the training loss. The model is saved at every evaluation.
+The data are on every machine with the packages installed: functions with a docstring from the standard library and from
+installed packages, and, in one sequence of five, parts of whole source files. Sequences have 512 tokens. Muon optimises
+the matrices of the layers, AdamW the rest. The learning rate warms up for 50 steps, is constant, and falls linearly to
+2 % over the last 40 %. One pair in fifty is held out. At every evaluation the model is saved, and its loss on training
+and held-out pairs is appended to OUT/training.jsonl.
 
     python scripts/train_sample_model.py --out runs/model --steps 3800
 """
@@ -42,8 +43,10 @@ FILE_SHARE = 0.2
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="Folder for the model, its tokenizer and training.jsonl.")],
-    packages: Annotated[str, typer.Option(help="Installed packages to learn from, besides the stdlib.")] = PACKAGES,
+    out: Annotated[Path, typer.Option(help="Folder of the model, its tokenizer and training.jsonl.")],
+    packages: Annotated[
+        str, typer.Option(help="Installed packages to train on, besides the standard library.")
+    ] = PACKAGES,
     steps: Annotated[int, typer.Option(min=1)] = 3800,
     hidden: int = 320,
     layers: int = 6,
@@ -55,25 +58,25 @@ def main(
     eval_every: int = 100,
     seed: int = 0,
 ) -> None:
-    """Gather the material, train a tokenizer and a model, save both."""
+    """Collect the texts, train a tokenizer and a model on them, and save both."""
     torch.manual_seed(seed)
     logging.disable_progress_bar()
     folders = {"stdlib": Path(sysconfig.get_paths()["stdlib"])}
     folders |= {name: package_folder(name) for name in packages.split(",") if name}
-    train, held_out, files = gather(folders)
-    print(f"{len(train)} pairs to train on, {len(held_out)} kept out, {len(files)} source files")
+    train, held_out, files = collect(folders)
+    print(f"{len(train)} pairs to train on, {len(held_out)} held out, {len(files)} source files")
     tokenizer = train_tokenizer([*train, *files], vocabulary)
     out.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(out)
     model = make_model(tokenizer, hidden, layers, heads, mlp)
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters")
-    sequences = endless(tokenizer, train, files, length, random.Random(seed))
+    sequences = sequences_of(tokenizer, train, files, length, random.Random(seed))
     validation = [encode(tokenizer, text)[:length] for text in held_out[:200]]
     optimisers = make_optimisers(model)
     start, losses = perf_counter(), []
     with (out / "training.jsonl").open("w") as log:
         for step in track(range(1, steps + 1), "training"):
-            rate(optimisers, step, steps)
+            set_learning_rate(optimisers, step, steps)
             losses.append(train_step(model, optimisers, torch.tensor([next(sequences) for _ in range(batch)])))
             if step % eval_every == 0 or step in (1, steps):
                 line = {
@@ -91,15 +94,15 @@ def main(
 
 
 def package_folder(name: str) -> Path:
-    """Where an installed package's source lies; raises InputError when it is not installed."""
+    """The source folder of an installed package. Raises InputError when it is not installed."""
     found = importlib.util.find_spec(name)
     if found is None or not found.submodule_search_locations:
         raise InputError(f"the package '{name}' is not installed; leave it out of --packages")
     return Path(next(iter(found.submodule_search_locations)))
 
 
-def gather(folders: dict[str, Path]) -> tuple[list[str], list[str], list[str]]:
-    """(training texts, texts kept out, source files): each function once, split by a hash of its text."""
+def collect(folders: dict[str, Path]) -> tuple[list[str], list[str], list[str]]:
+    """(training texts, held-out texts, source files). Each function is there once; a hash of its text splits them."""
     texts: dict[str, str] = {}
     files = []
     for name, folder in folders.items():
@@ -108,12 +111,12 @@ def gather(folders: dict[str, Path]) -> tuple[list[str], list[str], list[str]]:
         for path in sorted(folder.rglob("*.py")):
             if not stdlib.SKIPPED & set(path.relative_to(folder).parts):
                 files.append(path.read_text(encoding="utf-8", errors="ignore"))
-    kept_out = {key for key in texts if int(hashlib.sha256(key.encode()).hexdigest(), 16) % HELD_OUT == 0}
-    return [texts[key] for key in texts if key not in kept_out], [texts[key] for key in kept_out], files
+    held_out_keys = {key for key in texts if int(hashlib.sha256(key.encode()).hexdigest(), 16) % HELD_OUT == 0}
+    return [texts[key] for key in texts if key not in held_out_keys], [texts[key] for key in held_out_keys], files
 
 
 def train_tokenizer(texts: list[str], vocabulary: int) -> PreTrainedTokenizerFast:
-    """Byte-level BPE, digits apart, `<s>` in front of every text."""
+    """Train a byte-level BPE tokenizer, which splits digits and puts `<s>` before every text."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Split(Regex(r"\d"), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False)]
@@ -152,10 +155,10 @@ def encode(tokenizer: Any, text: str) -> list[int]:
     return [*tokenizer(text, verbose=False)["input_ids"], tokenizer.eos_token_id]
 
 
-def endless(
+def sequences_of(
     tokenizer: Any, pairs: list[str], files: list[str], length: int, chance: random.Random
 ) -> Iterator[list[int]]:
-    """Sequences of `length` tokens for ever: pairs end to end, or a stretch of a source file."""
+    """Endless training sequences of `length` tokens: pairs one after another, or a part of a source file."""
     waiting: list[int] = []
     while True:
         if chance.random() < FILE_SHARE:
@@ -171,14 +174,14 @@ def endless(
 
 
 def make_optimisers(model: LlamaForCausalLM) -> list[torch.optim.Optimizer]:
-    """Muon for the layers' matrices, AdamW for embeddings and norms."""
+    """Muon for the matrices of the layers, AdamW for embeddings and norms."""
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "layers." in name]
     others = [p for name, p in model.named_parameters() if p.ndim != 2 or "layers." not in name]
     return [torch.optim.Muon(matrices, lr=0.02), torch.optim.AdamW(others, lr=3e-3, betas=(0.9, 0.95))]
 
 
-def rate(optimisers: list[torch.optim.Optimizer], step: int, steps: int) -> None:
-    """Warm-up, constant, and over the last 40 % linear to 2 %."""
+def set_learning_rate(optimisers: list[torch.optim.Optimizer], step: int, steps: int) -> None:
+    """Set the learning rate of a step: warm-up, constant, and over the last 40 % of steps linear to 2 %."""
     left = (steps - step) / max(0.4 * steps, 1)
     share = min(step / WARM_UP, 1.0, 0.02 + 0.98 * left)
     for optimiser in optimisers:
@@ -188,13 +191,13 @@ def rate(optimisers: list[torch.optim.Optimizer], step: int, steps: int) -> None
 
 
 def autocast() -> Any:
-    """bfloat16 where the processor multiplies it natively."""
+    """Autocast to bfloat16 where the processor multiplies it natively."""
     native = multiplies_bfloat16(torch.device("cpu"))
     return torch.autocast("cpu", torch.bfloat16) if native else nullcontext()
 
 
 def train_step(model: LlamaForCausalLM, optimisers: list[torch.optim.Optimizer], ids: Tensor) -> float:
-    """One step on ids [batch, length]; returns the loss in nats per token."""
+    """Do one training step on ids [batch, length]; returns the loss in nats per token."""
     with autocast():
         loss = model(input_ids=ids, labels=ids).loss
     loss.backward()
@@ -206,7 +209,7 @@ def train_step(model: LlamaForCausalLM, optimisers: list[torch.optim.Optimizer],
 
 @torch.inference_mode()
 def held_out_loss(model: LlamaForCausalLM, sequences: list[list[int]]) -> float:
-    """Nats per token over the texts that were kept out."""
+    """Loss in nats per token on the held-out texts."""
     total = tokens = 0.0
     for ids in sequences:
         with autocast():
@@ -217,7 +220,7 @@ def held_out_loss(model: LlamaForCausalLM, sequences: list[list[int]]) -> float:
 
 
 def save(model: LlamaForCausalLM, out: Path) -> None:
-    """Write the model in bfloat16, as the sample is."""
+    """Save the model in bfloat16, as the sample is saved."""
     state = {name: tensor.to(torch.bfloat16) for name, tensor in model.state_dict().items()}
     model.config.dtype = torch.bfloat16
     model.save_pretrained(out, state_dict=state)

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from dresd_milvus.milvus.client.libraries import MilvusClient
-from dresd_milvus.milvus.reading import stores
+from dresd_milvus.milvus.collections import store_names
 from dresd_milvus.models.loading import LoadedModel, load_model
 from dresd_milvus.target.hf_target import HFTarget
 from tests import milvus_server as milvus_server_module
@@ -86,7 +86,7 @@ def server_uri(milvus_server: MilvusServer) -> Iterator[str]:
     """The address of an empty server; what a test leaves there is removed, but for projections (they take long)."""
     yield milvus_server.uri
     client = MilvusClient(milvus_server.uri, dedicated=True)
-    for name in stores(client):
+    for name in store_names(client):
         for alias in client.list_aliases(name)["aliases"]:
             client.drop_alias(alias)
         client.drop_collection(name)

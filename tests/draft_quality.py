@@ -44,8 +44,8 @@ from evaluation.offline.replay import (
 from evaluation.prompts import SUITES, Prompt, load_suite
 from evaluation.running.harness import Options
 from ingestion.phases.embed import continuations
-from ingestion.phases.generate import Sampling, generate_shard
-from ingestion.planning.documents import Numbered
+from ingestion.phases.generate import AnswerSampling, generate_shard
+from ingestion.planning.documents import NumberedDocuments
 
 FOLDER = Path(__file__).parent / "data" / "draft_quality"
 FIGURES = FOLDER / "figures.json"
@@ -101,9 +101,9 @@ def make_recording(name: str) -> None:
         phases.phase(f"loading the model {name}", None, "")
         model = load_model(name, "float32", "cpu")
         put = Template(chat_template(model.tokenizer))
-        asked = Numbered(0, [Document((put(question), ""), "") for question in questions])
+        asked = NumberedDocuments(0, [Document((put(question), ""), "") for question in questions])
         phases.phase("answering", TOKENS * len(questions), "tokens")
-        written = generate_shard(model, asked, Sampling(0.7, 0.95, TOKENS, seed=0), phases.advance)
+        written = generate_shard(model, asked, AnswerSampling(0.7, 0.95, TOKENS, seed=0), phases.advance)
         phases.phase("reading", len(questions), "texts")
         texts = []
         for number, encoded in enumerate(encode_documents(model.tokenizer, written)):

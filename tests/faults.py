@@ -21,7 +21,7 @@ from dresd_milvus.drafters.base import Vanilla
 from dresd_milvus.drafters.dense import Dense
 from dresd_milvus.errors import StoreError
 from dresd_milvus.milvus import MilvusStore
-from dresd_milvus.retrieval.circuit_breaker import Guarded
+from dresd_milvus.retrieval.circuit_breaker import CircuitBreaker
 from dresd_milvus.retrieval.projection import Projection
 from dresd_milvus.retrieval.store import Rows
 from dresd_milvus.target.hf_target import HFTarget
@@ -110,11 +110,11 @@ def build_store(uri: str, name: str, target: HFTarget, index: str = "FLAT") -> N
 
 @dataclass
 class Trial:
-    """tokens: of the text. lost: searches without an answer. longest: seconds of the longest step. answered, resumed:
-    when, after the fault began, an outside probe and the drafts were answered (monotonic)."""
+    """tokens: of the text. failures: searches without an answer. longest: seconds of the longest step. answered,
+    resumed: when, after the fault began, an outside probe and the drafts were answered (monotonic)."""
 
     tokens: list[int] = field(default_factory=list)
-    lost: int = 0
+    failures: int = 0
     reason: str = ""
     longest: float = 0.0
     answered: float = 0.0
@@ -131,22 +131,21 @@ def trial(uri: str, name: str, target: HFTarget, fault: Callable[[], None], befo
     store = MilvusStore.open(uri, name)
     projection = store.projection()
     store.search(np.zeros((1, 8), np.float32), None, 50)
-    guard = Guarded(store)
+    breaker = CircuitBreaker(store)
     last = time.monotonic()
 
-    def watch(step: Step) -> None:
+    def on_step(step: Step) -> None:
         nonlocal steps, last
         found.tokens += step.new.tolist()
         found.longest = max(found.longest, time.monotonic() - last)
         time.sleep(STEP_SECONDS)
         last, steps = time.monotonic(), steps + 1
         if steps == before:
-            assert guard.lost == 0, guard.losses()
+            assert breaker.failures == 0, breaker.failure_summary()
             disturbance.start()
-        if steps > before and guard.lost and not guard.tripped and not found.resumed:
-            lost = guard.lost
+        if steps > before and breaker.failures and not breaker.tripped and not found.resumed:
+            found.failures, found.reason = breaker.failures, breaker.reason
             found.resumed = time.monotonic()
-            found.lost, found.reason = lost, guard.reason
         if found.resumed and found.answered:
             raise _EnoughError
 
@@ -162,18 +161,18 @@ def trial(uri: str, name: str, target: HFTarget, fault: Callable[[], None], befo
     try:
         with suppress(_EnoughError):
             budget = FixedBudget(16, 4)
-            generate(target, Dense(guard, projection), Greedy(), [1], LONGEST_TEXT, budget, watch)
+            generate(target, Dense(breaker, projection), Greedy(), [1], LONGEST_TEXT, budget, on_step)
     finally:
         if disturbance.is_alive():
             disturbance.join()
-        guard.close()
+        breaker.close()
     return found
 
 
 def check(found: Trial, plain: list[int]) -> None:
     """Raise AssertionError unless the text is the target's own, the loss was reported and drafts came back in time."""
     assert found.tokens == plain[: len(found.tokens)]
-    assert found.lost > 0 and found.reason, "the fault was not felt"
+    assert found.failures > 0 and found.reason, "the fault was not felt"
     assert found.resumed, "drafts did not come back"
     assert found.resumed - found.answered < 5, f"{found.resumed - found.answered:.1f} s after an outside probe"
     assert found.longest < 5, f"a step took {found.longest:.1f} s"

@@ -21,14 +21,6 @@ CHATML = (
 )
 
 
-class Silent:
-    """Progress that nobody sees."""
-
-    def phase(self, name: str, total: int | None, unit: str, done: int = 0) -> None: ...
-    def advance(self, amount: int, worker: int | None = None) -> None: ...
-    def tell(self, line: str) -> None: ...
-
-
 def write_chat_model(folder: Path, template: str = CHATML) -> Path:
     """The sample model with a chat template."""
     shutil.copytree(SAMPLE_FOLDER, folder, ignore=shutil.ignore_patterns("draft"))

@@ -25,11 +25,12 @@ from dresd_milvus.models.loading import LoadedModel
 from tests.helpers import dresd as command
 from tests.samples import write_chat_model, write_corpus
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parent.parent
 PROMPT = "Write a Python function `close`. Close the file."
 TOKENS = 40
 SAMPLED: dict[str, Any] = {"temperature": 0.7, "top_p": 0.95, "seed": 3}
-FUNCTIONS = ("load_model", "ingest", "open_store", "make_drafter", "generate", "stream")
+FILTERED: dict[str, Any] = {"temperature": 1.2, "top_k": 20, "min_p": 0.02, "repetition_penalty": 1.2, "seed": 3}
+FUNCTIONS = ("load_model", "ingest", "open_store", "make_drafter", "generate")
 
 
 def blocks(page: str) -> list[tuple[str, str]]:
@@ -105,7 +106,8 @@ def test_the_page_has_every_public_name_and_the_signatures_as_they_are() -> None
     assert plainly(written) == "".join(
         plainly(f"{name}{inspect.signature(getattr(dresd, name))}") for name in FUNCTIONS
     )
-    for name in FUNCTIONS:
+    assert inspect.signature(dresd.stream).parameters == inspect.signature(dresd.generate).parameters
+    for name in (*FUNCTIONS, "stream"):
         assert f"dresd.{name}(" in inspect.getdoc(getattr(dresd, name)), "a docstring has an example"
 
 
@@ -122,7 +124,7 @@ def test_importing_it_is_fast_and_imports_no_torch() -> None:
         dresd.nothing  # noqa: B018
 
 
-@pytest.mark.parametrize("how", [{}, SAMPLED], ids=["greedy", "sampled"])
+@pytest.mark.parametrize("how", [{}, SAMPLED, FILTERED], ids=["greedy", "sampled", "filtered"])
 def test_texts_are_plain_decodings_and_the_command_lines(
     sample: LoadedModel, store: dresd.Store, drafter: dresd.PreparedDrafter, home: Path, how: dict[str, Any],
     capsys: pytest.CaptureFixture[str],
@@ -162,6 +164,28 @@ def test_a_stream_may_be_left_early_and_no_older_one_goes_on(
     assert "".join(dresd.stream(sample, PROMPT, drafter=drafter, max_new_tokens=TOKENS)) == right
     with pytest.raises(InputError, match="begun another text"):
         next(older)
+
+
+def test_a_text_ends_before_the_first_stop_string(
+    sample: LoadedModel, store: dresd.Store, drafter: dresd.PreparedDrafter, home: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    plain = dresd.make_drafter("vanilla", sample, store)
+    whole = dresd.generate(sample, PROMPT, drafter=plain, max_new_tokens=TOKENS)
+    stop = whole.text[30:36]
+    text = whole.text[: whole.text.index(stop)]
+    for used in (plain, drafter):
+        result = dresd.generate(sample, PROMPT, drafter=used, max_new_tokens=TOKENS, stop=["never written", stop])
+        assert (result.text, result.reason) == (text, "stop")
+        assert result.tokens == whole.tokens[: len(result.tokens)] and len(result.tokens) < len(whole.tokens)
+        assert "".join(dresd.stream(sample, PROMPT, drafter=used, max_new_tokens=TOKENS, stop=stop)) == text
+    done = command(
+        capsys, "generate", PROMPT, "--uri", home / "code.db", "--collection", "code", "--dtype", "float32",
+        "--nodes", "8", "--max-new-tokens", str(TOKENS), "--stop", "never written", "--stop", stop,
+    )  # fmt: skip
+    shown, figures = done.out.rstrip("\n").rsplit("\n", 1)
+    assert shown == text and "ended by stop" in figures
+    assert "stop string is empty" in command(capsys, "generate", PROMPT, "--stop", "").error
 
 
 def test_a_text_that_ends_by_itself_has_no_end_token_in_it(sample: LoadedModel, drafter: dresd.PreparedDrafter) -> None:
@@ -206,13 +230,16 @@ CALLS: dict[str, Callable[[LoadedModel, dresd.Store, dresd.PreparedDrafter], obj
     "there is no system 'magic'": lambda model, store, _: dresd.make_drafter("magic", model, store),
     "the system 'dense' needs a store": lambda model, *_: dresd.make_drafter("dense", model),
     "the system 'rest' needs a store with suffixes": lambda model, *_: dresd.make_drafter("rest", model),
-    "is a number or 'auto', not '-1'": lambda model, store, _: dresd.make_drafter("hybrid", model, store, nodes=-1),
+    "nodes is a number or 'auto'": lambda model, store, _: dresd.make_drafter("hybrid", model, store, nodes=-1),
     "max_new_tokens must be at least 1": lambda model, *_: dresd.generate(model, PROMPT, max_new_tokens=0),
     "temperature must be a number above 0": lambda model, *_: dresd.stream(model, PROMPT, temperature=-1),
     "top-p must be above 0": lambda model, *_: dresd.generate(model, PROMPT, temperature=1, top_p=2),
     "shorten the prompt": lambda model, *_: dresd.stream(model, "word " * 2000),
     "must hold {prompt}": lambda model, *_: dresd.generate(model, PROMPT, template="nothing"),
-    "system-prompt is for models": lambda model, *_: dresd.generate(model, PROMPT, system_prompt="Be kind."),
+    "a stop string is empty": lambda model, *_: dresd.stream(model, PROMPT, stop=["a", ""]),
+    "top-k must be 0": lambda model, *_: dresd.generate(model, PROMPT, temperature=1, top_k=-1),
+    "give draft_model": lambda model, *_: dresd.make_drafter("small_lm", replace(model, name="other")),
+    "system_prompt is for models": lambda model, *_: dresd.generate(model, PROMPT, system_prompt="Be kind."),
     "cannot load the model 'no-such-model'": lambda *_: dresd.load_model("no-such-model"),
     "there is no source": lambda model, *_: dresd.ingest(model, [], "none.db", "none"),
     "no source": lambda model, *_: dresd.ingest(model, "nowhere.jsonl", "none.db", "none"),
@@ -228,13 +255,14 @@ def test_what_cannot_be_used_is_one_clear_line(
     with pytest.raises(InputError, match=re.escape(message)) as raised:
         CALLS[message](sample, store, drafter)
     assert isinstance(raised.value, dresd.DresdError) and "\n" not in str(raised.value)
+    assert "--" not in str(raised.value), "keywords, not options"
     assert not list(tmp_path.iterdir())
 
 
 def test_what_belongs_to_another_model_is_refused(
     sample: LoadedModel, store: dresd.Store, drafter: dresd.PreparedDrafter, home: Path
 ) -> None:
-    other = replace(sample, fingerprint="another", weights="another")
+    other = replace(sample, fingerprint="another", weights_fingerprint="another")
     with pytest.raises(MismatchError, match="model fingerprint"):
         dresd.open_store(home / "code.db", "code", other, quiet=True)
     with pytest.raises(MismatchError, match="model fingerprint"):
@@ -246,7 +274,7 @@ def test_what_belongs_to_another_model_is_refused(
 def test_a_store_that_is_closed_or_missing_is_refused(sample: LoadedModel, home: Path, built: dresd.Manifest) -> None:
     with dresd.open_store(home / "code.db", "code", sample, quiet=True) as opened:
         used = dresd.make_drafter("dense", sample, opened)
-        assert repr(opened).endswith(f"{built.rows:,} rows>") and opened.losses() == ""
+        assert repr(opened).endswith(f"{built.rows:,} rows>") and opened.failure_summary() == ""
     opened.close()
     assert repr(opened).endswith(", closed>")
     with pytest.raises(StoreError, match="the store was closed"):
@@ -255,3 +283,5 @@ def test_a_store_that_is_closed_or_missing_is_refused(sample: LoadedModel, home:
         dresd.make_drafter("dense", sample, opened)
     with pytest.raises(StoreError, match="no collection 'nothing'"):
         dresd.open_store(home / "code.db", "nothing", sample)
+    with pytest.raises(StoreError, match="dresd ingest run --uri"):  # a whole command stays as it is
+        dresd.open_store(home / "none.db", "code", sample)

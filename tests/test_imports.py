@@ -13,8 +13,8 @@ PACKAGES = ("dresd_milvus", "ingestion", "evaluation", "infra")
 FILES = [path.relative_to(ROOT) for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 
 FLOORS = (
-    "errors", "files", "compiled", "console", "decoding", "target", "retrieval", "drafters", "corpus", "models",
-    "milvus", "storage", "systems", "options", "api", "cli",
+    "errors", "files", "compiled", "progress", "console", "decoding", "target", "retrieval", "drafters", "corpus",
+    "models", "milvus", "storage", "systems", "options", "api", "cli",
 )  # fmt: skip
 """The modules and folders of dresd_milvus from the ground up: each imports only from those before it, and itself."""
 

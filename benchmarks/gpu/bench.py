@@ -1,10 +1,13 @@
-"""What a step costs on a GPU: verifying, its floors, upkeep, retrieval beside it, and the loop around it.
+"""Measures what a step costs on a GPU: verification and its floors, upkeep, retrieval on the host, and the loop.
 
-A Llama-shaped model with random weights is made on the device; nothing is downloaded. Random weights are good for times
-and for nothing else: no figure here says how much of a draft is accepted.
+On: a model with the shape of a Llama and random weights, made on the device; nothing is downloaded. Random weights are
+good for times only: no figure here says how much of a draft is accepted.
+Run:
 
     python benchmarks/gpu/bench.py --size 7b                  # writes runs/gpu/7b.json and 7b.md
     python benchmarks/gpu/bench.py --size tiny --device cpu   # a check of this script, not a measurement
+
+Prints: the Markdown file.
 """
 
 from __future__ import annotations
@@ -27,12 +30,12 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=("1b", "7b", "tiny"), default="1b")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: with --size tiny, as a check")
-    parser.add_argument("--out", type=Path, default=Path("runs/gpu"), help="a folder for SIZE.json and SIZE.md")
-    parser.add_argument("--repeats", type=int, help=f"times of each measurement ({MANY['repeats']})")
-    parser.add_argument("--texts", type=int, help=f"texts of each way of decoding ({MANY['texts']})")
+    parser.add_argument("--out", type=Path, default=Path("runs/gpu"), help="folder of SIZE.json and SIZE.md")
+    parser.add_argument("--repeats", type=int, help=f"repeats of each measurement ({MANY['repeats']})")
+    parser.add_argument("--texts", type=int, help=f"texts for each way of decoding ({MANY['texts']})")
     parser.add_argument("--tokens", type=int, help=f"new tokens of a text ({MANY['tokens']})")
     parser.add_argument("--rows", type=int, help=f"rows of the synthetic store ({MANY['rows']:,})")
-    parser.add_argument("--no-cudnn-attention", action="store_true", help="keep SDPA from cuDNN's kernels")
+    parser.add_argument("--no-cudnn-attention", action="store_true", help="switch off the attention kernels of cuDNN")
     options = parser.parse_args()
     if options.device == "cpu" and options.size != "tiny":
         parser.error("--device cpu only checks this script, with --size tiny")
@@ -53,8 +56,8 @@ def main() -> None:
 
 
 def measure(options: argparse.Namespace) -> None:
-    """Run all parts; what has been measured is written after each, so that a run that is cut leaves something."""
-    from model import Demand, random_model
+    """Run all parts. Results are written after each part, so that an interrupted run leaves what it has measured."""
+    from model import StepDemand, random_model
 
     from evaluation.running.provenance import provenance
 
@@ -63,7 +66,7 @@ def measure(options: argparse.Namespace) -> None:
     results: dict[str, Any] = {
         "note": CHECK if options.device == "cpu" else NOTE,
         "measurement": options.device != "cpu",
-        "model": {"name": model.name, "dtype": model.dtype, "parameters": Demand.of(model).parameters},
+        "model": {"name": model.name, "dtype": model.dtype, "parameters": StepDemand.of(model).parameters},
     }
     about = provenance(model, {name: value for name, value in vars(options).items() if name != "out"})
     if model.target.device.type == "cuda":
@@ -79,7 +82,10 @@ def measure(options: argparse.Namespace) -> None:
 def parts(
     model: Any, options: argparse.Namespace, results: dict[str, Any]
 ) -> list[tuple[str, Callable[[], dict[Any, Any]]]]:
-    """(name, what measures it), in order; later parts may read earlier ones' results. A failing capture comes last."""
+    """(name, function that measures it) of all parts, in order: later ones may read the results of earlier ones.
+
+    CUDA graphs come last, so that a failed capture disturbs no other part.
+    """
     from decoding import overhead, simulated
     from graphs import replays
     from searching import searching
@@ -108,7 +114,7 @@ def parts(
 
 
 def write(results: dict[str, Any], about: dict[str, Any], path: Path) -> None:
-    """PATH.json and PATH.md."""
+    """Write PATH.json and PATH.md."""
     from tables import markdown
 
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
-"""The decoding loop: what it adds to the bare forward pass, and where a step's time goes when drafts are accepted.
+"""The decoding loop: what it adds to the bare forward pass, and where the time of a step goes when drafts are accepted.
 
-Acceptance is simulated: a stub drafts the text that the model itself wrote in a pass before, as much of it as is to be
-accepted and wrong tokens beside and after it.
+Acceptance is simulated: a stub drafts text that the model has written before, with as many right tokens as are to be
+accepted, and wrong tokens beside and after them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from model import random_text
-from shared import alternate, ratio, summary, wait
+from shared import alternate, ratio, summary, synchronize
 
 from dresd_milvus.decoding.loop import FixedBudget, StepRecord, generate
 from dresd_milvus.decoding.protocols import Context, Step
@@ -27,13 +27,13 @@ from dresd_milvus.target.cache import TreeCache
 
 PLAIN = FixedBudget(nodes=0, depth=0)
 DRAFTS = ((16, 0), (16, 2), (16, 4), (64, 0), (64, 2), (64, 4))
-"""(draft nodes, of which accepted) of the simulated steps."""
+"""(draft nodes, accepted nodes) of the simulated steps."""
 
 
-class Known:
+class KnownTextDrafter:
     """Drafts a known text: its next `accepted` tokens, each with a wrong sibling before it, then wrong tokens.
 
-    Of a path 0, 2, 4, ... is kept, with gaps, as of a retrieved tree.
+    The nodes 0, 2, 4, ... are accepted, so that the cache has gaps, as after a retrieved tree.
     """
 
     name = "simulated"
@@ -62,9 +62,12 @@ class Known:
         )
 
 
-class Recorded:
-    """Picks as Greedy does, at its price, and answers with the known text: with random weights the best scores lie so
-    close together that a batch of another shape may pick otherwise. differed: of so many picks that it made."""
+class RecordedSampler:
+    """Picks as Greedy does, for the time that it takes, but returns the tokens of the known text.
+
+    With random weights the best scores are so close that a batch of another shape may pick otherwise. picked, differed:
+    number of picks, and of those that were not the known text's.
+    """
 
     def __init__(self, text: list[int]) -> None:
         self.text, self.greedy, self.picked, self.differed = text, Greedy(), 0, 0
@@ -82,9 +85,9 @@ class Recorded:
 
 @torch.inference_mode()
 def bare(model: LoadedModel, prompt: list[int], tokens: int, launch: bool = False) -> float:
-    """Median milliseconds of a forward pass over one token, nothing else, while the text grows by `tokens`.
+    """Median milliseconds of a forward pass over one token, while the text grows by `tokens`.
 
-    launch: only until the call returns, which is what the host needs to give the device its work.
+    launch: measure only until the call returns, which is the time that the host needs to launch the kernels.
     """
     target, hf = model.target, model.target.model
     cache = TreeCache(hf.config.num_hidden_layers)
@@ -93,25 +96,25 @@ def bare(model: LoadedModel, prompt: list[int], tokens: int, launch: bool = Fals
     for begin in (0, *range(len(prompt), ids.shape[1])):
         here = slice(begin, len(prompt) if begin == 0 else begin + 1)
         inputs = {"input_ids": ids[:, here], "position_ids": places[:, here], "logits_to_keep": 1}
-        wait(target.device)
+        synchronize(target.device)
         begun = perf_counter()
         hf(**inputs, past_key_values=cache, use_cache=True)
         returned = perf_counter()
-        wait(target.device)
+        synchronize(target.device)
         times.append(1e3 * ((returned if launch else perf_counter()) - begun))
         cache.length = here.stop
     return float(np.median(times[1:]))
 
 
 def overhead(model: LoadedModel, length: int, tokens: int, texts: int) -> dict[str, Any]:
-    """A step of generate() with the Vanilla drafter against the bare forward pass at the same lengths."""
+    """A step of plain decoding with generate() against the bare forward pass at the same lengths."""
     prompt = random_text(model, length)
 
     def vanilla() -> float:
         steps = generate(model.target, Vanilla(), Greedy(), prompt, tokens, PLAIN).steps
         return float(np.median([1e3 * step.total for step in steps]))
 
-    found = alternate(
+    measured = alternate(
         {
             "vanilla": vanilla,
             "bare": lambda: bare(model, prompt, tokens),
@@ -120,14 +123,14 @@ def overhead(model: LoadedModel, length: int, tokens: int, texts: int) -> dict[s
         texts,
     )
     return {
-        **{f"{name}_ms": summary(times) for name, times in found.items()},
-        "vanilla_over_bare": ratio(found["vanilla"], found["bare"]),
+        **{f"{name}_ms": summary(times) for name, times in measured.items()},
+        "vanilla_over_bare": ratio(measured["vanilla"], measured["bare"]),
         "implicit_waits_a_step": implicit_waits(model, prompt),
     }
 
 
 def implicit_waits(model: LoadedModel, prompt: list[int], steps: int = 16) -> float | None:
-    """How often a step of plain decoding waits for the device without being told to (copies, picks); None on a CPU."""
+    """Implicit synchronisations with the device in a step of plain decoding (copies, picks); None on a CPU."""
     if model.target.device.type != "cuda":
         return None
     generate(model.target, Vanilla(), Greedy(), prompt, 1, PLAIN)
@@ -146,24 +149,26 @@ def implicit_waits(model: LoadedModel, prompt: list[int], steps: int = 16) -> fl
 
 
 def simulated(model: LoadedModel, length: int, tokens: int, texts: int) -> dict[str, Any]:
-    """Where a step's time goes by (nodes, accepted), and the speed-up over plain decoding that would follow."""
+    """Milliseconds of the parts of a step by (nodes, accepted), and the speed-up that would follow."""
     prompt, vocabulary = random_text(model, length), model.target.vocab_size
     text = prompt + generate(model.target, Vanilla(), Greedy(), prompt, tokens + 1, PLAIN).tokens
     steps: dict[tuple[int, int], list[StepRecord]] = {case: [] for case in ((0, 0), *DRAFTS)}
-    choose, speeds = Recorded(text), {case: [0.0] for case in steps}
+    sampler, speeds = RecordedSampler(text), {case: [0.0] for case in steps}
     for turn in range(texts + 1):
         for nodes, accepted in steps:
             budget = FixedBudget(nodes, depth=32)
-            made = generate(model.target, Known(text, accepted, vocabulary), choose, prompt, tokens, budget)
+            generation = generate(
+                model.target, KnownTextDrafter(text, accepted, vocabulary), sampler, prompt, tokens, budget
+            )
             if turn:  # the first one warms up
-                steps[nodes, accepted] += made.steps
-                speeds[nodes, accepted].append(made.tokens_per_second)
+                steps[nodes, accepted] += generation.steps
+                speeds[nodes, accepted].append(generation.tokens_per_second)
     plain = speeds[0, 0][1:]
     cases = [
         _case(nodes, accepted, records, speeds[nodes, accepted][1:], plain)
         for (nodes, accepted), records in steps.items()
     ]
-    return {"cases": cases, "picks": choose.picked, "picks_that_differed": choose.differed}
+    return {"cases": cases, "picks": sampler.picked, "picks_that_differed": sampler.differed}
 
 
 def _case(

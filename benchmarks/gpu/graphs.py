@@ -1,6 +1,7 @@
-"""The forward pass replayed as a CUDA graph: what the device needs for it, when the host need not launch its kernels.
+"""The forward pass as a CUDA graph: the time of the device when the host need not launch the kernels.
 
-The difference to the bare forward pass is what a static decoder could save; `--graphs` decodes like this (fixed.py).
+Its difference to the bare forward pass is what a static decoder could save; `--graphs` decodes in this way
+(dresd_milvus/target/cuda_graphs.py).
 """
 
 from __future__ import annotations
@@ -14,22 +15,22 @@ from shared import milliseconds, summary
 from dresd_milvus.errors import InputError
 from dresd_milvus.models.loading import LoadedModel
 from dresd_milvus.target.cache import TreeCache
-from dresd_milvus.target.cuda_graphs import captured
+from dresd_milvus.target.cuda_graphs import capture_graph
 
 NODES = (0, 16, 64)
 
 
 def replays(model: LoadedModel, length: int, repeats: int) -> dict[str, Any]:
-    """Milliseconds by draft nodes, or why a step could not be captured; nothing on a CPU."""
+    """{draft nodes: milliseconds, or the reason why the step could not be captured}; {} on a CPU."""
     if model.target.device.type != "cuda":
         return {}
-    found: dict[str, Any] = {}
+    times_by_nodes: dict[str, Any] = {}
     for nodes in NODES:
         try:
-            found[str(nodes)] = summary(_replay(model, length, nodes, repeats))
+            times_by_nodes[str(nodes)] = summary(_replay(model, length, nodes, repeats))
         except InputError as error:
-            return {**found, str(nodes): f"not captured: {error}"}
-    return found
+            return {**times_by_nodes, str(nodes): f"not captured: {error}"}
+    return times_by_nodes
 
 
 @torch.inference_mode()
@@ -39,15 +40,15 @@ def _replay(model: LoadedModel, length: int, nodes: int, repeats: int) -> list[f
     text = torch.tensor([random_text(model, length)], device=device)
     hf(input_ids=text, past_key_values=cache, use_cache=True, logits_to_keep=1)
     cache.length = length
-    cache.reserve(length + nodes + 1)  # it does not grow while captured
+    cache.reserve(length + nodes + 1)  # a captured cache must not grow
     inputs: dict[str, Any] = {
         "input_ids": text[:, : nodes + 1].clone(),
         "position_ids": torch.full((1, nodes + 1), length, device=device),
-        # What a mask holds does not matter to the time, that there is one does.
+        # Attention with a mask takes longer; what the mask contains makes no difference.
         "attention_mask": torch.zeros(1, 1, nodes + 1, length + nodes + 1, dtype=hf.dtype, device=device),
     }
     if nodes == 0:
         del inputs["attention_mask"]
-    replay = captured(lambda: hf(**inputs, past_key_values=cache, use_cache=True), device)
+    replay = capture_graph(lambda: hf(**inputs, past_key_values=cache, use_cache=True), device)
     milliseconds(device, replay)
     return [milliseconds(device, replay) for _ in range(repeats)]

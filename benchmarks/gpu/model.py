@@ -1,4 +1,4 @@
-"""Models with the shapes of real ones and random weights, made on the device, and what a step of them must move."""
+"""Models with the shapes of real ones and random weights, made on the device, and the least that a step needs."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 
 CONTEXT = 8192
-"""Tokens; more than any part here reads."""
+"""Maximum number of positions; more than any part here reads."""
 
 
 def random_model(size: str, device: torch.device) -> LoadedModel:
-    """A Llama of one of SHAPES in bfloat16, its weights drawn on the device; texts never end by themselves.
+    """A Llama with one of SHAPES in bfloat16 and no end token, its weights drawn at random on the device.
 
-    Weights are drawn and not zero, for a device runs faster and cooler over zeros.
+    Weights are not zeros, because a device computes faster with zeros.
     """
     config = LlamaConfig(**SHAPES[size], max_position_embeddings=CONTEXT, bos_token_id=None, eos_token_id=None)
     torch.manual_seed(0)
@@ -60,16 +60,17 @@ def random_model(size: str, device: torch.device) -> LoadedModel:
 
 
 def random_text(model: LoadedModel, length: int, seed: int = 0) -> list[int]:
-    """Token ids without meaning."""
+    """Random token ids."""
     return np.random.default_rng(seed).integers(model.target.vocab_size, size=length).tolist()
 
 
 @dataclass(frozen=True)
-class Demand:
-    """What one step needs at least.
+class StepDemand:
+    """What one step must read and compute at least.
 
-    parameters: all. read: those that a step reads (of an embedding that is no head as well, only rows). kv_row: bytes
-    of one token's keys and values. attention: operations of one query over one row, all layers.
+    parameters: number of all. read: number of those that a step reads (without the input embedding, unless it is also
+    the output head). width: bytes of a parameter. kv_row: bytes of the keys and values of one token. attention:
+    operations of one query over one cached token, in all layers.
     """
 
     parameters: int
@@ -79,7 +80,7 @@ class Demand:
     attention: int
 
     @classmethod
-    def of(cls, model: LoadedModel) -> Demand:
+    def of(cls, model: LoadedModel) -> StepDemand:
         hf = model.target.model
         config, width = hf.config, hf.dtype.itemsize
         parameters = sum(weights.numel() for weights in hf.parameters())
@@ -90,10 +91,10 @@ class Demand:
         return cls(parameters, parameters - table, width, kv_row, attention)
 
     def bytes(self, length: int, nodes: int) -> int:
-        """Weights once, and the cache once, over a text of this length and a root with so many draft nodes."""
+        """Bytes of weights and cache, each read once, with a text of this length, a root and draft nodes."""
         return self.read * self.width + (length + nodes + 1) * self.kv_row
 
     def operations(self, length: int, nodes: int) -> int:
-        """Floating point operations: two a weight and token, and attention."""
+        """Floating point operations: two for each weight and token, and those of attention."""
         rows = nodes + 1
         return rows * (2 * self.read + (length + rows) * self.attention)

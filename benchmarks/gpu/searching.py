@@ -1,4 +1,4 @@
-"""Retrieval beside a model on a device: synthetic rows in the host's memory, groups as uneven as words are."""
+"""Retrieval beside a model on a device: a synthetic store in the host's memory, first tokens as frequent as words."""
 
 from __future__ import annotations
 
@@ -26,14 +26,16 @@ QUERIES, WARM, BATCH = 300, 20, 65_536
 
 
 def random_projection(hidden: int) -> Projection:
-    """To DIM dimensions; no two axes alike, but nothing that was learnt."""
+    """A projection to DIM dimensions with random axes."""
     weight = torch.randn(DIM, hidden, generator=torch.Generator().manual_seed(0))
     return Projection(weight, torch.zeros(DIM), torch.full((DIM,), 1 / DIM), samples=0)
 
 
 def synthetic(projection: Projection, rows: int, vocabulary: int, folder: Path) -> tuple[Replica, NDArray[np.int64]]:
-    """A replica of normalised random keys with groups of first tokens by Zipf's law (Mandelbrot's shift of 2.7), and
-    the size of every token's group [V]."""
+    """(a replica of random keys of length 1, the number of rows of every first token [V]).
+
+    The numbers follow the law of Zipf and Mandelbrot, with a shift of 2.7.
+    """
     rng = np.random.default_rng(0)
     shares = 1 / (rng.permutation(vocabulary) + 2.7)
     counts = rng.multinomial(rows, shares / shares.sum())
@@ -54,8 +56,10 @@ def synthetic(projection: Projection, rows: int, vocabulary: int, folder: Path) 
 
 
 def searching(model: LoadedModel, rows: int, repeats: int) -> dict[str, Any]:
-    """Milliseconds of search, of the projection with its way to the host, and of a whole dense draft, asked for tokens
-    as often as rows begin with them."""
+    """Milliseconds of projection (with the key's way to the host), of search, and of a whole dense draft.
+
+    Queries ask for a first token as often as rows begin with it.
+    """
     projection = random_projection(model.target.hidden_size)
     with tempfile.TemporaryDirectory() as folder:
         replica, sizes = synthetic(projection, rows, model.target.vocab_size, Path(folder) / "replica")
@@ -73,7 +77,8 @@ def _asked(model: LoadedModel, replica: Replica, projection: Projection, tokens:
     device, times = model.target.device, np.empty((len(tokens), 3))
     states = torch.randn(len(tokens), model.target.hidden_size, device=device).to(model.target.dtype)
     drafter = Dense(replica, projection, NEIGHBOURS)
-    replica.search(projection.query(states[0]), None, NEIGHBOURS)  # reads all keys, so that none is a page fault below
+    # Reads all keys once, so that the timed searches have no page faults.
+    replica.search(projection.query(states[0]), None, NEIGHBOURS)
     for turn in (*range(min(WARM, len(tokens))), *range(len(tokens))):
         state, first = states[turn], np.array([tokens[turn]])
         key = projection.query(state)

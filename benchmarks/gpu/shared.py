@@ -1,4 +1,4 @@
-"""What the parts share: the other benchmarks' alternation and ratios, a clock that waits for the device, summaries."""
+"""What the parts share: turns and ratios (from ../common.py), a clock that waits for the device, summaries."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from common import alternate, ratio
 
 from evaluation.reporting.bootstrap import interval
 
-__all__ = ["alternate", "milliseconds", "ratio", "summary", "wait"]
+__all__ = ["alternate", "milliseconds", "ratio", "summary", "synchronize"]
 
 
-def wait(device: torch.device) -> None:
-    """Until the device has done all that it was given."""
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def milliseconds(device: torch.device, work: Callable[[], Any], rounds: int = 1) -> float:
-    """Of one call of `work`, the device's part included; over several rounds, so that the wait weighs less."""
-    wait(device)
+    """Milliseconds of one call of `work`, with the device's part; the mean of `rounds` calls behind one another."""
+    synchronize(device)
     begun = perf_counter()
     for _ in range(rounds):
         work()
-    wait(device)
+    synchronize(device)
     return 1e3 * (perf_counter() - begun) / rounds
 
 
 def summary(times: list[float]) -> dict[str, Any]:
-    """Median, 95 % of bootstrap resamples of it, 95th percentile and number of some milliseconds (at least two)."""
-    held = np.array(times)
+    """{median, its 95 % bootstrap interval, p95, times: their number} of at least two times in milliseconds."""
+    sample = np.array(times)
     return {
-        "median": float(np.median(held)),
-        "interval": interval(lambda drawn: np.median(drawn, axis=1), held),
-        "p95": float(np.percentile(held, 95)),
-        "times": len(held),
+        "median": float(np.median(sample)),
+        "interval": interval(lambda drawn: np.median(drawn, axis=1), sample),
+        "p95": float(np.percentile(sample, 95)),
+        "times": len(sample),
     }

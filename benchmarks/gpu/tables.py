@@ -1,4 +1,4 @@
-"""The figures as Markdown."""
+"""The results as Markdown."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def markdown(results: dict[str, Any], about: dict[str, Any]) -> str:
-    """All parts that are there, under what they were measured with."""
+    """All parts that were measured, after a head with model, machine and versions."""
     hardware, model = about["hardware"], results["model"]
     lines = [
         f"# {model['name']} on {hardware['gpu'] if hardware['device'].startswith('cuda') else hardware['processor']}",
@@ -135,8 +135,8 @@ def _simulated(results: dict[str, Any]) -> str:
         for case in found["cases"]
     ]
     return (
-        "## Steps with SIMULATED acceptance\n\nA stub drafts the model's own recorded text, so many tokens of it "
-        f"right, and `draft` is its time. The model would have picked otherwise than recorded at "
+        "## Steps with SIMULATED acceptance\n\nA stub drafts the model's own recorded text with a given number of "
+        f"right tokens, and `draft` is its time. The model would have picked otherwise than recorded at "
         f"{found['picks_that_differed']} of {found['picks']} picks.\n\n"
         + table(["nodes", "accepted", "MAT", *columns, "speed-up, simulated"], rows)
     )

@@ -1,4 +1,4 @@
-"""What verifying costs by the number of draft nodes, and what the device could do it in at best."""
+"""What verification costs by the number of draft nodes, beside the floors that the device sets."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from model import Demand, random_text
+from model import StepDemand, random_text
 from shared import alternate, milliseconds, ratio, summary
 
 from dresd_milvus.decoding.tree import DraftTree
@@ -19,8 +19,10 @@ ROUNDS = 10
 
 
 def ceilings(model: LoadedModel, repeats: int) -> dict[str, Any]:
-    """Bytes a second of a copy on the device (read and written), operations a second of a large bf16 product, and from
-    how many draft nodes on a step of the model needs longer for its operations than for its bytes, by text length."""
+    """The device's limits: bytes a second of a copy (read and written), operations a second of a large bf16 product.
+
+    balance: by text length, the number of draft nodes from which a step needs longer to compute than to read.
+    """
     device = model.target.device
     size, side = (1 << 30, 8192) if device.type == "cuda" else (1 << 22, 128)
     source = torch.empty(size, dtype=torch.uint8, device=device).random_()
@@ -42,26 +44,26 @@ def ceilings(model: LoadedModel, repeats: int) -> dict[str, Any]:
         "copy_ms": summary(times["copy"]),
         "matmul_ms": summary(times["matmul"]),
     }
-    demand = Demand.of(model)
+    demand = StepDemand.of(model)
     return limits | {"balance": {str(length): _balance(demand, length, limits) for length in LENGTHS}}
 
 
-def _balance(demand: Demand, length: int, limits: dict[str, Any]) -> int | None:
+def _balance(demand: StepDemand, length: int, limits: dict[str, Any]) -> int | None:
     for nodes in range(10_000):
-        move, reckon = floors(demand, length, nodes, limits)
-        if reckon > move:
+        transfer, compute = floors(demand, length, nodes, limits)
+        if compute > transfer:
             return nodes
     return None
 
 
-def floors(demand: Demand, length: int, nodes: int, limits: dict[str, Any]) -> tuple[float, float]:
-    """Milliseconds to move weights and cache once, and to do the operations."""
-    move = demand.bytes(length, nodes) / limits["bytes_per_second"]
-    return 1e3 * move, 1e3 * demand.operations(length, nodes) / limits["flop_per_second"]
+def floors(demand: StepDemand, length: int, nodes: int, limits: dict[str, Any]) -> tuple[float, float]:
+    """(milliseconds to read weights and cache once, milliseconds to compute)."""
+    transfer = demand.bytes(length, nodes) / limits["bytes_per_second"]
+    return 1e3 * transfer, 1e3 * demand.operations(length, nodes) / limits["flop_per_second"]
 
 
-def bushy(nodes: int, vocabulary: int) -> DraftTree:
-    """Two children a node, as deep and as wide as drafts are."""
+def binary_tree(nodes: int, vocabulary: int) -> DraftTree:
+    """A binary tree: about as deep and as wide as drafts are."""
     parents = np.concatenate([[-1], np.arange(nodes) // 2]).astype(np.int32)
     return DraftTree(np.arange(1, nodes + 2, dtype=np.int32) % vocabulary, parents)
 
@@ -69,9 +71,9 @@ def bushy(nodes: int, vocabulary: int) -> DraftTree:
 def verify_costs(
     model: LoadedModel, length: int, repeats: int
 ) -> tuple[dict[int, list[float]], dict[int, list[float]]]:
-    """Milliseconds of HFTarget.verify by draft nodes, in turns: at shapes that are new, and at once again.
+    """Milliseconds of HFTarget.verify by draft nodes, in turns: (with a new shape, with the same shape again).
 
-    In decoding every step has a shape of its own, for the text grows; here it shrinks by a token a turn. cuDNN's
+    In decoding every step has a new shape, because the text grows; here the text shrinks by a token a turn. cuDNN's
     attention, which torch prefers on some devices, makes a plan for each new shape (see --no-cudnn-attention).
     """
     target, device = model.target, model.target.device
@@ -79,33 +81,33 @@ def verify_costs(
     again: dict[int, list[float]] = {nodes: [] for nodes in NODES}
 
     def side(nodes: int) -> Callable[[], float]:
-        tree, turn = bushy(nodes, target.vocab_size), iter(range(repeats + 1))
+        tree, turn = binary_tree(nodes, target.vocab_size), iter(range(repeats + 1))
 
         def measure() -> float:
-            target.rewind(length + repeats - next(turn))
+            target.truncate(length + repeats - next(turn))
             new = milliseconds(device, lambda: target.verify(tree))
             again[nodes].append(milliseconds(device, lambda: target.verify(tree)))
             return new
 
         return measure
 
-    found = alternate({str(nodes): side(nodes) for nodes in NODES}, repeats)
-    return {int(nodes): times for nodes, times in found.items()}, {nodes: t[1:] for nodes, t in again.items()}
+    measured = alternate({str(nodes): side(nodes) for nodes in NODES}, repeats)
+    return {int(nodes): times for nodes, times in measured.items()}, {nodes: t[1:] for nodes, t in again.items()}
 
 
 def verifying(model: LoadedModel, length: int, repeats: int, limits: dict[str, Any]) -> dict[str, Any]:
-    """verify_costs beside the floors."""
-    demand, (new, again) = Demand.of(model), verify_costs(model, length, repeats)
-    found: dict[str, Any] = {}
+    """Times of verification by draft nodes (verify_costs) with their floors."""
+    demand, (new, again) = StepDemand.of(model), verify_costs(model, length, repeats)
+    rows: dict[str, Any] = {}
     for nodes in NODES:
-        ms, (move, reckon) = summary(new[nodes]), floors(demand, length, nodes, limits)
-        found[str(nodes)] = {
+        ms, (transfer, compute) = summary(new[nodes]), floors(demand, length, nodes, limits)
+        rows[str(nodes)] = {
             "ms": ms,
             "again_ms": summary(again[nodes]),
             "over_plain": ratio(new[nodes], new[0]),
-            "bandwidth_floor_ms": move,
-            "compute_floor_ms": reckon,
-            "over_floor": ms["median"] / max(move, reckon),
+            "bandwidth_floor_ms": transfer,
+            "compute_floor_ms": compute,
+            "over_floor": ms["median"] / max(transfer, compute),
             "tflop_per_second": demand.operations(length, nodes) / ms["median"] / 1e9,
         }
-    return found
+    return rows

@@ -1,0 +1,1 @@
+"""The command line `dresd`, a module a group of commands."""

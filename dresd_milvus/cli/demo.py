@@ -62,7 +62,7 @@ def quickstart(
         )
         manifest = ingest(settings, out / "ingestion", phases, model=model)
         assert manifest is not None  # there are no other shares
-        sources = open_sources(Where(uri, collection), QUICKSTART_SYSTEMS, model, phases.replica)
+        sources = open_sources(Where(uri, collection), QUICKSTART_SYSTEMS, model, phases)
         suite, options = load_suite("stdlib", QUICKSTART_PROMPTS), Options(max_new_tokens=QUICKSTART_TOKENS)
         what = Evaluation(suite, QUICKSTART_SYSTEMS, template, options, out, replace=True)
         summary = run_evaluation(what, model, sources, phases)
@@ -118,7 +118,7 @@ def demo(
         loaded = load_model(model, "float32")  # in it output is the same for certain, and steps here are as fast
         template = choose_template(loaded.tokenizer)
         for store in DEMO_STORES:
-            opened[store] = open_sources(Where(uri, store), DEMO_SYSTEMS, loaded, phases.replica)
+            opened[store] = open_sources(Where(uri, store), DEMO_SYSTEMS, loaded, phases)
             what = Evaluation(suite, DEMO_SYSTEMS, template, options, out / store)
             summaries[store] = run_evaluation(what, loaded, opened[store], phases)
     console = wide_console()

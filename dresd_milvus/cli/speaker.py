@@ -11,8 +11,8 @@ from dresd_milvus.console import wide_console
 from dresd_milvus.corpus.conversation import Conversation, Dialogue
 from dresd_milvus.decoding.loop import Generation, generate
 from dresd_milvus.decoding.protocols import Step
-from dresd_milvus.decoding.sampling import Chooser
-from dresd_milvus.decoding.token_stream import TokenStream
+from dresd_milvus.decoding.sampling import Sampler
+from dresd_milvus.decoding.token_stream import AnswerText, TokenStream, find_stop
 from dresd_milvus.models.loading import LoadedModel
 from dresd_milvus.systems.prepared import PreparedDrafter
 
@@ -20,35 +20,60 @@ HELP = "Ctrl-C ends an answer; /new begins a new conversation; /exit or Ctrl-D e
 
 
 class Speaker:
-    """A model with a drafter, whose answers are printed as they are generated."""
+    """A model with a drafter, whose answers are printed as they are generated.
 
-    def __init__(self, model: LoadedModel, drafter: PreparedDrafter, choose: Chooser, max_new_tokens: int) -> None:
+    stop: strings before the first of which an answer ends.
+    """
+
+    def __init__(
+        self,
+        model: LoadedModel,
+        drafter: PreparedDrafter,
+        sampler: Sampler,
+        max_new_tokens: int,
+        stop: Sequence[str] = (),
+    ) -> None:
         self.model, self.drafter, self.sources = model, drafter, drafter.sources
-        self.choose, self.max_new_tokens = choose, max_new_tokens
+        self.sampler, self.max_new_tokens, self.stop = sampler, max_new_tokens, stop
         self.console = wide_console()
 
-    def answer(self, ids: Sequence[int], reuse: bool = False, stop: Callable[[], bool] = lambda: False) -> Generation:
+    def answer(
+        self, ids: Sequence[int], reuse_prefix: bool = False, interrupted: Callable[[], bool] = lambda: False
+    ) -> Generation:
         """Print the answer to a prompt, and a line of figures after it.
 
-        reuse: see decode.generate. stop: asked after every step whether the answer is to end there.
+        reuse_prefix: see loop.decode. interrupted: asked after every step whether the answer is to end there.
         """
-        target, stream = self.model.target, TokenStream(self.model.tokenizer, self.console, self.model.target.eos_ids)
+        target, tokenizer = self.model.target, self.model.tokenizer
+        stream = TokenStream(tokenizer, self.console, target.eos_ids, self.stop)
+        stops_at = AnswerText(tokenizer, self.stop).stops_at if self.stop else None
 
-        def watch(step: Step) -> bool:
+        def on_step(step: Step) -> bool:
             stream(step)
-            return stop()
+            return interrupted()
 
         drafter, budget = self.drafter.drafter, self.drafter.budget
-        done = generate(target, drafter, self.choose, ids, self.max_new_tokens, budget, watch, reuse)
+        done = generate(
+            target, drafter, self.sampler, ids, self.max_new_tokens, budget, on_step, reuse_prefix, stops_at
+        )
         stream.finish()
         self.drafter.keep_costs()
         self.tell(
             f"{self.drafter.system}: {len(done.tokens)} tokens, {done.tokens_per_second:.0f} tokens/s, "
             f"MAT {done.mat:.2f}, hit rate {done.hit_rate:.0%}, ended by {done.reason}"
         )
-        if self.sources.losses():
-            self.console.print(f"warning: {self.sources.losses()}", style="yellow")
+        if self.sources.failure_summary():
+            self.console.print(f"warning: {self.sources.failure_summary()}", style="yellow")
         return done
+
+    def shown(self, done: Generation) -> list[int]:
+        """The tokens of an answer as it was shown: those that a stop string ended are made of the text before it."""
+        if done.reason != "stop":
+            return done.answer
+        tokenizer = self.model.tokenizer
+        text = tokenizer.decode(done.tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        ids: list[int] = tokenizer(text[: find_stop(text, self.stop)], add_special_tokens=False)["input_ids"]
+        return ids
 
     def tell(self, line: str) -> None:
         """One line that is not the model's."""
@@ -76,8 +101,8 @@ def chat(speaker: Speaker, conversation: Conversation, read: Callable[[], str]) 
                 )
                 continue
             with _interrupts() as interrupted:
-                done = speaker.answer(ids, reuse=True, stop=interrupted)
-            dialogue.answered(question, ids, done.answer)
+                done = speaker.answer(ids, reuse_prefix=True, interrupted=interrupted)
+            dialogue.answered(question, ids, speaker.shown(done))
 
 
 def _next(read: Callable[[], str]) -> str:

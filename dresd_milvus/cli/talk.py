@@ -51,6 +51,9 @@ def speaker(
     min_p: MinPOption = 0.0,
     repetition_penalty: PenaltyOption = 1.0,
     seed: SeedOption = 0,
+    stop: Annotated[
+        list[str] | None, typer.Option(help="Text before which the answer ends; may be given several times.")
+    ] = None,
     nodes: NodesOption = "auto",
     depth: DepthOption = DEPTH,
     template: Annotated[
@@ -67,12 +70,14 @@ def speaker(
     from dresd_milvus.cli.speaker import Speaker
     from dresd_milvus.console import Phases
     from dresd_milvus.corpus.conversation import Conversation, choose_template
-    from dresd_milvus.decoding.sampling import make_chooser
+    from dresd_milvus.decoding.sampling import make_sampler
+    from dresd_milvus.decoding.token_stream import parse_stop
     from dresd_milvus.models.loading import load_model
     from dresd_milvus.systems.prepared import prepare_drafter
     from dresd_milvus.systems.registry import Where, open_sources, parse_nodes, parse_systems
 
-    choose = make_chooser(temperature, top_p, seed, top_k, min_p, repetition_penalty)
+    sampler = make_sampler(temperature, top_p, seed, top_k, min_p, repetition_penalty)
+    strings = parse_stop(stop or ())
     system = system or ("hybrid" if uri else "hybrid-dense")
     names, most = parse_systems(system), parse_nodes(nodes)
     where = Where(uri, collection, suffixes, draft_model, search, token, timeout=timeout)
@@ -80,12 +85,12 @@ def speaker(
     with Phases() as phases:
         phases.phase(f"loading the model {model}", None, "")
         loaded = load_model(model, dtype, device, graphs=graphs)
-        sources = open_sources(where, names, loaded, phases.replica)
+        sources = open_sources(where, names, loaded, phases)
         try:
             put = choose_template(loaded.tokenizer, template, sources.manifest)
             conversation = Conversation(loaded.tokenizer, put, system_prompt)
             drafter = prepare_drafter(system, sources, loaded, most, depth)
-            return Speaker(loaded, drafter, choose, max_new_tokens), conversation
+            return Speaker(loaded, drafter, sampler, max_new_tokens, strings), conversation
         except BaseException:
             sources.close()
             raise

@@ -1,12 +1,12 @@
-"""Documents and how they become tokens: shared by ingestion, evaluation and generation, so that they agree."""
+"""The path from text to tokens: sources, documents, templates. Ingestion, evaluation and generation share it."""
 
 from dresd_milvus.corpus.documents import Document, Encoded, Template, encode_documents, encode_prompt
-from dresd_milvus.corpus.sources import Reading, Source, read_documents
+from dresd_milvus.corpus.sources import ReadOptions, Source, read_documents
 
 __all__ = [
     "Document",
     "Encoded",
-    "Reading",
+    "ReadOptions",
     "Source",
     "Template",
     "encode_documents",

@@ -1,4 +1,4 @@
-"""Conversations as turns: what the model reads and what it answers."""
+"""Conversations as turns: alternately the text that the model reads and the text that it answers."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from dresd_milvus.corpus.documents import Template
 from dresd_milvus.errors import InputError
 
 CHAT = "chat"
-"""A template of this name is the tokenizer's own chat template."""
+"""The template of this name is the tokenizer's own chat template."""
 
 ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "prompter": "user"}
-"""Other names of a role, as datasets have them."""
+"""Roles by the names that some datasets have for them."""
 
-ONE_DAY = "{% macro strftime_now(layout) %}26 July 2024{% endmacro %}"
-"""Before a chat template: whatever it writes today's date with writes the same every day, or a store would fit its
-prompts for one day, and a run would not be repeated on the next."""
+FIXED_DATE = "{% macro strftime_now(layout) %}26 July 2024{% endmacro %}"
+"""A definition before every chat template, which makes it write the same date every day. With today's date a store
+would fit the prompts of one day only, and a run could not be repeated on the next."""
 
 Message = dict[str, Any]
-"""role and content, both text; tool_calls, name and tool_call_id where there are such, as chat templates take them."""
+"""A message as chat templates accept it: role and content, both text; tool_calls, name and tool_call_id if present."""
 
 
 class UnwritableError(Exception):
-    """A conversation, of which a message cannot be written; says which and why."""
+    """A template cannot write a conversation. The message of this error says which message and why."""
 
 
 def is_conversation(value: Any) -> bool:
-    """Whether this is a list of messages, in one of the usual forms (role/content, from/value)."""
+    """Whether a value is a list of messages in one of the usual forms (role/content or from/value)."""
     return (
         isinstance(value, list)
         and bool(value)
@@ -37,16 +37,16 @@ def is_conversation(value: Any) -> bool:
 
 
 def read_messages(value: Any) -> list[Message]:
-    """The messages of a conversation in one of the usual forms; raises UnwritableError for content that is no text."""
+    """The messages of a conversation in one of the usual forms; raises UnwritableError for content that is not text."""
     if not is_conversation(value):
-        raise UnwritableError("it is no list of messages")
+        raise UnwritableError("it is not a list of messages")
     messages = []
     for number, entry in enumerate(value, 1):
         role, content = entry.get("role", entry.get("from")), entry.get("content", entry.get("value"))
         calls = entry.get("tool_calls") or []
         text = "" if content is None and calls else _text(content)
         if text is None:
-            raise UnwritableError(f"message {number} has content that is no text")
+            raise UnwritableError(f"message {number} has content that is not text")
         message: Message = {"role": ROLES.get(role, role), "content": text}
         message |= {key: entry[key] for key in ("name", "tool_call_id") if isinstance(entry.get(key), str)}
         if calls:
@@ -56,7 +56,7 @@ def read_messages(value: Any) -> list[Message]:
 
 
 def _text(content: Any) -> str | None:
-    """The text of a message's content, a text or parts of one; None where there is something else."""
+    """The text of a message's content, which is a string or a list of text parts; None for any other content."""
     if isinstance(content, list):
         parts = [str(part["text"]) for part in content if isinstance(part, dict) and isinstance(part.get("text"), str)]
         return "".join(parts) if len(parts) == len(content) else None
@@ -64,7 +64,10 @@ def _text(content: Any) -> str | None:
 
 
 def _call(number: int, call: Any) -> dict[str, Any]:
-    """A tool call as chat templates take it, its arguments a mapping."""
+    """A tool call as chat templates accept it, with arguments as a mapping.
+
+    number: of the message, for errors. Raises UnwritableError for a call without a name.
+    """
     function = call.get("function", call) if isinstance(call, dict) else None
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         raise UnwritableError(f"message {number} calls a tool without a name")
@@ -76,29 +79,33 @@ def _call(number: int, call: Any) -> dict[str, Any]:
 
 
 def has_chat_template(tokenizer: Any) -> bool:
+    """Whether a tokenizer has a chat template."""
     return bool(getattr(tokenizer, "chat_template", None))
 
 
 def chat_template(tokenizer: Any) -> str:
-    """The text around one prompt in the tokenizer's own chat template, with {prompt} in it; InputError without one."""
-    return Template(ask_by_chat_template(tokenizer, "{prompt}")).text
+    """The tokenizer's chat template for one prompt, as text with {prompt} in it; raises InputError without one."""
+    return Template(prompt_by_chat_template(tokenizer, "{prompt}")).text
 
 
-def ask_by_chat_template(tokenizer: Any, question: str) -> str:
-    """The text that the model answers, as the tokenizer's chat template writes it; InputError without one."""
+def prompt_by_chat_template(tokenizer: Any, question: str) -> str:
+    """A question in the tokenizer's chat template, up to where the answer begins; raises InputError without one."""
     return render(tokenizer, [{"role": "user", "content": question}])
 
 
-def exchanges(messages: list[Message], most: int | None = None) -> list[Message]:
-    """The messages up to the answer to the `most`-th question, ending in an answer."""
+def first_exchanges(messages: list[Message], limit: int | None = None) -> list[Message]:
+    """The messages up to the last answer, or up to the answer number `limit`; [] if there is no answer."""
     ends = [at + 1 for at, message in enumerate(messages) if message["role"] == "assistant"]
-    ends = ends if most is None else ends[:most]
+    ends = ends if limit is None else ends[:limit]
     return messages[: ends[-1]] if ends else []
 
 
 def turns_by_chat_template(tokenizer: Any, messages: list[Message]) -> tuple[str, ...]:
-    """Turns as the tokenizer's chat template writes them; what it puts after an answer belongs to the next turn that is
-    read. Raises UnwritableError where it does not write an answer as it is."""
+    """The turns of a conversation in the tokenizer's chat template.
+
+    What the template writes after an answer belongs to the next turn that the model reads. Raises UnwritableError if
+    the template changes an answer.
+    """
     turns: list[str] = []
     for at, message in enumerate(messages):
         if message["role"] != "assistant":
@@ -107,14 +114,16 @@ def turns_by_chat_template(tokenizer: Any, messages: list[Message]) -> tuple[str
             raise UnwritableError("it begins with an answer")
         before, so_far = render(tokenizer, messages[:at]), "".join(turns)
         if not before.startswith(so_far):
-            raise UnwritableError(f"the chat template writes an answer before message {at + 1} otherwise")
+            raise UnwritableError(f"the chat template changes an answer before message {at + 1}")
         turns += [before[len(so_far) :], _answer(tokenizer, messages[: at + 1], before)]
     return tuple(turns)
 
 
 def _answer(tokenizer: Any, messages: list[Message], before: str) -> str:
-    """The last message, an answer, as the chat template writes it behind the text before: it may trim it, or add calls
-    of tools."""
+    """The last message, an answer, as the chat template writes it: it may strip spaces or add tool calls.
+
+    before: the messages before it in the template. Raises UnwritableError if the template writes something else.
+    """
     content, calls = messages[-1]["content"], messages[-1].get("tool_calls", ())
     if not calls and content == content.strip():
         return str(content)
@@ -130,16 +139,19 @@ def _answer(tokenizer: Any, messages: list[Message], before: str) -> str:
 
 
 def turns_by_template(template: Template | None, messages: list[Message]) -> tuple[str, ...]:
-    """Turns where every question is put into one template; other messages stand before it, a line each. Raises
-    UnwritableError for calls of tools."""
+    """The turns of a conversation with every question in the same template, None for no template.
+
+    Messages that are neither questions nor answers become lines before the next question. Raises UnwritableError for a
+    tool call.
+    """
     turns: list[str] = []
     read: list[str] = []
     for number, message in enumerate(messages, 1):
         if "tool_calls" in message:
-            raise UnwritableError(f"message {number} calls a tool, which only a chat template (--template chat) writes")
+            raise UnwritableError(f"message {number} calls a tool, which needs a chat template (--template chat)")
         if message["role"] == "assistant":
             turns += ["\n".join(read), message["content"]]
-            read = [""]  # a line break after the answer
+            read = [""]  # makes a line break after the answer
         elif message["role"] == "user" and template:
             read.append(template(message["content"]))
         else:
@@ -148,24 +160,25 @@ def turns_by_template(template: Template | None, messages: list[Message]) -> tup
 
 
 def render(tokenizer: Any, messages: list[Message], ask: bool = True) -> str:
-    """Messages as the tokenizer's chat template writes them, less the BOS that the tokenizer itself puts before a text.
+    """Messages in the tokenizer's chat template, without the BOS token that the tokenizer itself writes before a text.
 
-    ask: up to where the model's next answer begins. Raises InputError without a chat template, and where it refuses
-    the messages.
+    ask: end with the text after which the model's next answer begins. Raises InputError without a chat template, and
+    if the template refuses the messages.
     """
     if not has_chat_template(tokenizer):
         raise InputError(
             "the model's tokenizer has no chat template; give --template 'Question: {prompt}\\nAnswer:\\n'"
         )
     try:
-        template = ONE_DAY + tokenizer.get_chat_template()
+        template = FIXED_DATE + tokenizer.get_chat_template()
         text = tokenizer.apply_chat_template(
             messages, chat_template=template, tokenize=False, add_generation_prompt=ask
         )
-    except Exception as error:  # templates raise what they like
+    except Exception as error:  # a template may raise any exception
         raise InputError(f"the tokenizer's chat template refuses a conversation: {error}") from error
     return str(text).removeprefix(tokenizer.bos_token) if _adds_bos(tokenizer) else str(text)
 
 
 def _adds_bos(tokenizer: Any) -> bool:
+    """Whether the tokenizer writes its BOS token before a text."""
     return tokenizer.bos_token_id is not None and list(tokenizer("").input_ids)[:1] == [tokenizer.bos_token_id]

@@ -1,4 +1,4 @@
-"""A document, the template its prompt goes into, and its tokens."""
+"""Documents, templates for prompts, and the tokens of both."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from dresd_milvus.errors import InputError
 
 PREVIEW_CONTEXT = 12
-"""Tokens shown before the arrow of a preview."""
+"""Tokens before the arrow of a preview."""
 
 
 class Document(NamedTuple):
-    """One example of a corpus, with its templates filled in.
+    """One example of a corpus; its prompts are in their template already.
 
-    turns: what the model reads and what it answers, in turn; a plain text is an answer to nothing: ("", text).
+    turns: alternately a text that the model reads and a text that it answers; a plain text is ("", text). origin: the
+    name of its source.
     """
 
     turns: tuple[str, ...]
@@ -27,7 +28,7 @@ class Document(NamedTuple):
 
 @dataclass(frozen=True)
 class Template:
-    """What a prompt is put into before the model sees it. text holds {prompt} (or {instruction}) once."""
+    """The text around a prompt. It contains {prompt} or {instruction} once; InputError is raised for any other text."""
 
     text: str = "Question: {instruction}\nAnswer:\n"
 
@@ -37,17 +38,19 @@ class Template:
 
     @classmethod
     def parse(cls, text: str) -> Template:
-        """A template as it is typed on a command line, where \\n and \\t stand for a line break and a tab."""
+        """A template from the command line, where \\n and \\t stand for a line break and a tab."""
         return cls(text.replace("\\n", "\n").replace("\\t", "\t"))
 
     def __call__(self, prompt: str) -> str:
         placeholder = "{prompt}" if "{prompt}" in self.text else "{instruction}"
-        return self.text.replace(placeholder, prompt)  # not str.format: prompts and templates may hold braces
+        return self.text.replace(placeholder, prompt)  # not str.format: prompts and templates may contain braces
 
 
 class Encoded(NamedTuple):
-    """A document's tokens. ids, answered: [T], whether a token is part of an answer; text: all turns;
-    spans: [T, 2], (start, end) of every token in it.
+    """The T tokens of a document.
+
+    ids: int32 [T]. answered: bool [T], whether a token is part of an answer. text: all turns, joined.
+    spans: int64 [T, 2], start and end of every token in the text, in characters.
     """
 
     ids: NDArray[np.int32]
@@ -56,7 +59,10 @@ class Encoded(NamedTuple):
     spans: NDArray[np.int64]
 
     def previews(self, positions: NDArray[np.int64], continuation: int, max_bytes: int = 480) -> list[str]:
-        """For people, the text around the rows [R] at these positions: '… context ⟶ continuation', cut to max_bytes."""
+        """Readable text for the rows at these positions [R]: '… context ⟶ continuation', of at most max_bytes bytes.
+
+        continuation: tokens after the arrow.
+        """
         here = positions + 1
         start = np.maximum(here - PREVIEW_CONTEXT, 0)
         end = np.minimum(here + continuation, len(self.ids)) - 1
@@ -72,14 +78,15 @@ class Encoded(NamedTuple):
 
 
 def encode_prompt(tokenizer: Any, template: Template | None, prompt: str) -> list[int]:
-    """The tokens a model reads before it answers: the templated prompt behind the tokenizer's leading specials."""
+    """The token ids that a model reads before it answers: the tokenizer's leading special tokens, then the prompt in
+    its template."""
     return list(tokenizer(template(prompt) if template else prompt)["input_ids"])
 
 
 def encode_documents(tokenizer: Any, documents: Sequence[Document]) -> list[Encoded]:
-    """Tokenise every turn by itself and join the ids; leading specials before the first, the end token after the last.
+    """Tokenise documents: leading special tokens, the ids of all turns, and the end token.
 
-    Turn by turn, because that is what decoding sees: a prompt, then tokens one by one.
+    Every turn is tokenised by itself, as in decoding, where the ids of a prompt are followed by generated ids.
     """
     firsts = [document.turns[0] for document in documents]
     others = [turn for document in documents for turn in document.turns[1:]]
@@ -103,7 +110,7 @@ def encode_documents(tokenizer: Any, documents: Sequence[Document]) -> list[Enco
 
 
 def _tokenised(tokenizer: Any, texts: list[str], specials: bool) -> list[tuple[NDArray[np.int32], NDArray[np.int64]]]:
-    """(ids [T], spans [T, 2]) of every text."""
+    """(ids [T], spans [T, 2]) of every text; specials: whether to add the tokenizer's special tokens."""
     if not texts:
         return []
     found = tokenizer(texts, add_special_tokens=specials, return_offsets_mapping=True, verbose=False)

@@ -1,4 +1,4 @@
-"""Documents that are there already, word for word or nearly."""
+"""Duplicate documents: equal texts, and nearly equal ones."""
 
 from __future__ import annotations
 
@@ -9,13 +9,22 @@ from dresd_milvus.corpus.documents import Document
 
 Dedup = Literal["none", "exact", "near"]
 
-NEAR, PERMUTATIONS, SHINGLE = 0.8, 128, 5
-"""Documents are nearly the same when the sets of their runs of SHINGLE words overlap (Jaccard) by NEAR or more, as
-MinHash with so many permutations sees it (Broder 1997; Lee et al. 2022, who take 0.8 as well)."""
+SIMILARITY = 0.8
+"""Documents are near duplicates if the Jaccard similarity of their sets of shingles is at least this, as estimated by
+MinHash (Broder 1997; Lee et al. 2022 use 0.8 too)."""
+
+PERMUTATIONS = 128
+"""Permutations of MinHash."""
+
+SHINGLE_WORDS = 5
+"""Words in a row that make a shingle."""
 
 
-class Duplicates:
-    """Remembers documents: 8 bytes of each for 'exact', a MinHash of each besides for 'near'."""
+class DuplicateFilter:
+    """Recognises documents that it has seen. mode: 'none', 'exact' (equal texts) or 'near' (also nearly equal texts).
+
+    It stores 8 bytes a document, with 'near' a MinHash too.
+    """
 
     def __init__(self, mode: Dedup) -> None:
         self.mode = mode
@@ -24,10 +33,10 @@ class Duplicates:
         if mode == "near":
             from datasketch import MinHashLSH
 
-            self._near = MinHashLSH(threshold=NEAR, num_perm=PERMUTATIONS)
+            self._near = MinHashLSH(threshold=SIMILARITY, num_perm=PERMUTATIONS)
 
     def seen(self, document: Document) -> bool:
-        """Whether it is like one before; it is remembered if not."""
+        """Whether a document is a duplicate of an earlier one; otherwise it is stored."""
         if self.mode == "none":
             return False
         text = "\0".join(document.turns)
@@ -41,7 +50,7 @@ class Duplicates:
         from datasketch import MinHash
 
         words = text.split()
-        runs = {" ".join(words[at : at + SHINGLE]) for at in range(max(len(words) - SHINGLE + 1, 1))}
+        runs = {" ".join(words[at : at + SHINGLE_WORDS]) for at in range(max(len(words) - SHINGLE_WORDS + 1, 1))}
         minhash = MinHash(num_perm=PERMUTATIONS)
         minhash.update_batch([run.encode(errors="replace") for run in runs])
         if self._near.query(minhash):

@@ -1,4 +1,4 @@
-"""Rows of a dataset: from json, jsonl, parquet and csv files, gzipped or not, and from the Hugging Face hub."""
+"""Rows of data sets: from json, jsonl, parquet and csv files, also gzipped, and from the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -13,29 +13,34 @@ from typing import Any
 
 from dresd_milvus.errors import InputError
 
-KINDS = (".json", ".jsonl", ".csv", ".parquet")
+FILE_TYPES = (".json", ".jsonl", ".csv", ".parquet")
+"""Suffixes of the files that can be read; each may be followed by .gz."""
 
 
-def kind_of(path: Path) -> str:
-    """The suffix that says how a file is read, '' for none of KINDS."""
+def file_type(path: Path) -> str:
+    """The type of a file by its name, one of FILE_TYPES without .gz; '' for any other file."""
     name = path.name.removesuffix(".gz")
-    return next((kind for kind in KINDS if name.endswith(kind)), "")
+    return next((suffix for suffix in FILE_TYPES if name.endswith(suffix)), "")
 
 
 def read_rows(path: Path, limit: int | None = None) -> Iterator[dict[str, Any]]:
-    """The rows of a file, one by one; raises InputError, naming the row, at what is not a JSON object or not UTF-8."""
+    """The rows of a file, at most `limit`, one by one.
+
+    Raises InputError for a file that cannot be read, and for a row that is not a JSON object; it names the row.
+    """
     import pyarrow as pa
 
     readers = {".json": _json, ".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet}
     try:
-        yield from islice(readers[kind_of(path)](path), limit)
+        yield from islice(readers[file_type(path)](path), limit)
     except FileNotFoundError as error:
-        raise InputError(f"there is no file {path}") from error
+        raise InputError(f"there is no file {path}; check the name") from error
     except (json.JSONDecodeError, UnicodeDecodeError, EOFError, OSError, csv.Error, pa.ArrowException) as error:
-        raise InputError(f"{path} cannot be read: {error}; is it whole?") from error
+        raise InputError(f"{path} cannot be read: {error}; check that it is complete") from error
 
 
 def _opened(path: Path) -> Any:
+    """A file opened for reading bytes, decompressed if its name ends in .gz."""
     return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
 
 
@@ -45,7 +50,9 @@ def _jsonl(path: Path) -> Iterator[dict[str, Any]]:
             try:
                 row = json.loads(line)
             except (json.JSONDecodeError, UnicodeDecodeError) as error:
-                raise InputError(f"row {number} of {path} cannot be read: {error}; is the file whole?") from error
+                raise InputError(
+                    f"row {number} of {path} cannot be read: {error}; check that it is complete"
+                ) from error
             yield _object(path, number, row)
 
 
@@ -57,8 +64,9 @@ def _json(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _object(path: Path, number: int, row: Any) -> dict[str, Any]:
+    """The row; raises InputError if it is not a JSON object."""
     if not isinstance(row, dict):
-        raise InputError(f"row {number} of {path} is not a JSON object")
+        raise InputError(f"row {number} of {path} is not a JSON object; correct the file")
     return row
 
 
@@ -79,25 +87,27 @@ def _parquet(path: Path) -> Iterator[dict[str, Any]]:
 def read_hub(
     name: str, config: str | None, split: str, streaming: bool, shuffle: int | None = None, path: Path | None = None
 ) -> Iterator[dict[str, Any]]:
-    """The rows of a dataset on the hub, or of a local copy of it; in the order of shuffle(seed) if a seed is given.
+    """The rows of a data set on the hub, or of a local copy.
 
-    Raises InputError when it cannot be had.
+    name, config, split: as on the hub. streaming: do not download the whole data set first. shuffle: seed of the order
+    of rows, None for the original order. path: a local copy, read instead of the hub. Raises InputError if the data set
+    cannot be loaded.
     """
     import datasets
 
     datasets.disable_progress_bars()
     try:
         if path is not None:
-            kind = kind_of(path).removeprefix(".").replace("jsonl", "json")
+            kind = file_type(path).removeprefix(".").replace("jsonl", "json")
             rows = datasets.load_dataset(kind, data_files=str(path), split="train")
         else:
             rows = datasets.load_dataset(name, config, split=split, streaming=streaming and shuffle is None)
         if shuffle is not None:
             rows = rows.shuffle(seed=shuffle)
-    except Exception as error:  # whatever the hub's client of the day raises, it means one thing here
+    except Exception as error:  # the exceptions differ between versions of the hub's client
         reason = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
         raise InputError(
-            f"cannot load the dataset '{path or name}' ({reason}); see its name, --config and --split, or download it "
-            "and name the file"
+            f"cannot load the dataset '{path or name}' ({reason}); check its name, --config and --split, or "
+            "download it and give the file"
         ) from error
     yield from rows

@@ -1,4 +1,4 @@
-"""Where documents come from: files, folders of text or code, the hub, a recipe, the standard library."""
+"""Sources of documents: files, folders of text or code, the hub, recipes, the standard library."""
 
 from __future__ import annotations
 
@@ -15,26 +15,33 @@ from dresd_milvus.corpus.chat import (
     CHAT,
     Message,
     UnwritableError,
-    ask_by_chat_template,
-    exchanges,
+    first_exchanges,
     is_conversation,
+    prompt_by_chat_template,
     read_messages,
     turns_by_chat_template,
     turns_by_template,
 )
 from dresd_milvus.corpus.documents import Document, Template
 from dresd_milvus.corpus.recipes import RECIPES, Recipe
-from dresd_milvus.corpus.rows import KINDS, kind_of, read_hub, read_rows
+from dresd_milvus.corpus.rows import FILE_TYPES, file_type, read_hub, read_rows
 from dresd_milvus.errors import InputError
 
 STDLIB, HUB = "stdlib", "hf:"
+"""The source of the standard library, and the prefix of sources on the hub."""
+
 PROMPT_KEYS = ("instruction", "prompt", "question", "query", "text")
+"""Keys of a row that are tried for the prompt, in this order."""
+
 RESPONSE_KEYS = ("output", "response", "completion", "answer", "canonical_solution", "code")
+"""Keys that are tried for the response."""
+
 MESSAGES_KEYS = ("messages", "conversations", "conversation")
+"""Keys that are tried for a conversation."""
 
 
 class Source(NamedTuple):
-    """One --source: [NAME=]WHERE. name: the origin of its rows in the store; recipe: if the name or place is one."""
+    """A value of --source: [NAME=]WHERE. name: origin of its rows in the store. recipe: if NAME or WHERE is one."""
 
     name: str
     where: str
@@ -42,7 +49,10 @@ class Source(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Source:
-        """'stdlib', a recipe, hf:DATASET, a file or a folder, or NAME= before one; RECIPE=FILE is a local copy."""
+        """Parse 'stdlib', a recipe, hf:DATASET, a file or a folder, with NAME= before it or not.
+
+        RECIPE=FILE is a local copy of a recipe's data set. Raises InputError for a name without a place.
+        """
         name, given, where = text.partition("=")
         if not given or "/" in name:
             name, where = "", text
@@ -56,18 +66,19 @@ class Source(NamedTuple):
 
     @property
     def path(self) -> Path | None:
-        """The local file or folder, if it is one."""
+        """The local file or folder; None for the standard library and the hub."""
         remote = self.where == STDLIB or self.where in RECIPES or self.where.startswith(HUB)
         return None if remote else Path(self.where)
 
 
 @dataclass
-class Reading:
-    """How rows become documents, and what became of them.
+class ReadOptions:
+    """How rows become documents.
 
-    keys: None for the usual names. template: what a prompt goes into, None for nothing, CHAT for the chat template of
-    the tokenizer, which nothing else needs. answers: whether rows must have one (not when the target is to write them).
-    incomplete: 'refuse' or 'skip' rows without text under a key. skipped: why documents were passed over, counted.
+    prompt_key, response_key: keys of a row, None for the usual names. template: of prompts, None for no template, CHAT
+    for the chat template of `tokenizer`. answers: whether rows must have an answer; false if the target writes the
+    answers. split, config, streaming: of a data set on the hub. incomplete: 'refuse' or 'skip' rows without text under
+    a key. skipped: counts documents that were skipped, by reason.
     """
 
     prompt_key: str | None = None
@@ -81,47 +92,50 @@ class Reading:
     incomplete: str = "refuse"
     skipped: Counter[str] = field(default_factory=Counter)
 
-    def put(self, prompt: str) -> str:
-        """What the model reads of a prompt."""
+    def format_prompt(self, prompt: str) -> str:
+        """A prompt in the template."""
         if self.template == CHAT:
-            return ask_by_chat_template(self.tokenizer, prompt)
+            return prompt_by_chat_template(self.tokenizer, prompt)
         return self.template(prompt) if isinstance(self.template, Template) else prompt
 
-    def turns(self, messages: list[Message]) -> tuple[str, ...]:
-        """What the model reads and answers in a conversation; raises UnwritableError where it cannot be written so."""
+    def format_messages(self, messages: list[Message]) -> tuple[str, ...]:
+        """The turns of a conversation in the template; raises UnwritableError if the template cannot write them."""
         if self.template == CHAT:
             return turns_by_chat_template(self.tokenizer, messages)
         return turns_by_template(self.template if isinstance(self.template, Template) else None, messages)
 
 
-def read_documents(source: Source, reading: Reading, limit: int | None = None) -> Iterator[Document]:
+def read_documents(source: Source, options: ReadOptions, limit: int | None = None) -> Iterator[Document]:
     """The documents of a source, at most `limit`, always in the same order.
 
-    Raises InputError when the source cannot be used, at its end when rows had no text under a key.
+    Raises InputError for a source that cannot be read. Incomplete rows raise it after the last document, unless the
+    options say that they are skipped.
     """
     path = source.path
     documents: Iterator[Document]
     if source.where == STDLIB:
-        documents = (Document((reading.put(pair.prompt), pair.response), source.name) for pair in stdlib.pairs())
+        documents = (
+            Document((options.format_prompt(pair.prompt), pair.response), source.name) for pair in stdlib.pairs()
+        )
     elif path is not None and path.is_dir():
-        documents = _folder(path, source.name, reading)
+        documents = _folder(path, source.name, options)
     elif path is not None and not path.exists():
         raise InputError(
             f"there is no source '{source.where}'; give a file, a folder, {HUB}DATASET, '{STDLIB}' or one of "
             f"{', '.join(RECIPES)}"
         )
-    elif path is not None and not kind_of(path):
+    elif path is not None and not file_type(path):
         raise InputError(
-            f"{source.where} is not a kind of file that can be ingested; give {', '.join(KINDS)}, these with .gz, or a "
-            "folder"
+            f"{source.where} is not a type of file that can be read; give {', '.join(FILE_TYPES)}, these with .gz, or "
+            "a folder"
         )
     else:
-        documents = _rows(source, reading, limit)
+        documents = _rows(source, options, limit)
     return islice(documents, limit)
 
 
-def stamp(source: Source) -> str:
-    """A hash that changes when what lies on this machine under a source does; of what is remote, its name."""
+def content_hash(source: Source) -> str:
+    """A hash of the local files of a source, which changes when they change; for a remote source, of its name."""
     digest = hashlib.blake2b(f"{source.name} {source.where}".encode(), digest_size=16)
     if source.path is not None:
         root = source.path
@@ -134,85 +148,93 @@ def stamp(source: Source) -> str:
     return digest.hexdigest()
 
 
-def _rows(source: Source, reading: Reading, limit: int | None) -> Iterator[Document]:
+def _rows(source: Source, options: ReadOptions, limit: int | None) -> Iterator[Document]:
+    """The documents of a file or a data set of the hub, one a row; see read_documents."""
     recipe, path = source.recipe, source.path
     if recipe and (recipe.shuffle is not None or path is None):
-        rows = read_hub(recipe.hub, None, recipe.split, reading.streaming, recipe.shuffle, path)
+        rows = read_hub(recipe.hub, None, recipe.split, options.streaming, recipe.shuffle, path)
     elif path is not None:
         rows = read_rows(path)
     else:
         name = source.where.removeprefix(HUB)
-        rows = read_hub(name, reading.config, reading.split, reading.streaming)
+        rows = read_hub(name, options.config, options.split, options.streaming)
     most = min((n for n in (limit, recipe and recipe.take) if n is not None), default=None)
     convert: Callable[[dict[str, Any]], tuple[str, ...]] | None = None
     read, incomplete = 0, []
     for read, row in enumerate(islice(rows, most), 1):
         if convert is None:
-            convert = _converter(source, row, reading)
+            convert = _converter(source, row, options)
         try:
             yield Document(convert(row), source.name)
         except UnwritableError as why:
             incomplete.append(f"row {read}: {why}")
     if not read:
-        raise InputError(f"{source.where} has no rows")
-    if incomplete and reading.incomplete == "refuse":
+        raise InputError(f"{source.where} has no rows; give another source")
+    if incomplete and options.incomplete == "refuse":
         raise InputError(
             f"{len(incomplete)} of {read} rows of {source.where} cannot be used, the first of them {incomplete[0]}; "
             "correct the file, give --prompt-key and --response-key, or --skip-incomplete"
         )
-    reading.skipped["incomplete rows"] += len(incomplete)
+    options.skipped["incomplete rows"] += len(incomplete)
 
 
-def _converter(source: Source, row: dict[str, Any], reading: Reading) -> Callable[[dict[str, Any]], tuple[str, ...]]:
-    """What makes turns of this source's rows, by the first of them; it raises UnwritableError for one without text."""
-    recipe, put = source.recipe, reading.put
-    prompt_key = reading.prompt_key or (recipe and recipe.prompt_key)
-    response_key = reading.response_key or (recipe and recipe.response_key)
+def _converter(
+    source: Source, row: dict[str, Any], options: ReadOptions
+) -> Callable[[dict[str, Any]], tuple[str, ...]]:
+    """The function from a row to its turns, chosen by the keys of the first row.
+
+    The function raises UnwritableError for a row without text; this one raises InputError if no key fits.
+    """
+    recipe, format_prompt = source.recipe, options.format_prompt
+    prompt_key = options.prompt_key or (recipe and recipe.prompt_key)
+    response_key = options.response_key or (recipe and recipe.response_key)
     if not prompt_key:
         prompt_key = next((key for key in MESSAGES_KEYS if is_conversation(row.get(key))), None)
         prompt_key = prompt_key or _usual(source, row, PROMPT_KEYS, "--prompt-key")
     if is_conversation(row.get(prompt_key)):
-        return lambda row: _conversation(row.get(prompt_key), recipe, reading)
-    if not reading.answers:
-        return lambda row: (put(_first(row, prompt_key)), "")
+        return lambda row: _conversation(row.get(prompt_key), recipe, options)
+    if not options.answers:
+        return lambda row: (format_prompt(_first(row, prompt_key)), "")
     if prompt_key == "text" and not response_key and not set(row) & set(RESPONSE_KEYS):  # a corpus of plain text
         return lambda row: ("", _under(row, "text"))
     response = response_key or _usual(source, row, RESPONSE_KEYS, "--response-key")
-    return lambda row: (put(_first(row, prompt_key)), _under(row, response))
+    return lambda row: (format_prompt(_first(row, prompt_key)), _under(row, response))
 
 
 def _under(row: dict[str, Any], key: str) -> str:
-    """The text under a key."""
+    """The text under a key; raises UnwritableError if there is none."""
     if not isinstance(row.get(key), str):
         raise UnwritableError(f"there is no text under '{key}' (its keys: {', '.join(row)})")
     return str(row[key])
 
 
 def _first(row: dict[str, Any], key: str) -> str:
-    """A prompt: the text under a key, or the first of several turns."""
+    """The prompt under a key: a text, or the first of a list of turns."""
     value = row.get(key)
     return _under({**row, key: value[0]} if isinstance(value, list) and value else row, key)
 
 
-def _conversation(value: Any, recipe: Recipe | None, reading: Reading) -> tuple[str, ...]:
-    messages = exchanges(read_messages(value), recipe.turns if recipe else None)
+def _conversation(value: Any, recipe: Recipe | None, options: ReadOptions) -> tuple[str, ...]:
+    """The turns of a conversation; raises UnwritableError if it has no answer or the template cannot write it."""
+    messages = first_exchanges(read_messages(value), recipe.turns if recipe else None)
     if not messages:
-        raise UnwritableError("nobody answers in it")
+        raise UnwritableError("it has no answer")
     try:
-        return reading.turns(messages)
+        return options.format_messages(messages)
     except InputError as error:  # the chat template refuses it
         raise UnwritableError(str(error)) from error
 
 
 def _usual(source: Source, row: dict[str, Any], names: tuple[str, ...], option: str) -> str:
+    """The first of these names that is a key of the row; InputError, which names the option, if none is."""
     found = next((name for name in names if name in row), None)
     if found is None:
         raise InputError(f"{source.where} has the keys {', '.join(row)}; say with {option} which to use")
     return found
 
 
-def _folder(folder: Path, origin: str, reading: Reading) -> Iterator[Document]:
-    """Every readable text file under a folder; hidden ones and binary ones are passed over."""
+def _folder(folder: Path, origin: str, options: ReadOptions) -> Iterator[Document]:
+    """Every text file under a folder as a document; hidden and binary files are skipped."""
     for path in sorted(folder.rglob("*")):
         parts = path.relative_to(folder).parts
         if not path.is_file() or any(part.startswith(".") or part == "__pycache__" for part in parts):
@@ -220,9 +242,9 @@ def _folder(folder: Path, origin: str, reading: Reading) -> Iterator[Document]:
         try:
             text = path.read_text(encoding="utf-8-sig")
         except UnicodeDecodeError:
-            reading.skipped["files that are not UTF-8"] += 1
+            options.skipped["files that are not UTF-8"] += 1
             continue
         if "\0" in text:
-            reading.skipped["binary files"] += 1
+            options.skipped["binary files"] += 1
         else:
             yield Document(("", text), origin)

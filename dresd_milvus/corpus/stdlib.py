@@ -1,4 +1,4 @@
-"""The corpus that is on every machine: (docstring -> function) pairs of the interpreter's own standard library."""
+"""A corpus that every machine has: pairs of docstring and function from Python's standard library."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 HELD_BACK = 20
-"""One function in this many is kept for evaluation and never ingested."""
+"""One in this number of functions is held back for evaluation and never ingested."""
 
-SKIPPED = {"test", "tests", "idle_test", "site-packages", "lib2to3", "__pycache__", "ensurepip"}
+SKIPPED_FOLDERS = {"test", "tests", "idle_test", "site-packages", "lib2to3", "__pycache__", "ensurepip"}
 
 
 class Pair(NamedTuple):
-    """prompt: what to write, in the words of the docstring; response: the source, its docstring taken out."""
+    """A task and its solution. prompt: the summary of a docstring. response: the function without its docstring."""
 
     prompt: str
     response: str
@@ -27,10 +27,10 @@ class Pair(NamedTuple):
 
 
 def pairs(held_back: bool = False) -> Iterator[Pair]:
-    """The standard library's functions that have a docstring, each text once: the corpus, or what is held back.
+    """The functions of the standard library that have a docstring, each text once.
 
-    The split is a hash of the function's text, so that copies of a function fall on one side and another
-    interpreter of the same version gives the same split.
+    held_back: those for evaluation instead of those of the corpus. A hash of the function's text decides, so that
+    copies of a function are on one side, and every interpreter of a version has the same split.
     """
     seen: set[str] = set()
     for pair in functions(Path(sysconfig.get_paths()["stdlib"]), "stdlib"):
@@ -46,7 +46,7 @@ def functions(folder: Path, origin: str) -> Iterator[Pair]:
         try:
             source = path.read_text(encoding="utf-8")
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # old escapes in other people's strings
+                warnings.simplefilter("ignore")  # about invalid escapes in strings
                 module = ast.parse(source)
         except (SyntaxError, UnicodeDecodeError, ValueError):
             continue
@@ -58,12 +58,12 @@ def functions(folder: Path, origin: str) -> Iterator[Pair]:
 
 def _files(folder: Path) -> Iterator[Path]:
     for at, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if name not in SKIPPED]  # not even looked into: they may be large
+        folders[:] = [name for name in folders if name not in SKIPPED_FOLDERS]  # do not walk them: they may be large
         yield from (Path(at, name) for name in names if name.endswith(".py"))
 
 
 def _pair(node: ast.FunctionDef | ast.AsyncFunctionDef, lines: list[str], origin: str) -> Pair | None:
-    """The function as a pair, or None if it has no docstring or nothing else."""
+    """A function as a pair; None if it has no docstring or nothing but a docstring."""
     docstring = ast.get_docstring(node)
     if not docstring or len(node.body) < 2:
         return None

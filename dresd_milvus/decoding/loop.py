@@ -1,7 +1,14 @@
-"""Speculative decoding, on one screen: draft a tree, verify it in one forward pass, keep what the target says.
+"""Speculative decoding: draft a tree, verify it in one forward pass, commit the tokens that the target itself picks.
 
-Depends on protocols only. Lossless for every drafter and every chooser: each emitted token is the target's own
-pick at its position (see `sampling`), the draft only decides how many of them one forward pass yields.
+A step (see `decode`):
+1. The drafter proposes a tree of tokens; its root is the last token of the text.
+2. The target computes the logits of all nodes in one forward pass.
+3. The walk begins at the root. The sampler picks the target's token after the current node; if a child carries that
+   token, the walk moves to the child. The first pick that no child carries ends the walk; it is the bonus token.
+4. The target commits the nodes of the walk. The picks are appended to the text.
+
+The output is lossless for every drafter and every sampler: each emitted token is the target's own pick at its position
+(see `sampling`). The draft only decides how many tokens one forward pass yields. The loop depends on protocols only.
 """
 
 from __future__ import annotations
@@ -14,31 +21,36 @@ from typing import NamedTuple
 import torch
 
 from dresd_milvus.decoding.protocols import Budget, Context, Drafter, Step, Target
-from dresd_milvus.decoding.sampling import Chooser, Sampler
+from dresd_milvus.decoding.sampling import GumbelSampler, Sampler
 from dresd_milvus.decoding.scores import Scored
 from dresd_milvus.decoding.tree import DraftTree
 from dresd_milvus.errors import InputError
 
 DEPTH = 32
-"""Tokens on one path of a draft, where nothing else is asked for."""
+"""Default for the most tokens on one path of a draft."""
 
 MAX_NEW_TOKENS = 512
-"""Tokens of one answer, where nothing else is asked for."""
+"""Default for the most tokens of one answer."""
+
+
+StopsAt = Callable[[int], bool]
+"""Takes every token of a text in turn, end tokens apart; whether the text ends with it."""
 
 
 class FixedBudget(NamedTuple):
-    """The same budget at every step."""
+    """A budget that is the same at every step: nodes without the root, depth in tokens."""
 
     nodes: int = 16
     depth: int = DEPTH
 
 
 class StepRecord(NamedTuple):
-    """What a step did, in numbers; times in seconds.
+    """The numbers of one step; times in seconds.
 
-    nodes, depth: of the drafted tree (0 without a draft). accepted: tokens emitted less one, so that MAT is tokens /
-    steps without exception; where a text ends within a draft its last token counts as the bonus.
-    draft: asking the drafter. verify: the forward pass. choose: picks along the path and cache upkeep. total: all.
+    nodes, depth: size of the drafted tree, 0 without a draft. accepted: emitted tokens minus one, so that MAT is always
+    tokens / steps; where a text ends within a draft, its last token counts as the bonus.
+    draft: time of the drafter. verify: of the forward pass. choose: of the picks and the commit (results on disk have
+    this name too). total: of the whole step.
     """
 
     nodes: int
@@ -53,14 +65,19 @@ class StepRecord(NamedTuple):
     def of(
         cls, tree: DraftTree, accepted: int, begun: float, drafted: float, verified: float, kept: float, done: float
     ) -> StepRecord:
-        """Of a step's tree, the draft tokens that it gave, and when it came to each point."""
+        """The record of a step with this tree and number of accepted tokens; the other arguments are clock times in
+        seconds: the start of the step, then the ends of draft, forward pass, commit and step."""
         depth = int(tree.depths().max())
         return cls(len(tree), depth, accepted, drafted - begun, verified - drafted, kept - verified, done - begun)
 
 
 @dataclass
 class Generation:
-    """One generated text. tokens: what follows the prompt, an end token included. Times in seconds."""
+    """One generated text.
+
+    tokens: the tokens after the prompt, an end token included. steps: one record a step. reason: why the text ended,
+    'eos', 'length', 'context' or the caller's own; '' while it goes on. prefill, decoding: seconds.
+    """
 
     tokens: list[int] = field(default_factory=list)
     steps: list[StepRecord] = field(default_factory=list)
@@ -70,17 +87,17 @@ class Generation:
 
     @property
     def answer(self) -> list[int]:
-        """The tokens without an end token."""
+        """The tokens, without the end token if there is one."""
         return self.tokens[:-1] if self.reason == "eos" else self.tokens
 
     @property
     def accept_lengths(self) -> list[int]:
-        """Draft tokens kept per step, bonus excluded, every step counted."""
+        """Accepted draft tokens of every step, without the bonus."""
         return [step.accepted for step in self.steps]
 
     @property
     def mat(self) -> float:
-        """Mean accepted tokens per step, bonus included: 1.00 for plain decoding."""
+        """Mean emitted tokens per step, bonus included; 1.00 for plain decoding."""
         return len(self.tokens) / max(len(self.steps), 1)
 
     @property
@@ -90,24 +107,33 @@ class Generation:
 
     @property
     def tokens_per_second(self) -> float:
-        """Decoding speed, prefill apart."""
+        """Decoding speed, without prefill."""
         return len(self.tokens) / self.decoding if self.decoding else 0.0
 
 
 class Stop:
-    """Ends the text: at an end token, at max_new_tokens, or where the model's context is full."""
+    """Decides where the text ends: at an end token, where `stops_at` says so, at max_new_tokens, or where the
+    model's context is full.
 
-    def __init__(self, eos_ids: frozenset[int], max_new_tokens: int, room: int) -> None:
-        self.eos_ids = eos_ids
-        self.limit = min(max_new_tokens, room)
-        self.limit_reason = "length" if max_new_tokens <= room else "context"
+    context_left: tokens until the context is full. limit: tokens that may still come. reason: '' until the text ends.
+    """
+
+    def __init__(
+        self, eos_ids: frozenset[int], max_new_tokens: int, context_left: int, stops_at: StopsAt | None
+    ) -> None:
+        self.eos_ids, self.stops_at = eos_ids, stops_at
+        self.limit = min(max_new_tokens, context_left)
+        self.limit_reason = "length" if max_new_tokens <= context_left else "context"
         self.reason = self.limit_reason if self.limit <= 0 else ""
 
     def take(self, tokens: list[int]) -> int:
-        """How many of a step's tokens belong to the text; sets reason when it ends there."""
+        """The number of a step's tokens that belong to the text; sets `reason` if the text ends with them."""
         for index, token in enumerate(tokens[: self.limit]):
             if token in self.eos_ids:
                 self.reason = "eos"
+                return index + 1
+            if self.stops_at and self.stops_at(token):
+                self.reason = "stop"
                 return index + 1
         taken = min(len(tokens), self.limit)
         self.limit -= taken
@@ -120,43 +146,44 @@ class Stop:
 def decode(
     target: Target,
     drafter: Drafter,
-    choose: Chooser,
+    sampler: Sampler,
     prompt: Sequence[int],
     max_new_tokens: int,
     budget: Budget,
     result: Generation,
-    reuse: bool = False,
+    reuse_prefix: bool = False,
+    stops_at: StopsAt | None = None,
 ) -> Iterator[Step]:
-    """Continue a prompt (token ids, not empty) by at most max_new_tokens: every step, as it ends.
+    """Continue a prompt (token ids, not empty) by at most max_new_tokens; yields every step when it ends.
 
-    result: a new Generation; it is filled in when the text has ended. A caller that sets its `reason` after a step ends
-    the text there; one that closes the iterator leaves it empty. reuse: what this prompt and the text before begin with
-    is not read again, as in a conversation.
+    result: an empty Generation, filled in when the text ends. A caller that sets its `reason` after a step ends the
+    text there; a caller that closes the iterator leaves it empty. reuse_prefix: see Target.prefill. stops_at: ends the
+    text at a token, also within a draft.
     Raises InputError for an empty prompt and for one that fills the model's context.
     """
     check_prompt(target, prompt)
     tokens = list(prompt)
-    stop = Stop(target.eos_ids, max_new_tokens, target.room(len(prompt)))
+    stop = Stop(target.eos_ids, max_new_tokens, target.context_left(len(prompt)), stops_at)
     steps = list[tuple[DraftTree, int, float, float, float, float, float]]()
     start = perf_counter()
-    states, node = target.prefill(tokens[:-1], reuse), 0
+    states, node = target.prefill(tokens[:-1], reuse_prefix), 0
     drafter.begin(tokens)
     begun = perf_counter()
 
     result.reason = stop.reason
     while not result.reason:  # invariant: the target's cache holds tokens[:-1]
         drafting = perf_counter()
-        depth = min(budget.depth, stop.limit - 1)  # what the limit would cut is not worth verifying
+        depth = min(budget.depth, stop.limit - 1)  # deeper nodes could not be emitted: the bonus takes one token
         tree = drafter.draft(Context(tokens, states, budget.nodes if depth > 0 else 0, depth, node))
         verifying = perf_counter()
         scored = target.verify(tree)
         choosing = perf_counter()
-        path, picks = choose.walk(tree, scored, tokens)
+        path, picks = sampler.walk(tree, scored, tokens)
         new = picks.tolist()
         taken = stop.take(new)
         if taken < len(new):
             path, picks, new = path[:taken], picks[:taken], new[:taken]
-        target.keep(path)
+        target.commit(path)
         tokens += new
         states, node = scored.states, int(path[-1])
         kept = perf_counter()
@@ -167,26 +194,27 @@ def decode(
 
     result.tokens = tokens[len(prompt) :]
     result.prefill, result.decoding = begun - start, perf_counter() - begun
-    result.steps = [StepRecord.of(*step) for step in steps]  # while decoding there is no time for it
+    result.steps = [StepRecord.of(*step) for step in steps]  # depths are counted here, not in timed steps
 
 
 def generate(
     target: Target,
     drafter: Drafter,
-    choose: Chooser,
+    sampler: Sampler,
     prompt: Sequence[int],
     max_new_tokens: int,
     budget: Budget,
-    watch: Callable[[Step], bool | None] | None = None,
-    reuse: bool = False,
+    on_step: Callable[[Step], bool | None] | None = None,
+    reuse_prefix: bool = False,
+    stops_at: StopsAt | None = None,
 ) -> Generation:
-    """The whole text that `decode` gives, which has the other arguments and errors.
+    """Continue a prompt to its end; arguments and errors are those of `decode`.
 
-    watch: sees every step as it ends, and ends the text where it says True.
+    on_step: called with every step when it ends; the text ends there if it returns True (reason 'interrupt').
     """
     result = Generation()
-    for step in decode(target, drafter, choose, prompt, max_new_tokens, budget, result, reuse):
-        if watch and watch(step):
+    for step in decode(target, drafter, sampler, prompt, max_new_tokens, budget, result, reuse_prefix, stops_at):
+        if on_step and on_step(step):
             result.reason = result.reason or "interrupt"
     return result
 
@@ -201,13 +229,15 @@ def check_prompt(target: Target, prompt: Sequence[int]) -> None:
         )
 
 
-def rehearse(drafter: Drafter, hidden: int, dtype: torch.dtype) -> None:
-    """Have a drafter do all that it does once, with states [hidden] and logits of this dtype, so that what is compiled
-    at first use is in no step's time, and in no rank's deadline."""
+def warm_up(drafter: Drafter, hidden: int, dtype: torch.dtype) -> None:
+    """Run every method of a drafter once, so that no timed step and no rank's deadline includes compilation.
+
+    hidden: numbers of a hidden state (H). dtype: of hidden states and logits.
+    """
     text = [1, 2, 1]
     drafter.begin(text)
     tree = drafter.draft(Context(text, torch.zeros(hidden, dtype=dtype), 8, 4))
     scored = Scored(torch.zeros(len(tree.tokens), 8, dtype=dtype), torch.zeros(len(tree.tokens), hidden, dtype=dtype))
-    path, picks = Sampler().walk(tree, scored, text)
+    path, picks = GumbelSampler().walk(tree, scored, text)
     drafter.observe(Step([*text, *picks.tolist()], picks, tree, path, scored))
     drafter.begin(text)

@@ -1,6 +1,6 @@
 """How the target picks a token from its logits: greedy, or sampled with noise that a seed and a position fix.
 
-A chooser turns the logits after a text into scores and takes the highest. A sampled token's score is its filtered
+A sampler turns the logits after a text into scores and takes the highest. A sampled token's score is its filtered
 log-probability plus Gumbel noise, so that the argmax is an exact draw (Gumbel-max trick; Maddison, Tarlow and Minka
 2014, "A* sampling"). The noise is a hash of seed, absolute position and token alone. One draw per position serves every
 path of a draft tree: speculative sampling is lossless, and emits, seed for seed, what plain sampling emits.
@@ -31,12 +31,12 @@ CLASSES = 64
 """Log-probabilities are grouped by how far they lie below the highest: 0 to 1, 1 to 2, ..., and 63 or more."""
 
 MARGIN, SLACK = 1 + 1e-9, 8
-"""By how much a bound on the noise's hash is loosened, as a factor and in units of the hash: far more than rounding of
-logarithms and sums can make of it."""
+"""How much a bound on the noise's hash is loosened, as a factor and in units of the hash: far more than rounding of
+logarithms and sums can change it."""
 
 
-class Chooser(Protocol):
-    """Picks the target's next token after a text (token ids, prompt included, not empty)."""
+class Sampler(Protocol):
+    """Picks the target's next token after a text (token ids, prompt included, at least one)."""
 
     def scores(self, row: Floats, text: Sequence[int]) -> Floats:
         """Logits [V] after a text -> scores [V]; the pick is the first of the highest, and their top-2 gap its
@@ -44,13 +44,16 @@ class Chooser(Protocol):
         ...
 
     def walk(self, tree: DraftTree, scored: Scored, text: Sequence[int]) -> Walk:
-        """Follow the picks through a tree that the target has scored; text: what is committed, the root its last."""
+        """Follow the picks through a tree that the target has scored. text: the committed tokens, the last the root."""
         ...
 
 
 @dataclass(frozen=True)
 class Greedy:
-    """The most likely token, of equal ones the first. repetition_penalty: see `penalised`."""
+    """Picks the most likely token, of equal ones the first. repetition_penalty: see `penalised`.
+
+    Raises InputError for a penalty that is not a number above 0.
+    """
 
     repetition_penalty: float = 1.0
 
@@ -65,13 +68,13 @@ class Greedy:
 
 
 @dataclass(frozen=True)
-class Sampler:
-    """Sampling with a temperature and filters.
+class GumbelSampler:
+    """Samples with a temperature and filters.
 
-    temperature > 0. top_p: keep the smallest set of most likely tokens whose probability reaches it; 1 keeps all.
-    seed: 0 to 2^64 - 1. top_k: keep so many most likely tokens, and those equal to the last of them; 0 keeps all.
-    min_p: keep tokens at least this share as likely as the likeliest; 0 keeps all. repetition_penalty: see `penalised`.
-    Raises InputError for values outside of these ranges.
+    temperature: above 0. top_p: probability that the smallest set of most likely tokens must reach to be kept, above 0;
+    1 keeps all. seed: 0 to 2^64 - 1. top_k: number of most likely tokens that are kept, with those equal to the last of
+    them; 0 keeps all. min_p: least probability of a kept token, as a share of the likeliest one's, 0 to 1.
+    repetition_penalty: see `penalised`. Raises InputError for values outside of these ranges.
     """
 
     temperature: float = 1.0
@@ -125,18 +128,18 @@ class Sampler:
         return draw(levels, int(levels.argmax()), np.uint64(self.seed), np.uint64(len(text)))
 
 
-def make_chooser(
+def make_sampler(
     temperature: float,
     top_p: float,
     seed: int,
     top_k: int = 0,
     min_p: float = 0.0,
     repetition_penalty: float = 1.0,
-) -> Chooser:
+) -> Sampler:
     """Greedy for temperature 0, where filters change nothing, else a sampler; raises InputError as they do."""
     if temperature == 0:
         return Greedy(repetition_penalty)
-    return Sampler(temperature, top_p, seed, top_k, min_p, repetition_penalty)
+    return GumbelSampler(temperature, top_p, seed, top_k, min_p, repetition_penalty)
 
 
 def penalised(row: Floats, text: Sequence[int], penalty: float) -> Floats:
@@ -156,7 +159,8 @@ def _check_penalty(penalty: float) -> None:
 
 
 def _walk(tree: DraftTree, scored: Scored, text: Sequence[int], pick: Callable[[Floats, Sequence[int]], int]) -> Walk:
-    """Follow what `pick` makes of logits [V] and the text before them: the committed one and the node's own path."""
+    """Follow the picks through a tree. pick: makes a token of logits [V] and the text before them, which is the
+    committed one and the node's own path."""
     before = list(text)
 
     def pick_at(node: int, depth: int) -> int:
@@ -167,11 +171,11 @@ def _walk(tree: DraftTree, scored: Scored, text: Sequence[int], pick: Callable[[
 
 
 def _keep_nucleus(levels: Float64, top_p: float) -> None:
-    """Keep of levels [V] (see `Sampler.filtered`), in place, those of the nucleus; of equal ones the first.
+    """Set levels [V] (see `GumbelSampler.filtered`) outside of the nucleus to -inf.
 
-    In place, for memory of a whole row costs more to get than what is done with it.
+    Of equal ones the first stay. In place, because to allocate a row takes longer than to work on it.
     """
-    # Tokens of less than (1 - top_p) / V of the likeliest one's mass, 1, hold less than 1 - top_p together.
+    # The likeliest token has the mass 1. Tokens below (1 - top_p) / V hold less than 1 - top_p of it together.
     few = np.flatnonzero(levels >= np.log((1 - top_p) / len(levels)))
     few = few[np.argsort(-levels[few], kind="stable")]
     likely = levels[few]
@@ -186,9 +190,9 @@ def _keep_nucleus(levels: Float64, top_p: float) -> None:
 def draw(levels: Float64, top: int, seed: np.uint64, position: np.uint64) -> int:
     """The first token whose level plus noise is highest, as argmax(levels + noise) finds it.
 
-    levels [V]: see `Sampler.filtered`. top: the token with the highest of them, 0. A token's noise grows with its hash.
-    To beat the best score so far it must be higher than how far the token's level lies below that: a bound on the hash,
-    kept per class of levels, that rules out all but a few tokens before a logarithm is taken.
+    levels [V]: see `GumbelSampler.filtered`. top: the token with the highest of them, 0. A token's noise grows with its
+    hash. To beat the best score so far it must be higher than how far the token's level lies below that: a bound on the
+    hash, kept per class of levels, that rules out all but a few tokens before a logarithm is taken.
     """
     base, least = _base(seed, position), np.empty(CLASSES, np.uint64)
     pick, best = top, levels[top] + _gumbel(_hash(base, top))
@@ -208,10 +212,10 @@ def draw(levels: Float64, top: int, seed: np.uint64, position: np.uint64) -> int
 
 @compiled
 def _bounds(best: float, least: NDArray[np.uint64]) -> None:
-    """Put down for each class the least hash with which a token of it could reach a score.
+    """Write into least [CLASSES] the smallest hash with which a token of each class could reach the score `best`.
 
-    A level at most -c needs noise of at least best + c. Of the 2^53 hashes a share 1 - exp(-exp(-noise)), the highest
-    ones, gives as much (the Gumbel distribution).
+    A token at level -c or lower needs noise of at least best + c. By the Gumbel distribution a share
+    1 - exp(-exp(-noise)) of the 2^53 hashes, the highest ones, gives that.
     """
     for below in range(len(least)):
         share = -np.expm1(-np.exp(-(best + below)))
@@ -221,7 +225,7 @@ def _bounds(best: float, least: NDArray[np.uint64]) -> None:
 
 @compiled
 def _noise(seed: np.uint64, position: np.uint64, size: int) -> Float64:
-    """See `Sampler.noise`."""
+    """See `GumbelSampler.noise`."""
     base, found = _base(seed, position), np.empty(size)
     for token in range(size):
         found[token] = _gumbel(_hash(base, token))
@@ -242,7 +246,7 @@ def _hash(base: np.uint64, token: int) -> np.uint64:
 
 @compiled
 def _base(seed: np.uint64, position: np.uint64) -> np.uint64:
-    """What all hashes of a position begin with."""
+    """The state that all hashes of a position begin with."""
     return _mix(_mix(seed) ^ position)
 
 

@@ -1,8 +1,8 @@
-"""Text as it is generated: in pieces of whole characters, and on a terminal with drafted tokens in colour."""
+"""Text as it is generated: in whole characters, up to a stop string, and with drafted tokens in colour."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from rich.color import ColorSystem
@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.style import Style
 
 from dresd_milvus.decoding.protocols import Step
+from dresd_milvus.errors import InputError
 
 DRAFTED = "bold green"
 
@@ -35,8 +36,8 @@ class Detokenizer:
         self._before = tokenizer("a", add_special_tokens=False)["input_ids"]  # a text's first word is written otherwise
         self._anchor = self._decode(self._before)
         self._held: list[int] = []  # tokens since the last place between two characters
-        self._shown = 0  # so many characters of them have been shown
-        self._waiting = 0  # so many tokens have come since something was shown
+        self._shown = 0  # number of their characters that have been shown
+        self._waiting = 0  # number of tokens since something was shown
 
     def piece(self, token: int) -> str:
         """What a token adds to the text that can be shown now, '' while it ends within a character."""
@@ -65,25 +66,82 @@ class Detokenizer:
         return text
 
 
+def parse_stop(stop: str | Sequence[str]) -> tuple[str, ...]:
+    """One stop string or several as a tuple; raises InputError for an empty one."""
+    found = (stop,) if isinstance(stop, str) else tuple(stop)
+    if not all(found):
+        raise InputError("a stop string is empty, and would end every text at once; leave it out")
+    return found
+
+
+def find_stop(text: str, stop: Sequence[str]) -> int | None:
+    """The index in a text at which its first stop string begins; None without one.
+
+    The first is the one that is complete first; of those that are complete at the same character, the longest.
+    """
+    found = [(index + len(string), index) for string in stop if (index := text.find(string)) >= 0]
+    return min(found)[1] if found else None
+
+
+class AnswerText:
+    """The text of tokens as they come, up to the first stop string (see `find_stop`), which is not part of it.
+
+    Text that may be the beginning of a stop string is held back. The text depends on its tokens alone, not on the
+    steps that gave them.
+    stop: the stop strings, none of them empty. stopped: whether the text has ended at one.
+    """
+
+    def __init__(self, tokenizer: Any, stop: Sequence[str] = ()) -> None:
+        self._detokenizer, self._stop = Detokenizer(tokenizer), stop
+        self._held = ""  # a stop string may begin with it
+        self.stopped = False
+
+    def piece(self, token: int) -> str:
+        """What a token adds to the text that can be shown now."""
+        return self._add(self._detokenizer.piece(token))
+
+    def rest(self) -> str:
+        """What was held back, at the end of a text."""
+        return self._add(self._detokenizer.rest()) + self._held
+
+    def stops_at(self, token: int) -> bool:
+        """Take a token; whether a stop string is complete with it (for `loop.decode`)."""
+        self.piece(token)
+        return self.stopped
+
+    def _add(self, text: str) -> str:
+        if self.stopped:
+            return ""
+        text = self._held + text
+        end = find_stop(text, self._stop)
+        if end is not None:
+            self.stopped, self._held = True, ""
+            return text[:end]
+        sizes = (size for string in self._stop for size in range(len(string)) if text.endswith(string[:size]))
+        end = len(text) - max(sizes, default=0)
+        self._held = text[end:]
+        return text[:end]
+
+
 class TokenStream:
     """Prints what every step emits: tokens that were drafted and accepted in green, the target's own plain.
 
-    ends: tokens that end a text, which are not shown.
+    ends: tokens that end a text, which are not shown. stop: strings that end it, which are not shown either.
     """
 
-    def __init__(self, tokenizer: Any, console: Console, ends: Collection[int] = ()) -> None:
+    def __init__(self, tokenizer: Any, console: Console, ends: Collection[int] = (), stop: Sequence[str] = ()) -> None:
         self.console, self.ends = console, ends
-        self.detokenizer = Detokenizer(tokenizer)
+        self.text = AnswerText(tokenizer, stop)
 
     def __call__(self, step: Step) -> None:
         accepted = len(step.path) - 1
         for index, token in enumerate(step.new.tolist()):
             if token not in self.ends:
-                self._print(self.detokenizer.piece(token), DRAFTED if index < accepted else "")
+                self._print(self.text.piece(token), DRAFTED if index < accepted else "")
 
     def finish(self) -> None:
         """Print what was held back, and end the line."""
-        self._print(self.detokenizer.rest(), "")
+        self._print(self.text.rest(), "")
         self.console.print()
 
     def _print(self, text: str, style: str) -> None:

@@ -1,0 +1,1 @@
+"""The drafters, one a module; `hybrid` is a package."""

@@ -1,4 +1,7 @@
-"""Plain decoding as a drafter, and the base of drafters that retrieve paths (protocol: decoding.protocols)."""
+"""Plain decoding as a drafter, and the base class of drafters that propose weighted paths.
+
+The protocol of drafters is `decoding.protocols.Drafter`.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from dresd_milvus.decoding.tree import DraftTree, Paths
 
 
 class Vanilla:
-    """Drafts nothing: plain decoding, one token a step, through the same loop and verifier."""
+    """Drafts nothing: plain decoding, one token a step, through the same loop."""
 
     name = "vanilla"
 
@@ -24,7 +27,10 @@ class Vanilla:
 
 
 class PathDrafter:
-    """Base of the drafters that retrieve: they propose weighted paths, whose heaviest nodes are the draft."""
+    """Base class of drafters that propose weighted paths. The draft is the tree of the nodes with the highest weight.
+
+    A subclass sets `name` and implements `propose`.
+    """
 
     name = ""
 
@@ -35,7 +41,7 @@ class PathDrafter:
         pass
 
     def propose(self, context: Context) -> Paths:
-        """Paths after the root; each weighs how likely it is held to be, and together they sum to at most 1."""
+        """Paths of tokens after the root, context.tokens[-1]; their weights are estimated probabilities (see Paths)."""
         raise NotImplementedError
 
     def draft(self, context: Context) -> DraftTree:

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from dresd_milvus.decoding.protocols import Context
-from dresd_milvus.decoding.tree import Paths
+from dresd_milvus.decoding.tree import Int32, Int64, Paths
 from dresd_milvus.drafters.base import PathDrafter
 from dresd_milvus.retrieval.projection import Projection
 from dresd_milvus.retrieval.store import NEIGHBOURS, ContinuationStore, Hits
+
+
+class Neighbours(NamedTuple):
+    """The hits of one text that may be drafted, the best first.
+
+    rows: int32 [K, N - 1], the tokens after the root, padded with -1. scores: float32 [K], the similarities.
+    votes: float64 [K], what each of them weighs, the best 1.
+    """
+
+    rows: Int32
+    scores: NDArray[np.float32]
+    votes: NDArray[np.float64]
 
 
 class Dense(PathDrafter):
@@ -31,18 +47,29 @@ class Dense(PathDrafter):
     def propose(self, context: Context) -> Paths:
         if context.states is None:
             return Paths.none()
-        hits = self.search(context)
-        usable = hits.continuations[0, :, 0] == context.tokens[-1]
-        scores = hits.scores[0, usable]
-        votes = self.votes(scores)
-        return Paths(hits.continuations[0, usable, 1:], votes / votes.sum()) if len(votes) else Paths.none()
+        [(rows, _, votes)] = self.search([context])
+        return Paths(rows, votes / votes.sum()) if len(votes) else Paths.none()
 
-    def votes(self, scores: NDArray[np.float32]) -> NDArray[np.float64]:
-        """What hits of these scores [K] weigh, the best of them 1."""
-        return np.exp(self.sharpness * (scores - scores.max(initial=-1)).astype(np.float64))
+    def search(self, contexts: Sequence[Context]) -> list[Neighbours]:
+        """The neighbours of every context [B], all of which have states: one projection and one search for all."""
+        if not contexts:
+            return []
+        queries, roots = self.queries(contexts)
+        return self.usable(self.store.search(queries, roots, self.neighbours), roots)
 
-    def search(self, context: Context) -> Hits:
-        """Whatever a store's filter lets through: a continuation that does not begin with the root is no draft."""
-        assert context.states is not None
-        query = self.projection.query(context.states, context.node)
-        return self.store.search(query, np.array([context.tokens[-1]]), self.neighbours)
+    def queries(self, contexts: Sequence[Context]) -> tuple[NDArray[np.float32], Int64]:
+        """What to search for: keys float32 [B, d] on the host, and the roots int64 [B] that hits begin with."""
+        states = torch.stack([hidden for context in contexts if (hidden := context.hidden) is not None])
+        return self.projection.query(states), np.array([context.tokens[-1] for context in contexts], np.int64)
+
+    def usable(self, hits: Hits, roots: Int64) -> list[Neighbours]:
+        """The neighbours of every root [B] among the hits of its search. Whatever a store's filter lets through, a
+        continuation that does not begin with the root is no draft."""
+        right = hits.continuations[:, :, 0] == roots[:, None]
+        scores = np.where(right, hits.scores, np.float32(-np.inf))
+        best = scores.max(axis=1, initial=-1, keepdims=True)
+        votes = np.exp(self.sharpness * (scores - best).astype(np.float64))
+        return [
+            Neighbours(hits.continuations[at, kept, 1:], scores[at, kept], votes[at, kept])
+            for at, kept in enumerate(right)
+        ]

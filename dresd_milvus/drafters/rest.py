@@ -1,4 +1,4 @@
-"""REST: continuations of the longest exact match in a corpus, merged into a trie by frequency (2311.08252)."""
+"""REST (arXiv 2311.08252): the draft is what followed the longest exact match of the text's end in a corpus."""
 
 from __future__ import annotations
 
@@ -9,31 +9,39 @@ from dresd_milvus.decoding.tree import Paths
 from dresd_milvus.drafters.base import PathDrafter
 from dresd_milvus.retrieval.suffix_store import SuffixStore
 
-LONGEST = 16
-"""Tokens matched at most, as published."""
+MAX_MATCH = 16
+"""The most tokens of a match, as published."""
 
-CONTINUATION = 10
-"""Tokens drafted of a continuation, as published."""
+MAX_DEPTH = 10
+"""The most tokens of a continuation that are drafted, as published."""
 
-MOST = 512
-"""Continuations looked at; of more, so many at even distances."""
+MAX_OCCURRENCES = 512
+"""The most occurrences of a match that are read. Of more, this number is read at equal distances in sorted order."""
 
 
 class Rest(PathDrafter):
-    """Drafts what followed the longest match of the text's end.
+    """Merges the continuations of the longest match into a tree; a node has the share of the continuations through it.
 
-    Differs from the published system in being deterministic (of very many matches it takes evenly spaced ones of the
-    sorted order instead of random ones) and in matching a single token too where nothing longer is found.
+    max_match, min_match: tokens of a match. max_occurrences: see MAX_OCCURRENCES.
+    Two differences from the published system: of very many occurrences it takes some at equal distances instead of
+    random ones, so that drafts are deterministic; and it uses a match of one token if there is no longer one.
     """
 
     name = "rest"
 
-    def __init__(self, store: SuffixStore, longest: int = LONGEST, most: int = MOST, shortest: int = 1) -> None:
-        self.store, self.longest, self.most, self.shortest = store, longest, most, shortest
+    def __init__(
+        self,
+        store: SuffixStore,
+        max_match: int = MAX_MATCH,
+        max_occurrences: int = MAX_OCCURRENCES,
+        min_match: int = 1,
+    ) -> None:
+        self.store, self.max_match = store, max_match
+        self.max_occurrences, self.min_match = max_occurrences, min_match
 
     def propose(self, context: Context) -> Paths:
-        match = self.store.longest(context.tokens[-self.longest :], self.longest)
-        if match is None or match.length < self.shortest:
+        match = self.store.longest(context.tokens[-self.max_match :], self.max_match)
+        if match is None or match.length < self.min_match:
             return Paths.none()
-        paths = self.store.continuations(match, min(CONTINUATION, context.max_depth), self.most)
+        paths = self.store.continuations(match, min(MAX_DEPTH, context.max_depth), self.max_occurrences)
         return Paths(paths, np.full(len(paths), 1 / len(paths)))

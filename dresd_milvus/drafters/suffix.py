@@ -1,9 +1,9 @@
-"""SuffixDecoding (2411.04975): drafts what followed the same tokens earlier in the text, or in a corpus.
+"""SuffixDecoding (arXiv 2411.04975): drafts what followed the text's last tokens earlier in the text or in a corpus.
 
-As published (section 3): the continuations of every match of the text's end make one tree. A node weighs its share of
-the occurrences, and a tree has at most four nodes for each token that matches. The tree with the highest sum of weights
-is the draft. Unlike the published system, the corpus is in a suffix array instead of a suffix tree, and of very many
-occurrences only some are read, at even distances.
+As published (section 3), the continuations of each match of the text's end form one tree. The weight of a node is its
+share of the occurrences, and a tree has at most four nodes for each matching token. The tree with the highest sum of
+weights is the draft. Two differences from the published system: the corpus is in a suffix array instead of a suffix
+tree, and of very many occurrences only some are read, at equal distances.
 """
 
 from __future__ import annotations
@@ -21,27 +21,29 @@ from dresd_milvus.drafters.hybrid.recycling import NOTHING
 from dresd_milvus.drafters.hybrid.tree_builder import grow
 from dresd_milvus.retrieval.suffix_store import SuffixStore
 
-LONGEST = 64
-"""Tokens of a match at most, as published."""
+MAX_MATCH = 64
+"""The most tokens of a match, as published."""
 
-MOST = 128
-"""Occurrences that are read: of each match in the corpus, and of the last token in the running text (the latest)."""
+MAX_OCCURRENCES = 128
+"""The most occurrences that are read of a match: in the corpus at equal distances, in the running text the latest."""
 
 NODES_PER_TOKEN = 4
-"""Draft nodes at most for each token that matches; the published max_spec_factor."""
+"""The most draft nodes for each matching token; the published max_spec_factor."""
 
 
 class Suffix:
-    """Drafts from exact matches alone.
+    """Drafts from exact matches of the text's end.
 
-    store: the corpus, None for the running text alone. longest: tokens of a match at most. most: occurrences that are
-    read.
+    store: the corpus, None for the running text alone. max_match: the most tokens of a match. max_occurrences: see
+    MAX_OCCURRENCES.
     """
 
     name = "suffix"
 
-    def __init__(self, store: SuffixStore | None, longest: int = LONGEST, most: int = MOST) -> None:
-        self.store, self.longest, self.most = store, longest, most
+    def __init__(
+        self, store: SuffixStore | None, max_match: int = MAX_MATCH, max_occurrences: int = MAX_OCCURRENCES
+    ) -> None:
+        self.store, self.max_match, self.max_occurrences = store, max_match, max_occurrences
 
     def begin(self, prompt: Sequence[int]) -> None:
         pass
@@ -54,26 +56,26 @@ class Suffix:
         if context.max_nodes <= 0 or context.max_depth <= 0:
             return best
         for length, rows in (*self._in_text(context), *self._in_corpus(context)):
-            most = min(context.max_nodes, NODES_PER_TOKEN * length)
+            max_nodes = min(context.max_nodes, NODES_PER_TOKEN * length)
             evidence = Evidence.of(Kind.TEXT, rows, length)
-            grown = grow(root, evidence, NOTHING, NO_MIXER, most, context.max_depth)
-            if (found := float(grown.reach[1:].sum())) > score:
-                best, score = grown.tree(most, self.name), found
+            grown = grow(root, evidence, NOTHING, NO_MIXER, max_nodes, context.max_depth)
+            if (expected := float(grown.reach[1:].sum())) > score:
+                best, score = grown.tree(max_nodes, self.name), expected
         return best
 
     def _in_text(self, context: Context) -> Iterator[tuple[int, Int32]]:
-        """(length, continuations int32 [P, depth]) of every match in the running text, the longest first."""
+        """(tokens of the match, continuations int32 [P, depth]) of every match in the running text, longest first."""
         text = np.array(context.tokens, np.int32)
-        following, lengths = earlier_occurrences(text, self.longest, self.most, context.max_depth)
+        following, lengths = earlier_occurrences(text, self.max_match, self.max_occurrences, context.max_depth)
         for length in sorted(set(lengths.tolist()), reverse=True):
             yield length, following[lengths >= length]
 
     def _in_corpus(self, context: Context) -> Iterator[tuple[int, Int32]]:
-        """The same in the corpus; of matches that occur equally often only the longest."""
+        """The same for the corpus. Of matches with the same number of occurrences only the longest is returned."""
         if self.store is None:
             return
-        text = np.array(context.tokens[-self.longest :], np.int64)
-        match = self.store.longest(text, self.longest)
+        text = np.array(context.tokens[-self.max_match :], np.int64)
+        match = self.store.longest(text, self.max_match)
         while match is not None:
-            yield match.length, self.store.continuations(match, context.max_depth, self.most)
+            yield match.length, self.store.continuations(match, context.max_depth, self.max_occurrences)
             match = self.store.shorter(text, match)

@@ -1,8 +1,8 @@
-"""Files and folders that appear whole or not at all.
+"""Atomic writing: files and folders that appear whole or not at all.
 
-Content is written under a temporary name beside its place, brought to the disk (fsync) and renamed. After an error
-nothing is left; after a kill or a power cut there is the old content, or the new, or a temporary `*.part` that nobody
-reads.
+Content is written under a temporary name in the same folder, flushed to the disk (fsync) and renamed. After an error
+the temporary file is removed. After a kill or a power cut the old content is there, or the new; a temporary `*.part`
+may be left, which nothing reads.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from typing import IO, Any
 
 
 @contextmanager
-def atomic_file(path: Path, *, alone: bool = False) -> Iterator[IO[bytes]]:
-    """A binary file to write, which replaces `path` once the block ends without an error. Makes the folders above.
+def atomic_file(path: Path, *, single_writer: bool = False) -> Iterator[IO[bytes]]:
+    """Open a binary file for writing; it replaces `path` when the block ends without an error.
 
-    alone: no other process writes `path` meanwhile. The temporary name is then always the same, so that the next
-    attempt writes over what a killed process left. Raises OSError where the disk is full.
+    Missing parent folders are made. single_writer: no other process writes `path` at the same time. The temporary name
+    is then always the same, so that the next attempt overwrites what a killed process has left. Raises OSError, for
+    instance if the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = _temporary(path, alone)
+    part = _temporary(path, single_writer)
     try:
         with part.open("wb") as file:
             yield file
@@ -33,50 +34,50 @@ def atomic_file(path: Path, *, alone: bool = False) -> Iterator[IO[bytes]]:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
-    sync(path.parent)
+    fsync(path.parent)
 
 
 @contextmanager
-def atomic_folder(folder: Path, *, alone: bool = False, replace: bool = False) -> Iterator[Path]:
-    """An empty folder to fill, which gets the name `folder` once the block ends without an error.
+def atomic_folder(folder: Path, *, single_writer: bool = False, replace: bool = False) -> Iterator[Path]:
+    """Make an empty folder to fill; it is renamed to `folder` when the block ends without an error.
 
-    alone: as for atomic_file. replace: remove what is at `folder` first; without it OSError is raised where a folder
-    with content is there.
+    single_writer: see atomic_file. replace: remove an existing `folder` first; otherwise OSError is raised if `folder`
+    exists and is not empty.
     """
-    part = _temporary(folder, alone)
+    part = _temporary(folder, single_writer)
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
         yield part
         for path in (*part.rglob("*"), part):
-            sync(path)
+            fsync(path)
         if replace:
             shutil.rmtree(folder, ignore_errors=True)
         part.rename(folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    sync(folder.parent)
+    fsync(folder.parent)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text in UTF-8, whole or not at all."""
+    """Write a text file in UTF-8, whole or not at all."""
     with atomic_file(path) as file:
         file.write(text.encode())
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON for people to read, indented and in UTF-8, whole or not at all."""
+    """Write a JSON file, indented and in UTF-8, whole or not at all."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
-def sync(path: Path) -> None:
-    """Bring a file, or the entries of a folder, to the disk."""
-    opened = os.open(path, os.O_RDONLY)
+def fsync(path: Path) -> None:
+    """Flush a file, or the entries of a folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(opened)
+        os.fsync(descriptor)
     finally:
-        os.close(opened)
+        os.close(descriptor)
 
 
-def _temporary(path: Path, alone: bool) -> Path:
-    return path.with_name(f"{path.name}.part" if alone else f"{path.name}.{os.getpid()}.part")
+def _temporary(path: Path, single_writer: bool) -> Path:
+    return path.with_name(f"{path.name}.part" if single_writer else f"{path.name}.{os.getpid()}.part")

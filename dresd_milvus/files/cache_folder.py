@@ -1,4 +1,4 @@
-"""Where a user's copies and measurements are kept that can be made again."""
+"""The user's cache folder, for copies and measurements that can be made again."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """dresd-milvus in $XDG_CACHE_HOME, by default ~/.cache; it need not exist."""
+    """The folder dresd-milvus in $XDG_CACHE_HOME, which is ~/.cache by default. It may not exist yet."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dresd-milvus"

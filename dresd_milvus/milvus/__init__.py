@@ -1,6 +1,6 @@
-"""Milvus as the store: the only package that imports pymilvus (libraries.py)."""
+"""Stores in Milvus. No other package imports pymilvus, and here only client/libraries.py does."""
 
-from dresd_milvus.milvus.client.connection import connect, disconnect, has_collection, is_embedded, on_disk, sidecar
+from dresd_milvus.milvus.client.connection import has_collection, is_embedded, local_folder, sync_database
 from dresd_milvus.milvus.store import MilvusStore
 
-__all__ = ["MilvusStore", "connect", "disconnect", "has_collection", "is_embedded", "on_disk", "sidecar"]
+__all__ = ["MilvusStore", "has_collection", "is_embedded", "local_folder", "sync_database"]

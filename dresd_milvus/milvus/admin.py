@@ -1,4 +1,4 @@
-"""The life of a store after it was built: listing, another index, publishing under an alias, expiry, removal."""
+"""Administration of stores: list, reindex, publish under an alias, expire, remove."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ from dataclasses import replace
 from typing import Any
 
 from dresd_milvus.errors import InputError, StoreError
-from dresd_milvus.milvus.client.connection import disconnect, opening
-from dresd_milvus.milvus.client.explain import explained
+from dresd_milvus.milvus.client.connection import connection
+from dresd_milvus.milvus.client.errors import translated_errors
+from dresd_milvus.milvus.collections import key_index_state, store_names, wait_for_index
 from dresd_milvus.milvus.indexes import Chosen
 from dresd_milvus.milvus.projections import is_loaded, make_ready
-from dresd_milvus.milvus.reading import key_index_state, stores, wait_for_index
 from dresd_milvus.milvus.schema import MANIFEST, key_index, partition_of
 from dresd_milvus.milvus.store import SEAL_SECONDS, MilvusStore
 from dresd_milvus.retrieval.store import Manifest
 
 
 def list_stores(uri: str, token: str = "") -> list[dict[str, Any]]:
-    """{collection, aliases, rows, index, loaded, state, source, model} of every collection of a database."""
-    with opening(uri, token) as client:
-        found = [_summary(client, name) for name in sorted(stores(client))]
-    disconnect(client, uri)
-    return found
+    """{collection, aliases, rows, index, loaded, state, source, model} of every collection of a database.
+
+    A collection of another program has no more than collection, aliases, loaded and state. Raises StoreError.
+    """
+    with connection(uri, token) as client:
+        return [_summary(client, name) for name in sorted(store_names(client))]
 
 
 def _summary(client: Any, name: str) -> dict[str, Any]:
@@ -49,19 +50,20 @@ def _summary(client: Any, name: str) -> dict[str, Any]:
 
 
 def reindex(store: MilvusStore, index: str, progress: Callable[[int], None] = lambda rows: None) -> Manifest:
-    """Give a store another index, or only other search parameters where the index itself stays as it is.
+    """Give a store another index, or other search parameters for the index that it has; returns its new manifest.
 
-    While an index is built the store cannot be searched. Raises InputError or StoreError before anything is changed
-    when the server lacks the index.
+    index: see Chosen.parse, or 'auto'. progress: gets the number of rows that were indexed since the last call.
+    A store cannot be searched while its index is built. Raises InputError for wrong parameters and StoreError for an
+    index that the server lacks, both before anything is changed.
     """
     manifest = store.manifest
     chosen = store.server.choose(index, manifest.rows, manifest.dim, manifest.vectors == "float16")
-    with explained(store.uri):
-        if not _built(store, chosen):  # the server is asked: an attempt that failed has left the manifest as it was
+    with translated_errors(store.uri):
+        if not _built(store, chosen):  # not by the manifest, which a failed attempt leaves as it was
             store.client.release_collection(store.collection)
             for name in store.client.list_indexes(store.collection, field_name="vector"):
                 store.client.drop_index(store.collection, name)
-            # Not waited for here, where pymilvus would wait without an end.
+            # wait_for_index waits instead of pymilvus, which has no limit.
             store.client.create_index(store.collection, key_index(store.client, chosen), sync=False)
             wait_for_index(store.client, store.uri, store.collection, time.monotonic() + SEAL_SECONDS, progress)
         make_ready(store.client, store.collection)
@@ -69,27 +71,28 @@ def reindex(store: MilvusStore, index: str, progress: Callable[[int], None] = la
 
 
 def _built(store: MilvusStore, chosen: Chosen) -> bool:
-    """Whether the server has this index, built with these parameters and whole."""
-    there = key_index_state(store.client, store.collection)
-    same = {name: str(value) for name, value in chosen.build_params().items()}
+    """Whether the server has this index, built with these parameters over all rows."""
+    state = key_index_state(store.client, store.collection)
+    params = {name: str(value) for name, value in chosen.build_params().items()}
     return (
-        there.get("index_type") == chosen.index.name
-        and all(str(there.get(name, value)) == value for name, value in same.items())
-        and int(there.get("pending_index_rows", 0)) == 0
+        state.get("index_type") == chosen.index.name
+        and all(str(state.get(name, value)) == value for name, value in params.items())
+        and int(state.get("pending_index_rows", 0)) == 0
     )
 
 
 def publish(store: MilvusStore, alias: str) -> str | None:
-    """Have an alias stand for this store from now on; returns the collection that it stood for before, if any.
+    """Make an alias name this store; returns the collection that it named before, None if there was none.
 
-    Readers that began with the old version keep it until it is dropped, and then go over to this one.
+    Readers of the old collection keep it until it is dropped and then switch to this one. Raises InputError when the
+    alias is the name of a collection, StoreError when the store is not sealed.
     """
     store.require_sealed().load()
     client, uri = store.client, store.uri
-    with explained(uri):
+    with translated_errors(uri):
         if alias in client.list_collections():
             raise InputError(f"'{alias}' is the name of a collection in {uri}; choose another alias")
-        old = _behind(client, alias)
+        old = _collection_of(client, alias)
         if old is None:
             client.create_alias(store.collection, alias)
         elif old != store.collection:
@@ -97,7 +100,7 @@ def publish(store: MilvusStore, alias: str) -> str | None:
     return old if old != store.collection else None
 
 
-def _behind(client: Any, alias: str) -> str | None:
+def _collection_of(client: Any, alias: str) -> str | None:
     for name in client.list_collections():
         if alias in client.list_aliases(name)["aliases"]:
             return name
@@ -105,8 +108,8 @@ def _behind(client: Any, alias: str) -> str | None:
 
 
 def drop(store: MilvusStore) -> None:
-    """Remove a store; raises InputError while an alias stands for it, as readers may rely on that."""
-    with explained(store.uri):
+    """Remove a store; raises InputError while an alias names it, because readers may use that."""
+    with translated_errors(store.uri):
         aliases = store.client.list_aliases(store.collection)["aliases"]
     if aliases:
         raise InputError(
@@ -117,32 +120,38 @@ def drop(store: MilvusStore) -> None:
 
 
 def drop_aliases(store: MilvusStore) -> None:
-    """Take all its aliases from a store."""
-    with explained(store.uri):
+    """Remove all aliases of a store."""
+    with translated_errors(store.uri):
         for alias in store.client.list_aliases(store.collection)["aliases"]:
             store.client.drop_alias(alias)
 
 
 def expire(store: MilvusStore, seconds: int) -> Manifest:
-    """Have rows vanish so long after they were written; 0: never."""
+    """Let rows expire this number of seconds after they were written, 0 for never; returns the new manifest.
+
+    Raises InputError for an embedded database, which has no expiry.
+    """
     if store.server.embedded:
         raise InputError("an embedded database does not let rows expire; a server does: dresd store export")
     return store.save(replace(store.manifest, ttl=seconds))
 
 
 def drop_source(store: MilvusStore, origin: str) -> int:
-    """Remove the rows of a source; returns how many. A partition of its own is dropped, which costs nothing."""
+    """Remove the rows of a source; returns their number. A source with a partition of its own costs nothing to remove.
+
+    origin: see Rows. Raises StoreError when there are no rows of this source.
+    """
     client, name, before = store.require_sealed().client, store.collection, store.count()
-    with explained(store.uri):
+    with translated_errors(store.uri):
         partition = partition_of(origin)
         if store.manifest.partition_by == "source" and client.has_partition(name, partition):
-            if not store.server.embedded:  # where a partition cannot be released, it need not be
+            if not store.server.embedded:  # it can neither release a partition nor needs to
                 client.release_partitions(name, [partition])
             client.drop_partition(name, partition)
         else:
             client.delete(name, filter=f"origin == {json.dumps(origin, ensure_ascii=False)}")
     after = store.count()
-    if before == after == store.manifest.rows:  # else an interruption came before the manifest was written
+    if before == after == store.manifest.rows:  # else an earlier call removed them and was interrupted
         raise StoreError(f"'{name}' has no rows of the source '{origin}'; see the sources with: dresd inspect")
     store.save(replace(store.manifest, rows=after, seal=uuid.uuid4().hex[:16]))
     return before - after

@@ -1,4 +1,4 @@
-"""Bulk import: files of rows go into Milvus's own bucket, and the server makes segments of them by itself."""
+"""Bulk import: files of rows are copied into Milvus's own bucket, and the server reads them from there."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from typing import Any
 
 from dresd_milvus.errors import InputError, StoreError
 from dresd_milvus.milvus.client.connection import is_embedded
-from dresd_milvus.milvus.client.explain import explained
+from dresd_milvus.milvus.client.errors import translated_errors
 from dresd_milvus.milvus.store import MilvusStore
 
 FOLDER = "dresd-import"
-"""In the bucket."""
+"""Folder of the files in the bucket."""
 
 POLL_SECONDS, IMPORT_SECONDS = 0.5, 3600.0
 
 FAILED, COMPLETED = 1, 6
-"""Milvus's states of a job. Rows that are only persisted (5) cannot be seen yet."""
+"""Milvus's states of an import job. Rows of a job that is only persisted (5) are not visible yet."""
 
 
 class BulkImport:
-    """Imports files into one collection.
+    """Imports files of rows into one collection.
 
-    bucket: where Milvus keeps its own files, as pyarrow.fs names it: file:///FOLDER for a server with local storage,
+    bucket: URI of Milvus's own storage for pyarrow.fs: file:///FOLDER for a server with local storage,
     s3://KEY:SECRET@BUCKET/?endpoint_override=HOST:9000&scheme=http for MinIO.
-    Raises InputError for a bucket that cannot be reached and for a collection that files of rows do not suit.
+    Raises InputError for a bucket that cannot be reached and for a collection that cannot take files of rows.
     """
 
     def __init__(self, store: MilvusStore, bucket: str) -> None:
@@ -44,26 +44,26 @@ class BulkImport:
         self._stub, self._metadata = store.writer().calls()
 
     def send(self, path: Path, rows: int) -> None:
-        """Return when this file's rows are in the collection, once; safe to repeat after any interruption.
+        """Import a file (see row_file) and wait for it. Repeating an interrupted call does not double its rows.
 
-        A job goes on in the server when who asked for it is gone: one for the same file is looked for first.
-        Raises StoreError where the server gives a reason why it will not have the file.
+        A server continues a job after its client has ended, so an existing job for the same file is used again.
+        rows: number of rows in the file. Raises StoreError when the server refuses the file or imports another number.
         """
         name = f"{FOLDER}/{self.store.manifest.build}-{path.stem}.parquet"
-        with explained(self.store.uri):
+        with translated_errors(self.store.uri):
             task = self._task(name)
             if task is None:
                 self._copy(path, name)
                 task = self._start(name)
             imported = self._wait(task, path)
-            if self._there(name):
+            if self._exists(name):
                 self._files.delete_file(f"{self._root}/{name}")
         if imported != rows:
             raise StoreError(
                 f"the server imported {imported} of the {rows} rows of {path}; give --replace to start over"
             )
 
-    def _there(self, name: str) -> bool:
+    def _exists(self, name: str) -> bool:
         from pyarrow.fs import FileType
 
         return self._files.get_file_info(f"{self._root}/{name}").type == FileType.File
@@ -83,11 +83,11 @@ class BulkImport:
         request = milvus_pb2.ImportRequest(collection_name=self.store.collection, files=[self._path(name)])
         answer = self._stub.Import(request, timeout=60.0, metadata=self._metadata)
         if answer.status.code or answer.status.error_code or not answer.tasks:
-            raise StoreError(f"the server takes no import: {answer.status.reason or 'it does not say why'}")
+            raise StoreError(f"the server takes no import: {answer.status.reason or 'it gives no reason'}")
         return int(answer.tasks[0])
 
     def _task(self, name: str) -> int | None:
-        """The job for this file that has not failed, if there is one."""
+        """The id of a job for this file that has not failed; None if there is none."""
         from dresd_milvus.milvus.client.libraries import milvus_pb2
 
         request = milvus_pb2.ListImportTasksRequest(collection_name=self.store.collection)
@@ -98,6 +98,7 @@ class BulkImport:
         return None
 
     def _wait(self, task: int, path: Path) -> int:
+        """Wait until a job is completed; returns its number of rows."""
         from dresd_milvus.milvus.client.libraries import milvus_pb2
 
         end = time.monotonic() + IMPORT_SECONDS
@@ -108,6 +109,6 @@ class BulkImport:
                 return int(state.row_count)
             if state.state == FAILED:
                 reason = next((pair.value for pair in state.infos if pair.key == "failed_reason"), "")
-                raise StoreError(f"the server could not import {path}: {reason or 'it does not say why'}")
+                raise StoreError(f"the server could not import {path}: {reason or 'it gives no reason'}")
             time.sleep(POLL_SECONDS)
         raise StoreError(f"the server has not imported {path} in {IMPORT_SECONDS:.0f} s; run the same command again")

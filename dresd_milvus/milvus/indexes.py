@@ -1,4 +1,4 @@
-"""The index catalogue: what can index the keys, with which parameters, on which servers, for which search plans.
+"""The catalogue of indexes for the keys: parameters, server versions and search plans of each.
 
 Defaults suit keys of 64 dimensions, 50 neighbours and one query at a time. Ranges are checked here, because a server
 may take a parameter that is out of range and then never build the index (Milvus 2.3.5 does so with HNSW M=4096).
@@ -19,7 +19,8 @@ Version = tuple[int, int, int]
 
 
 class Parameter(NamedTuple):
-    """One parameter of an index. low and high are inclusive; choices instead for text; since: the server's version."""
+    """One parameter of an index. low, high: range, both inclusive. choices: values of a text parameter. since: oldest
+    server version that has it."""
 
     name: str
     default: Value
@@ -29,7 +30,7 @@ class Parameter(NamedTuple):
     since: Version = (0, 0, 0)
 
     def parse(self, index: str, text: str) -> Value:
-        """The value that a user wrote; raises InputError when it is none or out of range."""
+        """The value of a text; InputError when the text is no such value or out of range."""
         if self.choices:
             if text.upper() in self.choices:
                 return text.upper()
@@ -49,10 +50,12 @@ class Parameter(NamedTuple):
 
 @dataclass(frozen=True)
 class Index:
-    """A kind of index. bytes_per_row(dim, itemsize, build parameters): in the memory that serves it.
+    """A kind of index.
 
-    plans: how it is searched, best first; 'filter' is missing where a very selective filter costs recall and speed.
-    nearest: what to take instead on a server that lacks it. max_k: neighbours of one search at most.
+    build, search: its parameters. since: oldest server version that has it. bytes_per_row(dim, itemsize, parameters):
+    memory of one row in a loaded index. gpu: needs a GPU build. embedded: Milvus Lite has it. float16: takes float16
+    keys. plans: how it can be searched, best first; 'filter' is missing where a very selective filter costs recall
+    and speed. nearest: the index to use on a server that lacks this one. max_k: most neighbours of one search.
     """
 
     name: str
@@ -69,6 +72,7 @@ class Index:
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:
+        """All parameters."""
         return self.build + self.search
 
 
@@ -133,7 +137,7 @@ CATALOGUE: dict[str, Index] = {
             (2, 3, 0),
             lambda d, b, p: d * b + 8,
             gpu=True,
-            float16=False,  # refused by servers until milvus#40603 is closed
+            float16=False,  # servers refuse it until milvus#40603 is closed
             nearest="IVF_FLAT",
             max_k=1024,
         ),
@@ -153,14 +157,17 @@ CATALOGUE: dict[str, Index] = {
 
 @dataclass(frozen=True)
 class Chosen:
-    """An index with its parameters, all of them given. Written as 'HNSW' or 'HNSW:M=32,ef=200'."""
+    """An index with values of all its parameters; as text 'HNSW' or 'HNSW:M=32,ef=200'."""
 
     index: Index
     values: dict[str, Value] = field(hash=False)
 
     @classmethod
     def parse(cls, text: str, dim: int) -> Chosen:
-        """Raises InputError for an unknown index or parameter, a value out of range and values that do not fit."""
+        """An index from text, with defaults for the parameters that the text omits. dim: dimensions of a key.
+
+        Raises InputError for an unknown index or parameter and for a value out of range or at odds with another.
+        """
         name, _, rest = text.partition(":")
         index = CATALOGUE.get(name.strip().upper())
         if index is None:
@@ -193,13 +200,13 @@ class Chosen:
         return f"{self.index.name}:{given}" if given else self.index.name
 
     def build_params(self) -> dict[str, Any]:
-        """What the server is given to build it."""
+        """Parameters of the request that builds the index."""
         return {parameter.name: _text(self.values[parameter.name]) for parameter in self.index.build}
 
     def search_params(self, k: int, version: Version) -> dict[str, Any]:
-        """What the server is given for a search of k neighbours; raises InputError for too many of them.
+        """Parameters of a request for k neighbours; InputError when k is larger than the index allows.
 
-        Beam widths are raised to k where they are smaller, as an index that keeps fewer candidates cannot answer.
+        Beam widths below k are raised to k, because an index that keeps fewer candidates cannot answer.
         """
         if k > self.index.max_k:
             raise InputError(f"{self.index.name} finds {self.index.max_k} neighbours at most, not {k}")
@@ -212,11 +219,11 @@ class Chosen:
         return found
 
     def same_build(self, other: Chosen) -> bool:
-        """Whether a collection built with one can be searched with the other's parameters."""
+        """Whether the other index is the same and has the same build parameters."""
         return self.index.name == other.index.name and self.build_params() == other.build_params()
 
     def bytes_per_row(self, dim: int, itemsize: int = 4) -> float:
-        """Memory that serves one row, payload apart."""
+        """Memory of one row in a loaded index, without its payload. itemsize: bytes of one coordinate of a key."""
         return self.index.bytes_per_row(dim, itemsize, self.values)
 
 

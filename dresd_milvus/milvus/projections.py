@@ -1,4 +1,4 @@
-"""The projection travels with the data: a collection of its own per fingerprint, one row an axis."""
+"""Projections in the database: a collection for each fingerprint, with one row for each axis."""
 
 from __future__ import annotations
 
@@ -16,23 +16,24 @@ from dresd_milvus.retrieval.projection import Projection
 PREFIX = "dresd_projection_"
 
 SAMPLES = "dresd.samples"
+"""The collection property that holds Projection.samples."""
 
 NOT_SEARCHABLE = (101, 700)
-"""Milvus's error codes of a collection that is not loaded, and of one without an index: its making was interrupted."""
+"""Milvus's error codes of a collection that is not loaded and of one without an index: its creation was interrupted."""
 
 
 def collection_of(fingerprint: str) -> str:
-    """The name of the collection that holds a projection."""
+    """Name of the collection that holds the projection with this fingerprint."""
     return PREFIX + fingerprint
 
 
 def save_projection(client: Any, projection: Projection) -> None:
-    """Write a projection, unless a whole one is there."""
+    """Write a projection, unless the database has it already."""
     name = collection_of(projection.fingerprint)
     if client.has_collection(name):
-        if _whole(client, name, projection.dim):
+        if _is_complete(client, name, projection.dim):
             return
-        client.drop_collection(name)  # an interruption has cut it short
+        client.drop_collection(name)  # writing it was interrupted
     client.create_collection(
         name,
         schema=projection_schema(client, projection.hidden_size),
@@ -68,18 +69,22 @@ def load_projection(client: Any, fingerprint: str, layer: str) -> Projection:
 
 
 def make_ready(client: Any, name: str, timeout: float | None = None) -> None:
-    """Have a collection loaded, where this user may: for a reader it must be, and a search tells when it is not."""
+    """Load a collection if it is not loaded and the user may do so; otherwise a search raises the error.
+
+    timeout: seconds for loading, None for no limit.
+    """
     if is_loaded(client, name) is False:
         _unless_forbidden(lambda: client.load_collection(name, timeout=timeout))
 
 
 def is_loaded(client: Any, name: str) -> bool | None:
-    """Whether a collection is ready to be searched; None where this user may not ask."""
+    """Whether a collection is loaded, so that it can be searched; None when the user may not read its state."""
     state = _unless_forbidden(lambda: client.get_load_state(name))
     return None if state is None else bool(state["state"].name == "Loaded")
 
 
 def _unless_forbidden(call: Callable[[], Any]) -> Any:
+    """The result of a call; None when the user lacks the privilege."""
     try:
         return call()
     except Exception as error:
@@ -88,14 +93,15 @@ def _unless_forbidden(call: Callable[[], Any]) -> Any:
         return None
 
 
-def _whole(client: Any, name: str, axes: int) -> bool:
+def _is_complete(client: Any, name: str, axes: int) -> bool:
+    """Whether a projection's collection can be searched and has a row for every axis."""
     from dresd_milvus.milvus.client.libraries import MilvusException
 
     try:
         make_ready(client, name)
         counted = client.query(name, filter="", output_fields=["count(*)"], consistency_level="Strong")
     except MilvusException as error:
-        if error.code not in NOT_SEARCHABLE:  # other stores may live by it: it is replaced for no other reason
+        if error.code not in NOT_SEARCHABLE:  # other stores may use it: it is not replaced after another error
             raise
         return False
     return int(counted[0]["count(*)"]) == axes

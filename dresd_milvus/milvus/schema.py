@@ -1,4 +1,4 @@
-"""What a collection looks like, readable for a person who opens it in Attu."""
+"""Schemas of collections, with descriptions for people who open them in Attu."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ MANIFEST = "dresd.manifest"
 """The collection property that holds the manifest as JSON."""
 
 TTL = "collection.ttl.seconds"
-"""Milvus's own property: rows are no longer found this long after they were written; 0 is never."""
+"""Milvus's own property: seconds after which a row expires; 0 for never."""
 
 PREVIEW_BYTES = 512
+"""Longest preview of a row, in bytes of UTF-8."""
 
 
 def properties_of(manifest: Manifest, before: int = 0) -> dict[str, str]:
-    """A collection's properties, written together so that they agree. before: the ttl that it had."""
+    """A collection's properties, written together so that they agree. before: the ttl that the collection has now."""
     return {MANIFEST: manifest.to_json(), **({TTL: str(manifest.ttl)} if manifest.ttl or before else {})}
 
 
@@ -61,7 +62,7 @@ def continuation_schema(client: Any, manifest: Manifest) -> Any:
 
 
 def projection_schema(client: Any, hidden_size: int) -> Any:
-    """The schema of a projection's collection: one row an axis, so that the projection travels with the data."""
+    """The schema of a projection's collection, with one row for each axis."""
     from dresd_milvus.milvus.client.libraries import DataType
 
     schema = client.create_schema(
@@ -75,20 +76,20 @@ def projection_schema(client: Any, hidden_size: int) -> Any:
 
 
 def key_index(client: Any, chosen: Chosen) -> Any:
-    """The index of the keys. Inner product: on vectors of length 1 it is the cosine, and every index knows it."""
+    """The index of the keys, by inner product: on vectors of length 1 it is the cosine, and every index has it."""
     index = client.prepare_index_params()
     index.add_index("vector", index_type=chosen.index.name, metric_type="IP", params=chosen.build_params())
     return index
 
 
 def exact_index(client: Any, field: str) -> Any:
-    """An exact index, for a field that is stored and never searched: a collection without one cannot be loaded."""
+    """An exact index of a field that is never searched; Milvus does not load a collection without an index."""
     index = client.prepare_index_params()
     index.add_index(field, index_type="FLAT", metric_type="IP")
     return index
 
 
 def partition_of(origin: str) -> str:
-    """The partition that holds the rows of a source: its name in letters, digits and underscores, made unique."""
+    """The partition of a source: its name in letters, digits and underscores, with a hash that makes it unique."""
     name = re.sub(r"\W+", "_", origin, flags=re.ASCII).strip("_")[:40]
     return f"source_{name}_{hashlib.blake2b(origin.encode(), digest_size=4).hexdigest()}"

@@ -1,4 +1,4 @@
-"""Users who may do what their work needs and no more: a reader for decoding, a writer for ingestion."""
+"""Users with no more rights than their work needs: a reader for decoding, a writer for ingestion."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import re
 from typing import Any
 
 from dresd_milvus.errors import InputError
-from dresd_milvus.milvus.client.connection import disconnect, opening
+from dresd_milvus.milvus.client.connection import connection
 
 GROUPS = {
     "reader": ("CollectionReadOnly",),
     "writer": ("CollectionAdmin", "DatabaseAdmin"),
 }
-"""Milvus's privilege groups, from 2.5 on. A writer makes collections, publishes and drops them."""
+"""Milvus's privilege groups, from 2.5 on. A writer creates, publishes and drops collections."""
 
 READ = (
     *(("Collection", name) for name in ("Search", "Query", "GetStatistics", "GetLoadState", "IndexDetail")),
@@ -31,45 +31,45 @@ WRITE = (
 )
 
 SINGLE = {"reader": READ, "writer": WRITE}
-"""What the groups stand for, one by one, for servers that do not know groups."""
+"""The privileges of each group, for servers without privilege groups."""
 
-SHORTEST = 6
+PASSWORD_CHARACTERS = (6, 72)
+"""Shortest and longest password that Milvus takes."""
 
 RIGHTS_SECONDS = 10
-"""How long rights may take to be known everywhere."""
+"""Longest time that a server takes to apply new rights."""
 
 
 def make_users(uri: str, root_password: str, passwords: dict[str, str]) -> dict[str, str]:
-    """Make the users 'reader' and 'writer', or give those that are there these passwords and, if need be, rights.
+    """Create the users 'reader' and 'writer', or create them anew with these passwords.
 
-    Returns what was done for each. Raises InputError for a password that Milvus does not take, StoreError when root may
-    not log in.
+    passwords: by user name. Returns a line on each user by name. Raises InputError for a password that Milvus does
+    not take, StoreError when root cannot log in.
     """
+    shortest, longest = PASSWORD_CHARACTERS
     for name, password in passwords.items():
-        if not SHORTEST <= len(password) <= 72:
-            raise InputError(f"the password of {name} must have {SHORTEST} to 72 characters; no user was made")
-    with opening(uri, f"root:{root_password}") as client:
+        if not shortest <= len(password) <= longest:
+            raise InputError(f"the password of {name} must have {shortest} to {longest} characters; no user was made")
+    with connection(uri, f"root:{root_password}") as client:
         done = {name: _make(client, name, password) for name, password in passwords.items()}
-    disconnect(client, uri)
     for name, password in passwords.items():
-        _await_rights(uri, name, password)
+        await_rights(uri, name, password)
     return done
 
 
-def _await_rights(uri: str, name: str, password: str) -> None:
-    """Until the server lets a user do what it may: its proxies hear of new rights a moment after they were granted."""
+def await_rights(uri: str, name: str, password: str) -> None:
+    """Wait until the server applies a user's rights: its proxies do so a moment after they were granted."""
     from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
-    with opening(uri, f"{name}:{password}") as client:
-        trying = Retrying(
-            stop=stop_after_delay(RIGHTS_SECONDS), wait=wait_fixed(0.1), retry=retry_if_exception(_denied), reraise=True
-        )
-        trying(_ask, client)
-    disconnect(client, uri)
+    retrying = Retrying(
+        stop=stop_after_delay(RIGHTS_SECONDS), wait=wait_fixed(0.1), retry=retry_if_exception(_denied), reraise=True
+    )
+    with connection(uri, f"{name}:{password}") as client:
+        retrying(_request_with_rights, client)
 
 
-def _ask(client: Any) -> None:
-    """Ask for what only a role of ours allows, of a collection that is not there; raises where it is not allowed."""
+def _request_with_rights(client: Any) -> None:
+    """Send a request that only our roles allow, for a collection that does not exist; raises where it is denied."""
     try:
         client.get_collection_stats("dresd_rights")
     except Exception as error:
@@ -84,7 +84,7 @@ def _denied(error: BaseException) -> bool:
 def _make(client: Any, name: str, password: str) -> str:
     known = name in client.list_users()
     if known:
-        client.drop_user(name)  # its old password is not at hand, which changing it would need
+        client.drop_user(name)  # changing its password would need the old one
     client.create_user(name, password)
     if name not in client.list_roles():
         client.create_role(name)
@@ -94,7 +94,7 @@ def _make(client: Any, name: str, password: str) -> str:
 
 
 def _grant(client: Any, role: str) -> bool:
-    """Give a role its rights on every collection; returns whether by groups."""
+    """Give a role its rights on every collection; returns whether the server has privilege groups."""
     try:
         for group in GROUPS[role]:
             client.grant_privilege_v2(role, group, "*", "default" if group.startswith("Database") else "*")
@@ -105,7 +105,7 @@ def _grant(client: Any, role: str) -> bool:
     for kind, privilege in SINGLE[role]:
         try:
             client.grant_privilege(role, kind, privilege, "*")
-        except Exception as error:  # a privilege of a later version is not needed in this one
+        except Exception as error:  # an older server does not need a newer privilege
             if not re.search(r"not found the privilege|invalid privilege|privilege name", str(error), re.IGNORECASE):
                 raise
     return False

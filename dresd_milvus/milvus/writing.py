@@ -1,4 +1,4 @@
-"""Writing rows: requests built column by column while others are under way, sent again when a server was away."""
+"""Writing rows: requests are built column by column while earlier ones are unanswered, and repeated after a failure."""
 
 from __future__ import annotations
 
@@ -7,23 +7,25 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from dresd_milvus.milvus.client.explain import explained
-from dresd_milvus.milvus.client.retry import patiently
+from dresd_milvus.milvus.client.connection import open_stub
+from dresd_milvus.milvus.client.errors import translated_errors
+from dresd_milvus.milvus.client.retry import with_retries
 from dresd_milvus.milvus.client.server import Server
-from dresd_milvus.milvus.search import connection
 from dresd_milvus.retrieval.store import Manifest, Rows
 
 REQUEST_BYTES = 8 << 20
-"""Of one request, about; a server takes 64 MB, and small ones can be spread over its shards."""
+"""Approximate size of one request. A server takes 64 MB; smaller requests can be spread over its shards."""
 
 ANSWER_SECONDS = 60.0
-"""How long one request may take."""
+"""Deadline of one request."""
 
 
 class Writer:
-    """Sends rows to one collection; `flush` when all is sent. waiting: told, once, when a server keeps us waiting.
+    """Sends rows to one collection. Call `flush` after the last rows.
 
-    A request that failed half-way may have been carried out: it is sent again as an upsert, which gives the same rows.
+    partition: from the origin of rows to the name of their partition, '' where the server chooses it.
+    notify: gets one message for the user when a server is away or busy.
+    A request that failed may have been carried out, so it is sent again as an upsert, which gives the same rows.
     """
 
     def __init__(
@@ -34,30 +36,32 @@ class Writer:
         manifest: Manifest,
         server: Server,
         partition: Callable[[str], str],
-        waiting: Callable[[str], None] = lambda why: None,
+        notify: Callable[[str], None] = lambda message: None,
     ) -> None:
-        self.uri, self.collection, self.manifest, self.waiting = uri, collection, manifest, waiting
+        self.uri, self.collection, self.manifest, self.notify = uri, collection, manifest, notify
         self._server, self._partition = server, partition
         self._metadata = [("authorization", base64.b64encode(token.encode()).decode())] if token else []
-        self._channel, self._stub = connection(uri)
+        self._channel, self._stub = open_stub(uri)
         self._sent: deque[tuple[Any, Any]] = deque()
 
     def calls(self) -> tuple[Any, Any]:
-        """(stub, metadata) for other requests on the same connection."""
+        """(stub, metadata): for other requests over the same connection."""
         return self._stub, self._metadata
 
     def close(self) -> None:
+        """Close the connection; rows that were not flushed may be lost."""
         self._channel.close()
 
     def send(self, rows: Rows, replace: bool = False) -> None:
-        """Send rows; waits while the server has its fill of requests. replace: some of them may be there already.
+        """Send rows; waits while the maximum number of requests is unanswered.
 
-        Raises StoreError for the first request that failed for good.
+        replace: whether some of the rows may be in the collection already. Raises StoreError for the first request
+        that failed after all retries.
         """
         from dresd_milvus.milvus.client.libraries import milvus_pb2
 
         kind = milvus_pb2.UpsertRequest if replace else milvus_pb2.InsertRequest
-        with explained(self.uri):
+        with translated_errors(self.uri):
             partition = self._partition(rows.origin[:64])
             for part in _parts(rows, REQUEST_BYTES // self._row_bytes(rows)):
                 request = kind(collection_name=self.collection, partition_name=partition, num_rows=len(part))
@@ -67,13 +71,13 @@ class Writer:
                 self._sent.append((request, self._start(request)))
 
     def flush(self) -> None:
-        """Return when every row that was sent is stored; StoreError otherwise."""
-        with explained(self.uri):
+        """Wait until the database has acknowledged every row; StoreError when it does not."""
+        with translated_errors(self.uri):
             while self._sent:
                 self._settle()
 
     def _row_bytes(self, rows: Rows) -> int:
-        """About: negative token ids, which pad, take ten bytes each."""
+        """Approximate bytes of one row in a request; -1, which pads continuations, takes ten bytes."""
         return 4 * rows.vectors.shape[1] + 5 * rows.next_tokens.shape[1] + 160
 
     def _start(self, request: Any) -> Any:
@@ -81,20 +85,21 @@ class Writer:
         return call.future(request, timeout=ANSWER_SECONDS, metadata=self._metadata)
 
     def _settle(self) -> None:
-        """Wait for the oldest request; a server that is away or too busy is waited for, and it is sent again."""
+        """Wait for the answer to the oldest request; send it again while a server is away or busy."""
         request, future = self._sent.popleft()
-        calls = iter([future])
+        futures = iter([future])
 
-        def once() -> None:
-            _check((next(calls, None) or self._start(_as_upsert(request))).result())
+        def answer() -> None:
+            _check((next(futures, None) or self._start(_as_upsert(request))).result())
 
         if self._server.embedded:
-            once()
+            answer()
         else:
-            patiently(once, self.waiting, self.uri)
+            with_retries(answer, self.notify, self.uri)
 
 
 def _check(answer: Any) -> None:
+    """Raise MilvusException for an answer that reports an error."""
     from dresd_milvus.milvus.client.libraries import MilvusException
 
     if answer.status.code or answer.status.error_code:
@@ -120,7 +125,7 @@ def _parts(rows: Rows, size: int) -> Iterator[Rows]:
 
 
 def _columns(rows: Rows, manifest: Manifest) -> Iterator[Any]:
-    """The rows' fields as Milvus's protocol has them."""
+    """The fields of rows as messages of Milvus's protocol."""
     from dresd_milvus.milvus.client.libraries import schema_pb2
     from dresd_milvus.milvus.schema import PREVIEW_BYTES
 
@@ -134,7 +139,7 @@ def _columns(rows: Rows, manifest: Manifest) -> Iterator[Any]:
         vectors.float16_vector = keys.tobytes()
         yield schema_pb2.FieldData(field_name="vector", type=schema_pb2.Float16Vector, vectors=vectors)
     else:
-        vectors.float_vector.data.extend(keys.ravel().tolist())  # of Python's floats, four times as fast
+        vectors.float_vector.data.extend(keys.ravel().tolist())  # four times as fast as numpy floats
         yield schema_pb2.FieldData(field_name="vector", type=schema_pb2.FloatVector, vectors=vectors)
     yield scalars("next_token", schema_pb2.Int64, long_data=schema_pb2.LongArray(data=rows.next_tokens[:, 0].tolist()))
     array = schema_pb2.ArrayArray(element_type=schema_pb2.Int32)

@@ -1,4 +1,4 @@
-"""Where a model computes and in which numbers: what --device and --dtype mean on this machine."""
+"""The device and the dtype of a model: what --device and --dtype mean on this machine."""
 
 from __future__ import annotations
 
@@ -13,26 +13,33 @@ DTYPES = ("auto", "bfloat16", "float16", "float32", "float64")
 
 
 def pick_device(device: str) -> torch.device:
-    """'auto' is CUDA when there is one, a launcher's rank its own; InputError for a device that is not there."""
+    """The device that a value of --device names.
+
+    'auto' is CUDA if there is one (the rank's own under a launcher), else the CPU. Raises InputError for a device that
+    this machine does not have.
+    """
     if device == "auto":
         rank = os.environ.get("LOCAL_RANK", "")
         return torch.device(f"cuda:{rank}" if rank else "cuda") if torch.cuda.is_available() else torch.device("cpu")
     try:
-        where = torch.device(device)
+        found = torch.device(device)
     except RuntimeError:
-        where = torch.device("meta")
-    if where.type not in ("cpu", "cuda"):
+        found = torch.device("meta")
+    if found.type not in ("cpu", "cuda"):
         raise InputError(f"there is no device '{device}'; use auto, cpu or cuda")
-    if where.type == "cuda" and (where.index or 0) >= torch.cuda.device_count():
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
         raise InputError(
-            f"the device '{device}' was asked for and this machine has {torch.cuda.device_count()} CUDA devices; "
+            f"there is no device '{device}': this machine has {torch.cuda.device_count()} CUDA devices; "
             "use --device cpu or another one"
         )
-    return where
+    return found
 
 
 def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """'auto' is bfloat16 where it is multiplied natively, else float32; raises InputError for another name."""
+    """The dtype that a value of --dtype names (see DTYPES).
+
+    'auto' is bfloat16 if the device multiplies it natively, else float32. Raises InputError for an unknown name.
+    """
     if dtype not in DTYPES:
         raise InputError(f"there is no dtype '{dtype}'; use one of {', '.join(DTYPES)}")
     if dtype != "auto":
@@ -41,7 +48,7 @@ def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 is native: CUDA from Ampere on, processors with AVX512-BF16 or AMX."""
+    """Whether the device multiplies bfloat16 natively: CUDA from Ampere on, CPUs with AVX512-BF16 or AMX."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device)[0] >= 8
     capabilities = torch.backends.cpu.get_cpu_capability()

@@ -1,6 +1,7 @@
-"""What a model and a tokenizer are, in 16 letters: of a model, by its checkpoint's files.
+"""Fingerprints of models and tokenizers: 16 hexadecimal digits that say whether two of them are the same.
 
-Files are the same for every dtype, number of ranks and engine that a checkpoint is loaded with; loaded weights are not.
+A model's fingerprint is made of its checkpoint's files. They are the same for every dtype, number of ranks and engine
+that the checkpoint is loaded with; loaded weights are not.
 """
 
 from __future__ import annotations
@@ -17,51 +18,53 @@ import torch
 from dresd_milvus.errors import InputError
 from dresd_milvus.models.gguf_file import read_header
 
-PIECES = 4
-PIECE = 64
-"""So many pieces of so many bytes are read of every tensor, from its first byte to its last, evenly apart."""
+SAMPLES = 4
+"""Pieces that are read of every tensor, at equal distances from its first byte to its last."""
+
+SAMPLE_BYTES = 64
+"""Bytes of a piece."""
 
 
-class Stored(NamedTuple):
-    """A tensor in a file. about: its dtype and shape; begin, size: where its bytes are."""
+class StoredTensor(NamedTuple):
+    """A tensor in a file. form: its dtype and shape. begin, size: its place in the file, in bytes."""
 
     name: str
-    about: str
+    form: str
     file: Path
     begin: int
     size: int
 
 
 def checkpoint_fingerprint(path: Path) -> str:
-    """A short hash of a checkpoint, a folder or a GGUF file: names, dtypes, shapes and some bytes of its tensors.
+    """The fingerprint of a checkpoint, which is a folder or a GGUF file.
 
-    How they are divided into shards does not matter. Of a folder without safetensors, the files of `torch.save` count
-    by the names, sizes and CRC-32 sums of what is in them, which cover every byte. Raises InputError for a folder with
-    neither, and for a file that is damaged.
+    It is a hash of names, dtypes, shapes and some bytes of all tensors, however they are divided into shards. For a
+    folder without safetensors it is a hash of the names, sizes and CRC-32 sums inside the files of `torch.save`, which
+    cover every byte. Raises InputError for a folder with neither, and for a damaged file.
     """
     digest = hashlib.sha256()
     try:
         if path.is_dir() and not _weights(path, "model.safetensors"):
-            for line in _saved(_weights(path, "pytorch_model.bin")):
+            for line in _in_torch_files(_weights(path, "pytorch_model.bin")):
                 digest.update(line)
         else:
             for tensor in sorted(_in_gguf(path) if path.is_file() else _in_safetensors(path)):
-                digest.update(f"{tensor.name} {tensor.about} {tensor.size}\n".encode())
+                digest.update(f"{tensor.name} {tensor.form} {tensor.size}\n".encode())
                 with tensor.file.open("rb") as file:
                     digest.update(_pieces(file, tensor))
     except (ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        raise InputError(f"the weights in {path} cannot be read: {error}") from error
+        raise InputError(f"the weights in {path} cannot be read: {error}; fetch them again") from error
     return digest.hexdigest()[:16]
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files that hold a checkpoint's weights; [] where there are none, or some of them are missing."""
+    """The files of a checkpoint's weights; [] if there are none, or if one of them is missing."""
     files = _weights(folder, "model.safetensors") or _weights(folder, "pytorch_model.bin")
     return files if all(file.exists() for file in files) else []
 
 
 def _weights(folder: Path, name: str) -> list[Path]:
-    """The files of a checkpoint whose weights are in `name`, or in the shards that `name`.index.json lists."""
+    """The file `name` of a folder, or the shards that `name`.index.json lists; [] if there is neither."""
     if (folder / name).exists():
         return [folder / name]
     index = folder / f"{name}.index.json"
@@ -69,7 +72,7 @@ def _weights(folder: Path, name: str) -> list[Path]:
     return [folder / shard for shard in sorted(shards)]
 
 
-def _in_safetensors(folder: Path) -> Iterator[Stored]:
+def _in_safetensors(folder: Path) -> Iterator[StoredTensor]:
     for path in _weights(folder, "model.safetensors"):
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
@@ -77,19 +80,20 @@ def _in_safetensors(folder: Path) -> Iterator[Stored]:
         for name, tensor in header.items():
             if name != "__metadata__":
                 begin, end = tensor["data_offsets"]
-                yield Stored(name, f"{tensor['dtype']} {tensor['shape']}", path, 8 + length + begin, end - begin)
+                yield StoredTensor(name, f"{tensor['dtype']} {tensor['shape']}", path, 8 + length + begin, end - begin)
 
 
-def _in_gguf(path: Path) -> Iterator[Stored]:
+def _in_gguf(path: Path) -> Iterator[StoredTensor]:
     for name, kind, shape, begin, size in read_header(path).tensors:
-        yield Stored(name, f"{kind} {list(shape)}", path, begin, size)
+        yield StoredTensor(name, f"{kind} {list(shape)}", path, begin, size)
 
 
-def _pieces(file: BinaryIO, tensor: Stored) -> bytes:
-    if tensor.size <= PIECES * PIECE:
+def _pieces(file: BinaryIO, tensor: StoredTensor) -> bytes:
+    """SAMPLES pieces of a tensor's bytes, or all of a small tensor; ValueError if the file ends before."""
+    if tensor.size <= SAMPLES * SAMPLE_BYTES:
         starts, length = [0], tensor.size
     else:
-        starts, length = [at * (tensor.size - PIECE) // (PIECES - 1) for at in range(PIECES)], PIECE
+        starts, length = [at * (tensor.size - SAMPLE_BYTES) // (SAMPLES - 1) for at in range(SAMPLES)], SAMPLE_BYTES
     found = b""
     for start in starts:
         file.seek(tensor.begin + start)
@@ -99,14 +103,14 @@ def _pieces(file: BinaryIO, tensor: Stored) -> bytes:
     return found
 
 
-def _saved(files: list[Path]) -> Iterator[bytes]:
-    """What tells files of `torch.save` apart: of a zip its directory, of an older file some of its bytes."""
+def _in_torch_files(files: list[Path]) -> Iterator[bytes]:
+    """The bytes to hash of files of `torch.save`: the directory of a zip file, some pieces of an older file."""
     if not files:
         raise ValueError("there is neither model.safetensors nor pytorch_model.bin")
     for path in files:
         if not zipfile.is_zipfile(path):
             with path.open("rb") as file:
-                yield _pieces(file, Stored(path.name, "", path, 0, path.stat().st_size))
+                yield _pieces(file, StoredTensor(path.name, "", path, 0, path.stat().st_size))
             continue
         with zipfile.ZipFile(path) as archive:
             for entry in archive.infolist():
@@ -114,15 +118,15 @@ def _saved(files: list[Path]) -> Iterator[bytes]:
 
 
 def weights_fingerprint(model: Any) -> str:
-    """A short hash of loaded weights: what fingerprints were before they were made of files, and of models without one.
+    """A fingerprint of loaded weights: the architecture and up to 64 numbers of every tensor, rounded to bfloat16.
 
-    The architecture, and up to 64 places of every tensor, in float32 and rounded to bfloat16.
+    Earlier versions identified models by it. Models without a file are still identified so.
     """
     digest = hashlib.sha256(model.config.model_type.encode())
     for name, tensor in model.state_dict().items():
         flat = tensor.detach().reshape(-1)
         last = flat.numel() - 1
-        # float32 says 2^24 and smaller places exactly, so a larger tensor's last place can come out behind its end.
+        # linspace computes in float32, which rounds indices above 2^24: the last could lie behind the tensor's end.
         places = torch.linspace(0, last, min(64, flat.numel()), device=flat.device).long().clamp(max=last)
         digest.update(f"{name}{tuple(tensor.shape)}".encode())
         digest.update(flat[places].to(torch.bfloat16).view(torch.int16).cpu().numpy().tobytes())
@@ -130,7 +134,7 @@ def weights_fingerprint(model: Any) -> str:
 
 
 def tokenizer_hash(tokenizer: Any) -> str:
-    """A short hash of the vocabulary and the special tokens."""
+    """The fingerprint of a tokenizer: a hash of its vocabulary and special tokens."""
     vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda item: (item[1], item[0]))
     content = json.dumps([vocabulary, sorted(map(str, tokenizer.special_tokens_map.items()))])
     return hashlib.sha256(content.encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Models that have a name of their own: on the hub, or, where it does not answer, in a package of Python's index."""
+"""Named models, such as 'smollm2': found on the hub, or in a Python package if the hub does not answer."""
 
 from __future__ import annotations
 
@@ -18,14 +18,13 @@ from dresd_milvus.errors import InputError
 from dresd_milvus.files.atomic import atomic_folder, write_json
 from dresd_milvus.files.cache_folder import cache_folder
 from dresd_milvus.models.fingerprint import weight_files
-from dresd_milvus.models.gguf_file import check_file, check_read, read_tokenizer
+from dresd_milvus.models.gguf_file import check_gguf, check_loaded, read_tokenizer
 
 HUB_SECONDS = 4.0
-"""How long the hub may take to answer where there is another way to the model."""
+"""Time limit for the hub's answer if the model can be had from a package too."""
 
 CONVERSION = "conversion.json"
-"""What a folder of converted weights says of them: {note, package, file, sha256}."""
-
+"""The file that describes a folder of converted weights: {note, package, file, sha256}."""
 
 CARD = """# {hub}, {note}
 
@@ -38,7 +37,8 @@ what rounding took is gone, and float32 loses nothing more. Their licence is {li
 
 @dataclass(frozen=True)
 class Packaged:
-    """A GGUF file in a wheel. package: as pip is asked for it. file: inside the wheel. sha256: of that file."""
+    """A GGUF file in a Python package. package: the requirement for pip. file: its path in the wheel. sha256: of the
+    file. megabytes: size of the wheel."""
 
     package: str
     file: str
@@ -48,7 +48,7 @@ class Packaged:
 
 @dataclass(frozen=True)
 class NamedModel:
-    """hub: its name there. packaged: where else it is, if anywhere."""
+    """A model of the table. hub: its name on the hub. packaged: its package, None if there is none."""
 
     hub: str
     licence: str
@@ -74,11 +74,11 @@ NAMED = {
 }
 
 
-def place(name: str, models: dict[str, NamedModel] = NAMED) -> str:
-    """A folder or the hub name of a named model, for transformers.
+def resolve_named(name: str, models: dict[str, NamedModel] = NAMED) -> str:
+    """The folder or hub name of a named model, for transformers.
 
-    The folder that it was converted into, which asks nobody; else the hub where that has it; else it is converted now.
-    Raises InputError when none of these can be had.
+    First choice is the folder of an earlier conversion, which needs no network; then the hub; then the model's package,
+    which is fetched and converted now. Raises InputError if none of them can be had.
     """
     model = models[name]
     folder = cache_folder() / "models" / name
@@ -87,17 +87,18 @@ def place(name: str, models: dict[str, NamedModel] = NAMED) -> str:
     if model.packaged is None:
         return model.hub
     try:
-        return on_hub(model.hub, HUB_SECONDS)
-    except Exception as error:  # whatever the hub's client of the day raises, it means one thing here
-        _tell(f"{name}: the hub does not answer for {model.hub} ({error})")
+        return resolve_hub(model.hub, HUB_SECONDS)
+    except Exception as error:  # the exceptions differ between versions of the hub's client
+        _log(f"{name}: the hub does not answer for {model.hub} ({error})")
     convert(name, model, model.packaged, folder)
     return str(folder)
 
 
-def on_hub(name: str, seconds: float) -> str:
-    """Where transformers finds a model: its name if the hub answers for it, else its folder in the hub's cache.
+def resolve_hub(name: str, seconds: float) -> str:
+    """The hub name of a model if the hub has it, else its folder in the hub's cache; for transformers.
 
-    The hub is asked once. Raises what its client raises where it does not answer and the cache lacks the weights.
+    The hub is asked once and has this number of seconds to answer. Raises the exception of the hub's client if there is
+    no answer and the cache lacks the weights.
     """
     from huggingface_hub import HfApi, try_to_load_from_cache
 
@@ -112,34 +113,35 @@ def on_hub(name: str, seconds: float) -> str:
 
 
 def convert(name: str, model: NamedModel, packaged: Packaged, folder: Path) -> None:
-    """Fetch a packaged model and make a folder of safetensors of it, which appears whole or not at all.
+    """Fetch a model's package and convert its GGUF file to a folder of safetensors, written whole or not at all.
 
-    In float32, which holds the widened numbers exactly; bfloat16 and float16 would round most of them once more.
+    The weights become float32, which represents the dequantised numbers exactly; bfloat16 and float16 would round most
+    of them once more. Raises InputError if the package cannot be fetched or its file is another than expected.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f".{name}.lock")):
-        if folder.exists():  # another process has made it meanwhile
+        if folder.exists():  # another process was faster
             return
-        with atomic_folder(folder, alone=True) as part:
-            _tell(f"{name}: fetching {packaged.package} with pip ({packaged.megabytes} MB)")
+        with atomic_folder(folder, single_writer=True) as part:
+            _log(f"{name}: fetching {packaged.package} with pip ({packaged.megabytes} MB)")
             path = _fetch(name, packaged, part / "fetched")
-            _tell(f"{name}: widening its weights")
+            _log(f"{name}: converting its weights to float32")
             _write(path, model, packaged, part)
             shutil.rmtree(part / "fetched")
-    _tell(f"{name} is in {folder} from now on")
+    _log(f"{name}: saved in {folder}")
 
 
 def _fetch(name: str, packaged: Packaged, into: Path) -> Path:
-    """The file out of the wheel, checked; the package is not installed."""
-    failed = f"cannot have the model '{name}': the hub does not answer, and"
+    """Fetch the wheel without installing it, extract the GGUF file into a folder and check its SHA-256."""
+    failed = f"cannot get the model '{name}': the hub does not answer, and"
     if importlib.util.find_spec("pip") is None:
         raise InputError(f"{failed} pip, which would fetch it, is missing; run: {sys.executable} -m ensurepip")
-    asked = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest"]
-    done = subprocess.run([*asked, into, packaged.package], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest"]
+    done = subprocess.run([*command, into, packaged.package], capture_output=True, text=True, check=False)
     wheels = sorted(into.glob("*.whl")) if done.returncode == 0 else []
     if not wheels:
-        lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["no wheel came"]
-        raise InputError(f"{failed} pip cannot fetch {packaged.package} ({lines[-1]}); go on line, or give a folder")
+        lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["no wheel was found"]
+        raise InputError(f"{failed} pip cannot fetch {packaged.package} ({lines[-1]}); go online, or give a folder")
     path = into / Path(packaged.file).name
     digest = hashlib.sha256()
     try:
@@ -148,21 +150,22 @@ def _fetch(name: str, packaged: Packaged, into: Path) -> Path:
                 digest.update(piece)
                 outside.write(piece)
     except (KeyError, zipfile.BadZipFile) as error:
-        raise InputError(f"{failed} {packaged.package} is not the package that it was ({error})") from error
+        raise InputError(f"{failed} {packaged.package} is damaged or has changed ({error}); give a folder") from error
     if digest.hexdigest() != packaged.sha256:
-        raise InputError(f"{failed} {packaged.file} of {packaged.package} is not the file that it was (its SHA-256)")
+        raise InputError(f"{failed} {packaged.file} of {packaged.package} has another SHA-256; give a folder")
     return path
 
 
 def _write(path: Path, model: NamedModel, packaged: Packaged, folder: Path) -> None:
+    """Convert a GGUF file: model, tokenizer, conversion.json and README.md into a folder."""
     import torch
     from transformers import AutoModelForCausalLM
 
-    header = check_file(path)
-    loaded, told = AutoModelForCausalLM.from_pretrained(
+    header = check_gguf(path)
+    loaded, info = AutoModelForCausalLM.from_pretrained(
         path.parent, gguf_file=path.name, dtype=torch.float32, output_loading_info=True
     )
-    check_read(path, loaded, sorted(told["missing_keys"]))
+    check_loaded(path, loaded, sorted(info["missing_keys"]))
     loaded.save_pretrained(folder)
     read_tokenizer(path).save_pretrained(folder)
     note = f"{header.kind}, dequantised"
@@ -174,12 +177,13 @@ def _write(path: Path, model: NamedModel, packaged: Packaged, folder: Path) -> N
 
 
 def conversion_note(folder: Path) -> str:
-    """What was done to the weights in a folder that was converted here; '' for any other."""
+    """How the weights in a folder were converted by `convert`; '' for any other folder."""
     try:
         return str(json.loads((folder / CONVERSION).read_text())["note"])
     except (OSError, ValueError, KeyError, TypeError):
         return ""
 
 
-def _tell(line: str) -> None:
+def _log(line: str) -> None:
+    """Print one line to standard error."""
     print(" ".join(line.split()), file=sys.stderr)

@@ -1,0 +1,1 @@
+"""What is searched for drafts: store protocol and manifest, projection, replica, suffix store, circuit breaker."""

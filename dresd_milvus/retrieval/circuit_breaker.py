@@ -1,7 +1,8 @@
-"""A decoding step must not wait for a database: searches have a deadline, and one that is missed costs one draft.
+"""A circuit breaker around a store on a server, so that a decoding step never waits for a database that has failed.
 
-The first failure trips a breaker: steps go on without drafts, at once, while a thread in the background repeats the
-search that failed until it is answered in time. Output does not change, only speed; what was lost is counted.
+Every search has a deadline. The first one that fails trips the breaker: later searches return no hits at once, while a
+thread in the background repeats the failed search until it is answered in time. The text stays the same; only drafts
+are missing, and the breaker counts the searches that failed.
 """
 
 from __future__ import annotations
@@ -16,80 +17,93 @@ from dresd_milvus.errors import StoreError
 from dresd_milvus.retrieval.store import Hits, Manifest
 
 SEARCH_SECONDS = 0.25
-"""Seconds that a decoding step waits for a server, where nothing else is asked for."""
+"""Default deadline of a search in a decoding step, in seconds."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.5
-"""Seconds between two probes: doubled from the first to the longest."""
+"""Seconds between two probes: the pause doubles from the first to the longest."""
 
 
 class RemoteStore(Protocol):
     """A ContinuationStore that is searched over a network."""
 
     @property
-    def manifest(self) -> Manifest: ...
+    def manifest(self) -> Manifest:
+        """See ContinuationStore."""
+        ...
 
     def search(
         self, queries: NDArray[np.float32], next_tokens: NDArray[np.int64] | None, k: int, timeout: float
     ) -> Hits:
-        """As ContinuationStore.search; raises StoreError when there is no whole answer within `timeout` seconds."""
+        """See ContinuationStore; raises StoreError when there is no complete answer within `timeout` seconds."""
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Close the connection."""
+        ...
 
 
-class Guarded:
-    """Implements ContinuationStore over a RemoteStore and never raises: what is not answered is not found.
+class CircuitBreaker:
+    """A ContinuationStore over a RemoteStore. A search that fails returns no hits instead of raising an error.
 
-    timeout: seconds for a search. searches: how many were asked for; lost: how many of them got no answer in time,
-    those that were not sent included; reason: what was wrong when it failed last, '' if it never did.
+    timeout: deadline of a search, in seconds.
+    searches: number of searches so far. failures: number of those that were not answered in time; searches while the
+    breaker was tripped, which are not sent, count as failures. reason: message of the last error, '' if there was none.
     """
 
     def __init__(self, store: RemoteStore, timeout: float = SEARCH_SECONDS) -> None:
         self.store, self.timeout = store, timeout
-        self.searches = self.lost = 0
+        self.searches = self.failures = 0
         self.reason = ""
         self._probe: Thread | None = None
         self._closed = Event()
 
     @property
     def manifest(self) -> Manifest:
+        """The manifest of the store."""
         return self.store.manifest
 
     @property
     def tripped(self) -> bool:
-        """Whether searches are not sent, because the store has failed and has not answered a probe since."""
+        """Whether searches are not sent, because the store has failed and no probe has been answered since."""
         return self._probe is not None and self._probe.is_alive()
 
     def search(self, queries: NDArray[np.float32], next_tokens: NDArray[np.int64] | None, k: int) -> Hits:
+        """See ContinuationStore; no hits when the breaker is tripped or the search fails."""
         self.searches += 1
         if not self.tripped:
             try:
                 return self.store.search(queries, next_tokens, k, self.timeout)
             except StoreError as error:
                 self.reason = str(error)
-                self._probe = Thread(target=self._until_answered, args=(queries, next_tokens, k), daemon=True)
+                self._probe = Thread(target=self._probe_until_answered, args=(queries, next_tokens, k), daemon=True)
                 self._probe.start()
-        self.lost += 1
+        self.failures += 1
         return Hits.none(len(queries), k, self.manifest.continuation)
 
-    def _until_answered(self, queries: NDArray[np.float32], next_tokens: NDArray[np.int64] | None, k: int) -> None:
-        """Return when a search is answered in time again: a store that is back but slow stays out of the way."""
-        pause = FIRST_PAUSE
-        while not self._closed.wait(pause):
-            try:
-                self.store.search(queries, next_tokens, k, self.timeout)
-                return
-            except StoreError:
-                pass
-            pause = min(2 * pause, LONGEST_PAUSE)
+    def _probe_until_answered(
+        self, queries: NDArray[np.float32], next_tokens: NDArray[np.int64] | None, k: int
+    ) -> None:
+        """Repeat a search until it is answered within the deadline: a server that is back but slow stays cut off."""
+        from tenacity import Retrying, retry_if_exception_type, sleep_using_event, wait_exponential
 
-    def losses(self) -> str:
-        """What was lost, as a line for people; '' if nothing was."""
-        if not self.lost:
+        def probe() -> None:
+            if not self._closed.is_set():
+                self.store.search(queries, next_tokens, k, self.timeout)
+
+        Retrying(
+            retry=retry_if_exception_type(StoreError),
+            wait=wait_exponential(FIRST_PAUSE, max=LONGEST_PAUSE),
+            sleep=sleep_using_event(self._closed),
+        )(probe)
+
+    def failure_summary(self) -> str:
+        """One line about the searches that failed; '' if none did."""
+        if not self.failures:
             return ""
-        return f"{self.lost} of {self.searches} searches got no answer within {self.timeout:g} s: {self.reason}"
+        return f"{self.failures} of {self.searches} searches got no answer within {self.timeout:g} s: {self.reason}"
 
     def close(self) -> None:
+        """End the probe and close the store."""
         self._closed.set()
         if self._probe is not None:
             self._probe.join()

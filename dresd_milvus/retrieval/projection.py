@@ -1,8 +1,8 @@
-"""The projection of hidden states to keys: z-score, PCA to d dimensions, length 1 (DReSD, section 3.2).
+"""The projection of hidden states to keys: z-score, PCA to d dimensions, length 1 (DReSD, 2502.15572, section 3.2).
 
-Fitted in one pass over a stream. scikit-learn's StandardScaler keeps the moments; the PCA is the eigenvectors of
-the correlation matrix, which the stream's summed outer products give exactly. (IncrementalPCA, which scikit-learn
-has for streams, needs a second pass over scaled data and is an approximation: see docs/lab-log.md.)
+It is fitted in one pass over a stream of states. scikit-learn's StandardScaler keeps means and variances; the axes of
+the PCA are eigenvectors of the correlation matrix, which the sum of the outer products gives exactly. (scikit-learn's
+IncrementalPCA needs a second pass over scaled states and is an approximation: see docs/lab-log.md.)
 """
 
 from __future__ import annotations
@@ -23,15 +23,16 @@ from dresd_milvus.errors import InputError, StoreError
 from dresd_milvus.files.atomic import atomic_file, write_json
 
 ROWS_AT_ONCE = 2048
-"""States of one product while fitting: bounds the memory of the copies (64 MiB each at H = 4096)."""
+"""States that are added at once while fitting; this bounds the memory of copies (64 MiB each at H = 4096)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Projection:
-    """hidden [..., H] -> key [..., d]: normalise(weight @ hidden + bias), scaler and PCA folded into one matrix.
+    """Maps a hidden state [..., H] to a key [..., d]: normalise(weight @ hidden + bias). One matrix scales and rotates.
 
-    weight: float32 [d, H]; bias: float32 [d]; explained: float32 [d], the share of variance of each axis;
-    samples: how many states it was fitted on; layer: which states ('last': the input of the output head).
+    weight: float32 [d, H]. bias: float32 [d]. explained: float32 [d], share of the variance that each axis explains.
+    samples: number of states that it was fitted on. layer: hidden states that it projects ('last': the input of the
+    output head).
     """
 
     weight: Tensor
@@ -42,20 +43,22 @@ class Projection:
 
     @property
     def dim(self) -> int:
+        """d, dimensions of a key."""
         return self.weight.shape[0]
 
     @property
     def hidden_size(self) -> int:
+        """H, size of a hidden state."""
         return self.weight.shape[1]
 
     def __call__(self, hidden: Tensor) -> Tensor:
-        """hidden [..., H] of any dtype and device -> float32 [..., d] of norm 1, on the same device."""
+        """Keys, float32 [..., d] of length 1, of hidden states [..., H] of any dtype; both on the same device."""
         keys = torch.nn.functional.linear(hidden.float(), self._on(hidden.device)[0], self._on(hidden.device)[1])
         return torch.nn.functional.normalize(keys, dim=-1)
 
-    def query(self, states: Tensor, at: int = 0) -> NDArray[np.float32]:
-        """One of states [..., H] of any dtype and device, the at-th -> its key as a query [1, d], on the host."""
-        return self(states.reshape(-1, states.shape[-1])[at : at + 1]).cpu().numpy()
+    def query(self, states: Tensor) -> NDArray[np.float32]:
+        """States [Q, H], or one [H], of any dtype and device -> their keys as queries [Q, d], on the host."""
+        return self(states.reshape(-1, states.shape[-1])).cpu().numpy()
 
     def _on(self, device: torch.device) -> tuple[Tensor, Tensor]:
         if device not in self._copies:
@@ -68,14 +71,14 @@ class Projection:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A short hash of what it computes; two projections with one fingerprint give the same keys."""
+        """Hash of layer, weight and bias, 16 hex digits: projections with the same fingerprint give the same keys."""
         digest = hashlib.sha256(self.layer.encode())
         for tensor in (self.weight, self.bias):
             digest.update(str(tuple(tensor.shape)).encode() + tensor.numpy().tobytes())
         return digest.hexdigest()[:16]
 
     def save(self, folder: Path) -> None:
-        """Write projection.safetensors and projection.json; the JSON last, so that it marks a whole pair."""
+        """Write projection.safetensors and then projection.json, whose existence shows that both are complete."""
         from safetensors.torch import save
 
         tensors = {"weight": self.weight, "bias": self.bias, "explained": self.explained}
@@ -93,7 +96,7 @@ class Projection:
 
     @classmethod
     def load(cls, folder: Path) -> Projection:
-        """Raises StoreError when there is none or when it is damaged."""
+        """Read a projection from a folder; StoreError when it is missing or damaged."""
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
@@ -111,9 +114,9 @@ class Projection:
 
 
 class ProjectionFit:
-    """Gathers the moments of a stream of hidden states; `result` turns them into a projection.
+    """Fits a projection to a stream of hidden states: `add` them, then take the `result`.
 
-    Memory: the [H, H] float64 matrix of summed products (134 MB at H = 4096) and what the eigensolver needs.
+    Memory: a float64 matrix [H, H] (134 MB at H = 4096), and the eigensolver's own.
     """
 
     def __init__(self, hidden_size: int) -> None:
@@ -125,20 +128,24 @@ class ProjectionFit:
 
     @property
     def samples(self) -> int:
+        """Number of states so far."""
         return int(getattr(self._scaler, "n_samples_seen_", 0))
 
     def add(self, hidden: Tensor) -> None:
-        """hidden [n, H] of any dtype; summed in float64, around the first batch's mean to keep digits."""
+        """Add states [n, H] of any dtype. Sums are float64, relative to the first batch's mean to keep digits."""
         for part in hidden.split(ROWS_AT_ONCE):
             states = part.double().cpu()
             if self._shift is None:
                 self._shift = states.mean(0)
             self._scaler.partial_fit(states.numpy())
-            states = states - self._shift  # a copy: float64 states are still the caller's
+            states = states - self._shift  # a copy: float64 states may share memory with the caller's
             self._products.addmm_(states.T, states)
 
     def result(self, dim: int, layer: str = "last") -> Projection:
-        """Raises InputError when dim is larger than the hidden size or than the number of states."""
+        """The projection to `dim` dimensions.
+
+        Raises InputError when dim is larger than the hidden size or than the number of states.
+        """
         from scipy.linalg import eigh
 
         size = len(self._products)
@@ -167,7 +174,7 @@ class ProjectionFit:
 
 
 def check_dim(dim: int, hidden_size: int) -> None:
-    """Raise InputError for a number of dimensions that a projection from hidden_size cannot have."""
+    """Raise InputError unless 1 <= dim <= hidden_size."""
     if not 1 <= dim <= hidden_size:
         raise InputError(
             f"cannot project hidden states of size {hidden_size} to {dim} dimensions; give --dim 1 to {hidden_size}"
@@ -175,6 +182,6 @@ def check_dim(dim: int, hidden_size: int) -> None:
 
 
 def _fix_signs(axes: NDArray[Any]) -> NDArray[Any]:
-    """Make each axis's largest entry positive, so that one stream always gives one fingerprint."""
+    """Make each axis's largest entry positive, so that the same stream always gives the same fingerprint."""
     largest = np.take_along_axis(axes, np.abs(axes).argmax(1)[:, None], 1)
     return axes * np.where(largest < 0, -1.0, 1.0)

@@ -84,6 +84,7 @@ class Replica:
         return sum(part.nbytes for part in (*self.keys, self.continuations, self.starts))
 
     def search(self, queries: NDArray[np.float32], next_tokens: NDArray[np.int64] | None, k: int) -> Hits:
+        """The k nearest rows, exactly; see ContinuationStore.search."""
         tokens = ANY if next_tokens is None else next_tokens
         return Hits(*nearest(*self.keys, self.continuations, self.starts, queries, tokens, k))
 
@@ -100,7 +101,7 @@ class Replica:
         progress(rows) is told of every batch. Raises StoreError when the rows that come are not the number that was
         sealed.
         """
-        with atomic_folder(folder, alone=True, replace=True) as part:
+        with atomic_folder(folder, single_writer=True, replace=True) as part:
             _collect(manifest, batches, part, progress)
             _sort(part)
             write_text(part / "manifest.json", manifest.to_json())
@@ -142,7 +143,7 @@ def nearest(
     return scores, found
 
 
-@compiled(any_order=True)
+@compiled(fastmath=True)
 def _search_group(
     high: NDArray[np.int8],
     low: NDArray[np.uint8],
@@ -175,7 +176,7 @@ def _search_group(
         into[place] = continuations[start + order[place]]
 
 
-@compiled(any_order=True)
+@compiled(fastmath=True)
 def _bounds(
     high: NDArray[np.int8], scale: NDArray[np.float32], start: int, end: int, query: NDArray[np.float32], most: int
 ) -> tuple[NDArray[np.float32], float]:

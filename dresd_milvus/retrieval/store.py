@@ -1,4 +1,4 @@
-"""A store of continuations: keys (projected hidden states) with the tokens that followed them."""
+"""Protocols and data types of stores: keys (projected hidden states) with the tokens that followed them."""
 
 from __future__ import annotations
 
@@ -13,19 +13,22 @@ from numpy.typing import NDArray
 from dresd_milvus.errors import MismatchError, StoreError
 
 NEIGHBOURS = 50
-"""Hits per search, as published."""
+"""Hits of a search, as in DReSD (2502.15572)."""
 
 PAD = -1
-"""Pads a continuation past its document's end; never drafted."""
+"""Padding of a continuation after its document's end; never drafted."""
 
 POSITION_BITS = 24
-"""A primary key is document number * 2^24 + position: 16.7 M positions a document, 5e11 documents, 63 bits."""
+"""A primary key is document number * 2^24 + position: up to 16.7 M positions in a document, 5e11 documents, 63 bits."""
 
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """What is written. pk: int64 [R]; vectors: float32 [R, d] of norm 1; next_tokens: int32 [R, N], padded with -1,
-    next_tokens[:, 0] always a token; origin: the source they came from; previews: what a person reads in Attu.
+    """R rows of a store.
+
+    pk: int64 [R], primary keys. vectors: float32 [R, d], keys of length 1. next_tokens: int32 [R, N], continuations
+    padded with -1; next_tokens[:, 0] is never padding. origin: name of their source. previews: R texts for people who
+    read the rows in Attu.
     """
 
     pk: NDArray[np.int64]
@@ -39,8 +42,10 @@ class Rows:
 
 
 class Hits(NamedTuple):
-    """What a search found, best first. scores: float32 [Q, k], inner products, -inf where there are fewer than k
-    rows; continuations: int32 [Q, k, N], -1 there.
+    """The results of Q searches for k neighbours, best first.
+
+    scores: float32 [Q, k], inner products; continuations: int32 [Q, k, N]. Where a search found fewer than k rows,
+    scores are -inf and continuations -1.
     """
 
     scores: NDArray[np.float32]
@@ -48,21 +53,24 @@ class Hits(NamedTuple):
 
     @classmethod
     def none(cls, queries: int, k: int, continuation: int) -> Hits:
-        """Nothing found: to be filled in, or left so."""
+        """Hits of searches that found nothing. continuation: N."""
         return cls(np.full((queries, k), -np.inf, np.float32), np.full((queries, k, continuation), PAD, np.int32))
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a store was built with; drafts from a store that does not match the target are worthless.
+    """What a store was built with. Drafts from a store that does not match the target are worthless.
 
-    layer: which hidden states are the keys ('last': the input of the output head). dim: of the keys.
-    continuation: N, tokens per row. template: what a prompt was put into, None for plain text. specials: whether
-    prompts begin with the tokenizer's special tokens and responses end with its end token. vectors: the dtype that
-    keys are stored in. index: of the keys, with its parameters. partition_by: 'none', 'token' (the first token is the
-    partition key, over `partitions` partitions) or 'source' (one partition per origin). ttl: seconds after which rows
-    vanish, 0 for never. suffixes: the folder of the same corpus's suffix store, '' without one. seal: changes whenever
-    the rows do. rows: their number when sealed.
+    model, model_fingerprint, tokenizer_hash: of the model whose states are the keys. projection: fingerprint of the
+    projection. dim: d, dimensions of a key. continuation: N, tokens of a continuation. template: template of the
+    prompts, None for plain text. source: description of the corpus. layer: hidden states that are the keys ('last': the
+    input of the output head). specials: whether prompts begin with the tokenizer's special tokens and responses end
+    with its end token. vectors: dtype of stored keys. index: index of the keys with its parameters. partition_by:
+    'none', 'token' (the first token is the partition key, over `partitions` partitions) or 'source' (one partition for
+    each origin). ttl: seconds after which rows expire, 0 for never. suffixes: folder of the suffix store of the same
+    corpus, '' if there is none. rows: number of rows when the store was sealed. documents: number of documents. build:
+    id of the ingestion run. seal: id that changes with the rows, '' before sealing. sealed_at: time of sealing,
+    ISO 8601. version: of this format.
     """
 
     model: str
@@ -89,11 +97,12 @@ class Manifest:
     version: int = 1
 
     def to_json(self) -> str:
+        """The manifest as JSON."""
         return json.dumps(asdict(self), sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:
-        """Raises StoreError for a manifest of another program or of a newer version of this one."""
+        """The manifest of a JSON text; StoreError for one of another program or of a newer version of this one."""
         try:
             content = json.loads(text)
             known = {field.name for field in fields(cls)}
@@ -104,9 +113,9 @@ class Manifest:
             raise StoreError("the collection's manifest cannot be read; it was not built by dresd-milvus") from error
 
     def require(self, **expected: object) -> None:
-        """Raise MismatchError, naming every field that differs from what is expected."""
+        """Raise MismatchError, with every field that differs, unless fields have the expected values."""
         wrong = [
-            f"{name.replace('_', ' ')} is {getattr(self, name)!r} and {value!r} is at hand"
+            f"{name.replace('_', ' ')} is {getattr(self, name)!r}, not {value!r}"
             for name, value in expected.items()
             if getattr(self, name) != value
         ]
@@ -118,27 +127,36 @@ class Manifest:
 
 
 class ContinuationStore(Protocol):
-    """The reading side, which drafters use."""
+    """A store that drafters search."""
 
     @property
-    def manifest(self) -> Manifest: ...
+    def manifest(self) -> Manifest:
+        """What the store was built with."""
+        ...
 
     def search(self, queries: NDArray[np.float32], next_tokens: NDArray[np.int64] | None, k: int) -> Hits:
-        """The k nearest rows of each query [Q, d], among the rows whose first token is next_tokens [Q], if given."""
+        """The k nearest rows of each query.
+
+        queries: float32 [Q, d]. next_tokens: int64 [Q]; a query finds only rows whose first token is this one; None to
+        search all rows.
+        """
         ...
 
 
 class WritableStore(ContinuationStore, Protocol):
-    """A store that is being built. Nothing is searchable for certain before `seal`."""
+    """A store that is being built; rows may be missing from searches before `seal`."""
 
     def write(self, rows: Rows, replace: bool = False) -> None:
-        """Add rows; replace=True where some of them may be there already (after an interruption)."""
+        """Add rows. replace: whether some of them may be in the store already, as after an interruption."""
         ...
 
     def seal(self, manifest: Manifest, deadline: float) -> Manifest:
-        """Flush, index, load, count, write the manifest (completed); raises StoreError after `deadline` seconds."""
+        """Flush, index, load and count the rows; write the completed manifest and return it.
+
+        Raises StoreError when that takes longer than `deadline` seconds.
+        """
         ...
 
     def scan(self) -> Iterator[Rows]:
-        """All rows, in batches, in no particular order."""
+        """Iterate over all rows in batches, in no particular order."""
         ...

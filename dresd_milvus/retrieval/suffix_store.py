@@ -1,7 +1,7 @@
-"""An exact index of a corpus: the suffixes of its token stream in sorted order, to find where the same was said before.
+"""A suffix array of a corpus: finds every place where the last tokens of a text occur, and the tokens that follow.
 
-REST (2311.08252, section 3.1) keeps such a suffix array over a corpus. Here token ids are 32 bits wide, so that any
-vocabulary fits, and an answer depends on nothing but the corpus: ties keep the order of the suffixes themselves.
+REST (2311.08252, section 3.1) drafts from such an array. Here token ids have 32 bits, which is enough for any
+vocabulary, and matches come in the order of the suffixes, so that an answer depends on the corpus only.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from dresd_milvus.files.atomic import atomic_folder, write_json
 from dresd_milvus.retrieval.store import PAD
 
 WORD = np.dtype(">u4")
-"""What is sorted is a token's id + 1, most significant byte first: then bytes sort as tokens do. 0 ends a document."""
+"""Tokens are sorted as bytes: id + 1, most significant byte first, so that bytes sort like ids. 0 ends a document."""
 
 INDEXED = 2**18
-"""Tokens below it have their suffixes found at once."""
+"""Token ids below this one have an entry of their own in SuffixStore.starts."""
 
 Ints = NDArray[np.integer[Any]]
 
 
 class Match(NamedTuple):
-    """Where the last `length` tokens of a text occur in the corpus: suffixes first <= i < last of the sorted order."""
+    """The places in a corpus where the last `length` tokens of a text occur: the sorted suffixes first <= i < last."""
 
     length: int
     first: int
@@ -37,52 +37,53 @@ class Match(NamedTuple):
 
     @property
     def occurrences(self) -> int:
-        """How often it occurs."""
+        """Number of places."""
         return self.last - self.first
 
 
 class SuffixStore:
-    """Tokens and their sorted suffixes, memory-mapped from a folder: 8 bytes a token (12 from 2^31 tokens on).
+    """A suffix array, memory-mapped from a folder: 8 bytes for each token (12 from 2^31 tokens on).
 
-    tokens: int32 [T]. order: where the suffixes begin, sorted, [T]. starts: int64 [V + 1], where in the order those
-    begin whose first token is 0, 1, ... (INDEXED: that or more): every search begins there, which spares it half of
-    what it would look at.
+    tokens: int32 [T], the documents, each with -1 after it. order: int32 or int64 [T], positions of the suffixes in
+    sorted order. starts: int64 [V + 1], index in `order` of the first suffix that begins with token 0, 1, ... (INDEXED:
+    with that token or a larger one). A search begins there, which halves its steps. about: what `build` was given.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Open a store; raises StoreError when there is none or it is damaged."""
+        """Open a suffix store; StoreError when it is missing or damaged."""
         try:
             self.about: dict[str, Any] = json.loads((folder / "suffixes.json").read_text())
             self.tokens = np.asarray(np.load(folder / "tokens.npy", mmap_mode="r"))
             self.order = np.asarray(np.load(folder / "order.npy", mmap_mode="r"))
             self.starts = np.load(folder / "starts.npy")
-            whole = len(self.tokens) == len(self.order) == self.about["tokens"] == self.starts[-1]
+            complete = len(self.tokens) == len(self.order) == self.about["tokens"] == self.starts[-1]
         except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError) as error:
             raise StoreError(
                 f"there is no suffix store in {folder} ({error}); ingest with --also rest, or say where it is "
                 "with --suffixes"
             ) from error
-        if not whole:
-            raise StoreError(f"the suffix store in {folder} is damaged: its files do not belong together; ingest again")
+        if not complete:
+            raise StoreError(f"the suffix store in {folder} is damaged: its files do not fit each other; ingest again")
 
     def __len__(self) -> int:
-        """Tokens, one for the end of every document among them."""
+        """Number of tokens, including one for the end of every document."""
         return len(self.order)
 
     @property
     def arrays(self) -> tuple[Ints, Ints, Ints]:
-        """Tokens, order and starts."""
+        """(tokens, order, starts)."""
         return self.tokens, self.order, self.starts
 
     @property
     def nbytes(self) -> int:
+        """Bytes of all arrays."""
         return sum(part.nbytes for part in self.arrays)
 
     @classmethod
     def build(cls, folder: Path, documents: Iterable[NDArray[np.int32]], **about: Any) -> SuffixStore:
-        """Sort the suffixes of these documents (int32 [T] each) into a folder, whole or not at all.
+        """Build a suffix store of documents (int32 [T] each) in a folder, which appears only when it is complete.
 
-        about: what the store says of itself, such as its tokenizer. Needs about 25 bytes of memory a token.
+        about: facts to keep in the store, such as its tokenizer. Needs about 25 bytes of memory for each token.
         Raises StoreError when there are no documents.
         """
         from pydivsufsort import divsufsort
@@ -94,7 +95,7 @@ class SuffixStore:
         text = np.concatenate(parts).astype(WORD)
         del parts
         order = divsufsort(text.view(np.uint8))
-        order = order[order % WORD.itemsize == 0] // WORD.itemsize  # the suffixes that begin where a token does
+        order = order[order % WORD.itemsize == 0] // WORD.itemsize  # suffixes that begin with the first byte of a token
         with atomic_folder(folder, replace=True) as part:
             np.save(part / "tokens.npy", text.astype(np.int64).astype(np.int32) - 1)
             np.save(part / "order.npy", order.astype(np.int32 if len(text) < 2**31 else np.int64))
@@ -103,7 +104,7 @@ class SuffixStore:
         return cls(folder)
 
     def require(self, tokenizer_hash: str) -> SuffixStore:
-        """Itself; MismatchError when its tokens are another tokenizer's."""
+        """The store itself; MismatchError when it was built with another tokenizer."""
         if self.about.get("tokenizer") != tokenizer_hash:
             raise MismatchError(
                 f"the suffix store holds tokens of another tokenizer ({self.about.get('tokenizer')}, the model's is "
@@ -112,27 +113,27 @@ class SuffixStore:
         return self
 
     def longest(self, text: Sequence[int] | Ints, longest: int) -> Match | None:
-        """The longest match of the text's end, of at most `longest` tokens; None when not even the last token occurs.
+        """The longest match of the text's end, at most `longest` tokens; None when even the last token does not occur.
 
-        O(log(longest) log(T)): what has a match has a match for all that is shorter.
+        Takes O(log(longest) log(T)) comparisons: where the end of a text matches, every shorter end does too.
         """
         return self._match(text, longest, 1)
 
     def shorter(self, text: Sequence[int] | Ints, match: Match) -> Match | None:
-        """The longest of the shorter matches of the text's end that occur more often; None when there is none."""
+        """The longest shorter match that has more occurrences than `match`; None when there is none."""
         return self._match(text, match.length - 1, match.occurrences + 1)
 
     def _match(self, text: Sequence[int] | Ints, longest: int, least: int) -> Match | None:
-        """The longest match, of at most `longest` tokens, that occurs at least `least` times."""
+        """The longest match of at most `longest` tokens with at least `least` occurrences."""
         key = np.asarray(text[-longest:] if longest else [], np.int64)
         length, first, last = longest_match(*self.arrays, key, least)
         return Match(length, first, last) if length else None
 
     def continuations(self, match: Match, depth: int, most: int) -> NDArray[np.int32]:
-        """int32 [P, depth], P <= most: what followed, padded with -1 past a document's end, in sorted order.
+        """The tokens after the places of a match: int32 [P, depth], P <= most, padded with -1 after a document's end.
 
-        Of more occurrences, `most` are taken at even distances: as they are sorted by what follows, each continuation
-        is taken about as often as its share.
+        Of more than `most` places, which are sorted by the tokens that follow, it takes every n-th, so that each
+        continuation keeps about its share.
         """
         found = np.empty((min(match.occurrences, most), depth), np.int32)
         gather(self.tokens, self.order, match.first, match.occurrences, match.length, found)
@@ -141,7 +142,7 @@ class SuffixStore:
 
 @compiled
 def _sign(tokens: Ints, place: int, key: Ints) -> int:
-    """Of a suffix: 0 when it begins with the key, 1 and -1 when it is greater or less."""
+    """Compare the suffix at a place with a key: 0 when it begins with the key, 1 when it is greater, -1 when less."""
     for at in range(len(key)):
         token = tokens[place + at] if place + at < len(tokens) else PAD
         if token != key[at]:
@@ -151,8 +152,10 @@ def _sign(tokens: Ints, place: int, key: Ints) -> int:
 
 @compiled
 def _bound(tokens: Ints, order: Ints, key: Ints, low: int, high: int, after: bool) -> int:
-    """Where in order[low:high] the suffixes begin that are not less than the key, or with `after`, that are greater
-    than all that begin with it."""
+    """Binary search in order[low:high]: index of the first suffix that begins with the key or is greater.
+
+    after: of the first that is greater and does not begin with the key.
+    """
     while low < high:
         middle = (low + high) // 2
         sign = _sign(tokens, order[middle], key)
@@ -165,13 +168,13 @@ def _bound(tokens: Ints, order: Ints, key: Ints, low: int, high: int, after: boo
 
 @compiled
 def _occurrences(tokens: Ints, order: Ints, starts: Ints, key: Ints) -> tuple[int, int]:
-    """Which of the sorted suffixes begin with a key [L], L > 0: first and last + 1."""
+    """(first, last) of the sorted suffixes first <= i < last that begin with a key [L], L > 0."""
     token = min(key[0], INDEXED)
     if not 0 <= token < len(starts) - 1:
         return 0, 0
     high = starts[token + 1]
     first = _bound(tokens, order, key, starts[token], high, False)
-    reach = 1  # most keys occur a few times, so the end is looked for from the first on, ever further away
+    reach = 1  # most keys have few occurrences: the end is near, and is sought in doubling steps
     while first + reach <= high and _sign(tokens, order[first + reach - 1], key) == 0:
         reach *= 2
     return first, _bound(tokens, order, key, first + reach // 2, min(first + reach - 1, high), True)
@@ -179,10 +182,10 @@ def _occurrences(tokens: Ints, order: Ints, starts: Ints, key: Ints) -> tuple[in
 
 @compiled
 def longest_match(tokens: Ints, order: Ints, starts: Ints, key: Ints, least: int) -> tuple[int, int, int]:
-    """(length, first, last) of the longest end of the key [L] that occurs at least so many times; zeros for none."""
+    """(length, first, last) of the longest end of a key [L] with at least `least` occurrences; zeros for none."""
     length, begin, end, high = 0, 0, 0, len(key)
     while length < high:
-        # Most matches are short: twice as long each time, until one is too long; from there on by halves.
+        # Most matches are short: double the length until it is too long, then halve the interval.
         tried = min(max(2 * length, 1), high) if high == len(key) else (length + high + 1) // 2
         first, last = _occurrences(tokens, order, starts, key[len(key) - tried :])
         if last - first >= least:
@@ -194,7 +197,7 @@ def longest_match(tokens: Ints, order: Ints, starts: Ints, key: Ints, least: int
 
 @compiled
 def gather(tokens: Ints, order: Ints, first: int, count: int, length: int, into: Ints) -> None:
-    """Fill into [P, depth] with what follows P of the `count` matches from `first` on, at even distances."""
+    """Fill `into` [P, depth] with the tokens after P of the `count` matches from `first` on, at even distances."""
     for row in range(len(into)):
         place = order[first + row * count // len(into)] + length
         ended = False

@@ -1,4 +1,4 @@
-"""What is in a collection, for `dresd inspect`."""
+"""The contents of a collection, for `dresd inspect`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ from dresd_milvus.storage.recall import ENOUGH, PlanRecall
 def inspect_store(
     store: MilvusStore, samples: int = 5, progress: Callable[[int], None] = lambda rows: None
 ) -> dict[str, Any]:
-    """{rows, checksum, index, manifest, sample}: every row is read for the checksum."""
+    """{rows, checksum, index, manifest, sample} of a store. Reads every row, for the checksum.
+
+    samples: number of rows in the sample. progress: gets the number of rows of every batch.
+    """
     checksum = Checksum()
     for rows in store.scan():
         checksum.add(rows)
@@ -34,7 +37,7 @@ def inspect_store(
 
 
 def print_inspection(uri: str, collection: str, content: dict[str, Any]) -> None:
-    """What inspect_store found, and the recall of the search plans if that was measured, for a person."""
+    """Print the result of inspect_store as tables. content: may have PlanRecall._asdict() of plans under 'recall'."""
     table = Table(show_header=False, box=None, pad_edge=False)
     index = {name: content["index"].get(name) for name in ("index_type", "metric_type")}
     for name, value in {
@@ -71,22 +74,23 @@ def _print_recall(console: Console, plans: list[PlanRecall]) -> None:
         console.print(f"\nuse --search {best.plan}")
         return
     console.print(
-        f"\nwarning: no plan finds {ENOUGH:.0%} of the nearest rows; {best.plan} finds the most. Search wider "
+        f"\nwarning: no plan finds {ENOUGH:.0%} of the nearest rows; {best.plan} finds the most. Use a wider search "
         "(dresd store index --index NAME:ef=... or nprobe=...), or partition by token when you ingest.",
         style="yellow",
     )
 
 
 class Checksum:
-    """A checksum over primary keys and continuations that does not depend on the order of the rows.
+    """A checksum of primary keys and continuations that does not depend on the order of the rows.
 
-    The sum modulo 2^64 of a BLAKE2b hash of every row (pk as int64, tokens as int32, little-endian).
+    It is the sum modulo 2^64 of the BLAKE2b hashes of all rows (pk as int64, tokens as int32, little-endian).
     """
 
     def __init__(self) -> None:
         self._sum = 0
 
     def add(self, rows: Rows) -> None:
+        """Add rows."""
         pks = rows.pk.astype("<i8").tobytes()
         tokens = rows.next_tokens.astype("<i4")
         for at, row in enumerate(tokens):
@@ -94,9 +98,10 @@ class Checksum:
             self._sum = (self._sum + int.from_bytes(digest.digest(), "little")) % 2**64
 
     def hexdigest(self) -> str:
+        """The checksum of all rows so far, 16 hex digits."""
         return f"{self._sum:016x}"
 
     @classmethod
     def total(cls, checksums: Iterable[str]) -> str:
-        """The checksum of all rows together, from those of their parts."""
+        """The checksum of all rows, from the checksums of their parts."""
         return f"{sum(int(checksum, 16) for checksum in checksums) % 2**64:016x}"

@@ -1,4 +1,4 @@
-"""How much of the truth each search plan finds, and how fast: recall@10 against exact search, for `dresd inspect`."""
+"""Recall@10 against exact search, and latency, of each search plan of a store, for `dresd inspect`."""
 
 from __future__ import annotations
 
@@ -14,20 +14,27 @@ from dresd_milvus.milvus import MilvusStore
 from dresd_milvus.retrieval.store import NEIGHBOURS
 
 AT = 10
+"""Number of nearest rows that recall counts."""
+
 QUERIES = 200
+"""Number of stored keys that are searched."""
 
 NOISE = 0.05
-"""Standard deviation of what is added to each of a key's coordinates: at 64 dimensions the cosine to it is 0.93."""
+"""Standard deviation of the noise on each coordinate of a key: at 64 dimensions the cosine to the key is 0.93."""
 
 ENOUGH = 0.95
-"""A plan that finds less than this is warned of."""
+"""Recall below which a plan gets a warning."""
 
 TIE = 1e-5
+"""Scores that differ by less than this are equal."""
 
 
 class PlanRecall(NamedTuple):
-    """stored, perturbed: mean recall@10 on keys of the store and on keys near them. mrr: mean reciprocal rank of a
-    stored key's own row among the 50 hits, 0 where it is missing (DReSD's MRR@50). Milliseconds for one query.
+    """The measurement of one plan.
+
+    stored, perturbed: mean recall@10 of keys of the store and of keys near them. mrr: mean reciprocal rank of a stored
+    key's own row among the 50 hits, 0 where it is missing (MRR@50 of DReSD, 2502.15572). p50_ms, p95_ms: percentiles
+    of the milliseconds of one search.
     """
 
     plan: str
@@ -39,11 +46,12 @@ class PlanRecall(NamedTuple):
 
     @property
     def enough(self) -> bool:
+        """Whether both recalls reach ENOUGH."""
         return min(self.stored, self.perturbed) >= ENOUGH
 
 
 class _Truth:
-    """The exact nearest rows of every query among the rows of its first token, gathered over batches of rows."""
+    """The exact nearest rows of every query among the rows of its first token, collected from batches of rows."""
 
     def __init__(self, queries: NDArray[np.float32], tokens: NDArray[np.int64], size: int) -> None:
         self.queries, self.tokens = queries, tokens
@@ -55,23 +63,27 @@ class _Truth:
             mine = continuations[:, 0] == token
             if mine.any():
                 scores = np.concatenate((self.scores[index], vectors[mine] @ query))
-                # All ties of the tenth are kept: any of them is as right.
+                # All rows that tie with the tenth are kept: each of them is a right answer.
                 edge = np.partition(scores, -AT)[-AT] - TIE if len(scores) > AT else -np.inf
                 kept = scores >= edge
                 self.scores[index] = scores[kept]
                 self.continuations[index] = np.concatenate((self.continuations[index], continuations[mine]))[kept]
 
     def recall(self, index: int, found: NDArray[np.int32]) -> float:
-        """Share of the true ten (or of all there are) that the best of `found` [n, N] are; equal continuations are."""
-        there = min(AT, len(self.scores[index]))
+        """Recall of a query whose hits have the continuations `found` [n, N]; rows are compared by continuation."""
+        count = min(AT, len(self.scores[index]))
         true = {row.tobytes() for row in self.continuations[index]}
-        return sum(row.tobytes() in true for row in found[:there]) / there
+        return sum(row.tobytes() in true for row in found[:count]) / count
 
 
 def sample_queries(
     vectors: NDArray[np.float32], tokens: NDArray[np.int64], seed: int = 0
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Keys as they are stored [Q, d] and, after them, the same with noise [Q, d]; the first tokens of all [2 Q]."""
+    """Queries from stored keys: (queries, tokens).
+
+    vectors: [Q, d]. tokens: [Q], first tokens of their rows. queries: float32 [2 Q, d], the keys and then the same keys
+    with noise. tokens: int64 [2 Q], of the queries.
+    """
     noise = np.random.default_rng(seed).normal(0, NOISE, vectors.shape).astype(np.float32)
     near = vectors + noise
     near /= np.linalg.norm(near, axis=1, keepdims=True)
@@ -79,7 +91,10 @@ def sample_queries(
 
 
 def measure_recall(store: MilvusStore, progress: Callable[[int], None] = lambda rows: None) -> list[PlanRecall]:
-    """Every plan that the collection allows, best first. Reads all rows twice."""
+    """Measure every plan that the collection allows; the best comes first. Reads all rows twice.
+
+    progress: gets the number of rows of every batch. Raises StoreError for a store without rows.
+    """
     vectors, own = _sample(store, progress)
     tokens = own[:, 0].astype(np.int64)
     if not len(tokens):
@@ -94,7 +109,7 @@ def measure_recall(store: MilvusStore, progress: Callable[[int], None] = lambda 
 
 
 def _sample(store: MilvusStore, progress: Callable[[int], None]) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    """(keys, continuations) of QUERIES rows, each as likely as any other: those with the smallest of random numbers."""
+    """(keys, continuations) of QUERIES rows drawn at random: those with the smallest random numbers."""
     random = np.random.default_rng(0)
     keys = np.empty((0, store.manifest.dim), np.float32)
     own, lots = np.empty((0, store.manifest.continuation), np.int32), np.empty(0)
@@ -108,7 +123,7 @@ def _sample(store: MilvusStore, progress: Callable[[int], None]) -> tuple[NDArra
 
 
 def _measure(store: MilvusStore, plan: str, truth: _Truth, own: NDArray[np.int32]) -> PlanRecall:
-    """own: [Q, N], the continuations of the rows whose keys are the first half of the queries."""
+    """Measure one plan. own: [Q, N], continuations of the rows whose keys are the first half of the queries."""
     searcher, recalls, ranks, times = store.searcher(plan), list[float](), list[float](), list[float]()
     try:
         searcher(truth.queries[:1], truth.tokens[:1], NEIGHBOURS)

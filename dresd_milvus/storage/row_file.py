@@ -1,4 +1,4 @@
-"""Rows in Parquet files, with a collection's own columns, so that Milvus's bulk import reads them too."""
+"""Rows in Parquet files. They have the columns of a collection, so that Milvus's bulk import can read them."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ ENCODING: dict[str, Any] = {
     "compression": {"next_tokens.list.element": "snappy", "preview": "snappy", "pk": "snappy", "next_token": "snappy"},
     "write_statistics": False,
 }
-"""Keys do not compress, and nothing but sources and first tokens repeats as a whole."""
+"""Options of pyarrow's ParquetWriter. Keys do not compress; only sources and first tokens repeat, for dictionaries."""
 
 
 SCHEMA = pa.schema(
     {
         "pk": pa.int64(),
-        "vector": pa.list_(pa.float32()),  # not of a fixed size, which Milvus's import does not take
+        "vector": pa.list_(pa.float32()),  # Milvus's import does not take lists of fixed size
         "next_token": pa.int64(),
         "next_tokens": pa.list_(pa.int32()),
         "origin": pa.string(),
@@ -40,21 +40,23 @@ SCHEMA = pa.schema(
 
 
 class RowFile:
-    """Writes one file, whole or not at all: it has its name, and is on the disk, once it is closed without an error.
+    """Context manager that writes one file, which appears under its name only when the block ends without an error.
 
-    digest: of its bytes, known then. Raises OSError where the disk is full.
+    rows: number of rows so far. digest: BLAKE2b of the file's bytes, set at the end. Raises OSError when the disk is
+    full.
     """
 
     def __init__(self, path: Path) -> None:
         self.path, self.rows, self.digest = path, 0, ""
-        self._open = ExitStack()  # the file and its writer; an error of the writer's end takes the file away as well
-        self._file = _Hashing(self._open.enter_context(atomic_file(path, alone=True)))
+        self._open = ExitStack()  # file and writer: an error when the writer ends removes the file too
+        self._file = _Hashing(self._open.enter_context(atomic_file(path, single_writer=True)))
         self._writer = self._open.enter_context(pq.ParquetWriter(self._file, SCHEMA, **ENCODING))
 
     def __enter__(self) -> RowFile:
         return self
 
     def write(self, rows: Rows) -> None:
+        """Append rows."""
         count = len(rows)
         columns = {
             "pk": rows.pk,
@@ -76,13 +78,16 @@ class RowFile:
 
 
 def read_rows(path: Path, digest: str | None = None) -> Iterator[Rows]:
-    """The rows of a file in batches, one origin each; DamagedFileError where it is not what was written."""
+    """Iterate over the rows of a file in batches of one origin.
+
+    digest: RowFile.digest of the file, to check it. Raises DamagedFileError when the file is missing or damaged.
+    """
     try:
         content: Any = path
         if digest is not None:
             content = path.read_bytes()
             if hashlib.blake2b(content, digest_size=16).hexdigest() != digest:
-                raise DamagedFileError(f"{path} is damaged: it is not what was written")
+                raise DamagedFileError(f"{path} is damaged: its checksum differs")
             content = pa.BufferReader(content)
         with pq.ParquetFile(content) as file:
             for batch in file.iter_batches(10_000):
@@ -92,12 +97,13 @@ def read_rows(path: Path, digest: str | None = None) -> Iterator[Rows]:
 
 
 def _lists(values: NDArray[Any]) -> pa.ListArray:
-    """values [R, n] as R lists."""
+    """A Parquet column of R lists from values [R, n]."""
     count, size = values.shape
     return pa.ListArray.from_arrays(np.arange(0, (count + 1) * size, size, dtype=np.int32), values.ravel())
 
 
 def _by_origin(batch: pa.RecordBatch) -> Iterator[Rows]:
+    """The rows of a batch, split by origin."""
     origins = batch.column("origin").dictionary_encode()
     numbers = origins.indices.to_numpy()
     for number, origin in enumerate(origins.dictionary.to_pylist()):
@@ -113,7 +119,7 @@ def _by_origin(batch: pa.RecordBatch) -> Iterator[Rows]:
 
 
 class _Hashing(io.RawIOBase):
-    """A file that hashes what is written to it, in order."""
+    """A file that also computes the BLAKE2b hash of the bytes that are written to it."""
 
     def __init__(self, file: IO[bytes]) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""Moving a store: to a folder of Parquet files, and from one into any Milvus.
+"""Export of a store to a folder of Parquet files, and import from such a folder into any Milvus.
 
-The files have a collection's own columns, so that Milvus's bulk import reads them too. Beside them lie the projection
-and export.json: the manifest, the number of rows and their checksum.
+The files have the columns of a collection, so that Milvus's bulk import can read them. The folder also holds the
+projection, and export.json with the manifest, the number of rows and their checksum.
 """
 
 from __future__ import annotations
@@ -21,19 +21,22 @@ from dresd_milvus.storage.inspection import Checksum
 from dresd_milvus.storage.row_file import RowFile, read_rows
 
 FILE_ROWS = 500_000
-"""Rows of one Parquet file: about 170 MB, far below what a bulk import takes."""
+"""Most rows of one Parquet file: about 170 MB, far below the limit of a bulk import."""
 
 ABOUT = "export.json"
+"""Name of the file that describes an export."""
 
-Progress = Callable[[int], None]
 
+def export_store(store: MilvusStore, folder: Path, progress: Callable[[int], None] = lambda rows: None) -> int:
+    """Write a sealed store into a new folder, which appears only when it is complete; returns the number of rows.
 
-def export_store(store: MilvusStore, folder: Path, progress: Progress = lambda rows: None) -> int:
-    """Write a sealed store into a new folder; returns its rows. Nothing is left there if it fails half-way."""
+    progress: gets the number of rows of every batch. Raises InputError when the folder exists, StoreError when the
+    store is not sealed.
+    """
     if folder.exists():
-        raise InputError(f"{folder} is there already; give a folder that is not")
+        raise InputError(f"{folder} is there already; give a folder that does not exist")
     manifest = store.require_sealed().manifest
-    with atomic_folder(folder, alone=True) as part:
+    with atomic_folder(folder, single_writer=True) as part:
         store.projection().save(part)
         checksum, rows = Checksum(), 0
         with _Files(part) as files:
@@ -48,12 +51,18 @@ def export_store(store: MilvusStore, folder: Path, progress: Progress = lambda r
 
 
 def import_store(
-    folder: Path, uri: str, collection: str, token: str = "", progress: Progress = lambda rows: None, **layout: Any
+    folder: Path,
+    uri: str,
+    collection: str,
+    token: str = "",
+    progress: Callable[[int], None] = lambda rows: None,
+    **layout: Any,
 ) -> Manifest:
-    """Build a collection from an exported folder; after an interruption the same call goes on.
+    """Build a collection from an exported folder; returns its manifest. Repeating an interrupted call continues it.
 
-    layout: fields of the manifest that may differ from the exported ones (index, vectors, partition_by, partitions).
-    Raises StoreError when the files are not what was exported or the name is taken by something else.
+    progress: gets the number of rows of every batch. layout: values for fields of the manifest that may differ from
+    the exported ones (index, vectors, partition_by, partitions).
+    Raises InputError for a folder without an export, StoreError for changed files and for a collection that is taken.
     """
     about = _about(folder)
     manifest = replace(Manifest.from_json(json.dumps(about["manifest"])), **layout, rows=0, seal="", sealed_at="")
@@ -74,7 +83,7 @@ def import_store(
 
 
 def _resume(uri: str, collection: str, token: str, manifest: Manifest, rows: int) -> MilvusStore:
-    """The collection that an interrupted import of this manifest left; StoreError when it is another."""
+    """The collection of an interrupted import with this manifest; StoreError when it is another collection."""
     store = MilvusStore.open(uri, collection, token)
     try:
         chosen = store.server.choose(manifest.index, rows, manifest.dim, manifest.vectors == "float16")
@@ -92,7 +101,7 @@ def _resume(uri: str, collection: str, token: str, manifest: Manifest, rows: int
 
 
 def exported_rows(folder: Path) -> int:
-    """The number of rows in an exported folder."""
+    """Number of rows in an exported folder; InputError for a folder without an export."""
     return int(_about(folder)["rows"])
 
 
@@ -105,7 +114,7 @@ def _about(folder: Path) -> dict[str, Any]:
 
 
 class _Files:
-    """Files of about FILE_ROWS rows each, one after another."""
+    """Context manager that writes rows into numbered files of at most FILE_ROWS rows each."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.count = folder, 0

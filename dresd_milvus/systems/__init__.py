@@ -1,0 +1,1 @@
+"""Drafters by name with all that they need, and answering a prompt."""

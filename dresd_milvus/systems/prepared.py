@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dresd_milvus.decoding.loop import DEPTH, FixedBudget, rehearse
+from dresd_milvus.decoding.loop import DEPTH, FixedBudget, warm_up
 from dresd_milvus.decoding.protocols import Drafter
 from dresd_milvus.decoding.step_costs import StepCosts
 from dresd_milvus.models.loading import LoadedModel
@@ -30,7 +30,7 @@ class PreparedDrafter:
     def keep_costs(self) -> None:
         """Keep for the next session what decoding has taught about the cost of steps, if anything."""
         if self.costs:
-            self.costs.keep()
+            self.costs.save()
 
 
 def prepare_drafter(
@@ -44,5 +44,5 @@ def prepare_drafter(
     """
     costs = step_costs(model) if must_know_costs([system], nodes) else None
     drafter = make_drafter(system, sources, costs=costs)
-    rehearse(drafter, model.target.hidden_size, model.target.dtype)
+    warm_up(drafter, model.target.hidden_size, model.target.dtype)
     return PreparedDrafter(system, drafter, sources, budget_of(system, nodes, depth), model.fingerprint, costs)

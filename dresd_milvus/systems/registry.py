@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,11 @@ from dresd_milvus.drafters.suffix import Suffix
 from dresd_milvus.errors import InputError, MismatchError, StoreError
 from dresd_milvus.models.checkpoint import SAMPLE, SAMPLE_FOLDER
 from dresd_milvus.models.loading import LoadedModel, load_model
-from dresd_milvus.retrieval.circuit_breaker import SEARCH_SECONDS, Guarded
+from dresd_milvus.progress import SILENT, Progress
+from dresd_milvus.retrieval.circuit_breaker import SEARCH_SECONDS, CircuitBreaker
 from dresd_milvus.retrieval.store import NEIGHBOURS, Manifest
 from dresd_milvus.retrieval.suffix_store import SuffixStore
-from dresd_milvus.storage.opening import Progress, Retrieval, Search, open_retrieval
+from dresd_milvus.storage.opening import Retrieval, Search, open_retrieval
 from dresd_milvus.target.hf_target import HFTarget
 
 SYSTEMS = ("vanilla", "prompt_lookup", "rest", "suffix", "small_lm", "dense", "hybrid")
@@ -56,9 +57,9 @@ class Sources:
         """What the store was built with, if there is one."""
         return self.retrieval.manifest if self.retrieval else None
 
-    def losses(self) -> str:
-        """A line on searches that were lost; '' if there were none."""
-        return self.retrieval.losses() if self.retrieval else ""
+    def failure_summary(self) -> str:
+        """One line about searches that failed; '' if there were none."""
+        return self.retrieval.failure_summary() if self.retrieval else ""
 
     @property
     def closed(self) -> bool:
@@ -71,6 +72,7 @@ class Sources:
             raise StoreError("the store was closed; open it again")
 
     def close(self) -> None:
+        """Close the store, if there is one."""
         if self.retrieval:
             self.retrieval.close()
 
@@ -79,8 +81,8 @@ class Sources:
         found: dict[str, Any] = {}
         if self.retrieval:
             found["store"] = {
-                **asdict(self.retrieval.manifest), "search": self.retrieval.how, "losses": self.losses(),
-                "bytes": getattr(self.retrieval.store, "nbytes", None),
+                **asdict(self.retrieval.manifest), "search": self.retrieval.search_mode,
+                "losses": self.failure_summary(), "bytes": getattr(self.retrieval.store, "nbytes", None),
             }  # fmt: skip
         if self.suffixes:
             found["suffixes"] = {**self.suffixes.about, "bytes": self.suffixes.nbytes}
@@ -116,7 +118,7 @@ def open_sources(
     where: Where,
     systems: Sequence[str],
     model: LoadedModel,
-    progress: Callable[[int], Progress] = lambda total: lambda rows: None,
+    progress: Progress = SILENT,
 ) -> Sources:
     """Open what these systems draft from; progress: see open_retrieval.
 
@@ -188,7 +190,7 @@ def step_costs(model: LoadedModel, ranks: int = 1) -> LearnedCosts:
     ranks: that share the model.
     """
     target = model.target
-    file = costs_file(model.fingerprint, target.dtype, target.device, target.fixed is not None, ranks)
+    file = costs_file(model.fingerprint, target.dtype, target.device, target.cuda_graphs is not None, ranks)
     return LearnedCosts(target.device.type, file)
 
 
@@ -197,7 +199,7 @@ def parse_nodes(text: str) -> int | None:
     if text == "auto":
         return None
     if not text.isdecimal():
-        raise InputError(f"nodes (--nodes) is a number or 'auto', not '{text}'")
+        raise InputError(f"--nodes is a number or 'auto', not '{text}'")
     return int(text)
 
 
@@ -282,7 +284,7 @@ def _composed(parts: Sequence[str], sources: Sources, neighbours: int | None) ->
         made.append(Matches(sources.suffixes))
     if "dense" in parts:
         dense = _dense(sources, neighbours)
-        made.append(BackgroundSearch(dense) if isinstance(dense.store, Guarded) else DenseSource(dense))
+        made.append(BackgroundSearch(dense) if isinstance(dense.store, CircuitBreaker) else DenseSource(dense))
     return made
 
 

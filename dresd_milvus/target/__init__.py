@@ -1,0 +1,1 @@
+"""The transformers model as the target: cache, tree masks, CUDA graphs, model families."""

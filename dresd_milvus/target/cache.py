@@ -1,6 +1,8 @@
-"""A key-value cache for tree verification: preallocated, written in place, cut back to the accepted path.
+"""The key-value cache of the target: allocated ahead, written in place, reduced to the accepted path after a step.
 
-It speaks the cache interface of transformers and is only ever handed to a model's forward pass.
+A forward pass over a tree of n nodes writes n rows of keys and values behind the committed ones. `commit` moves the
+rows of the accepted nodes together; the next pass overwrites the rest. The cache has the interface of transformers'
+`Cache`, and is only passed to a model's forward pass.
 """
 
 from __future__ import annotations
@@ -16,48 +18,53 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 from dresd_milvus.decoding.tree import Int64
 
 CAPACITY = 512
-"""Rows that a layer begins with; doubled when a text outgrows them."""
+"""Rows that a layer first allocates. A layer that is full doubles its rows."""
 
 
 class TreeCache(Cache):
-    """The keys and values of every layer, of a batch of one.
+    """Keys and values of all layers for one text (a batch of one).
 
-    `length` rows are committed; a forward pass over n tokens writes its rows behind them, and `keep` commits those
-    that were accepted.
+    length: committed rows, one a token. static_rows: see `static_shapes`.
     """
 
     def __init__(self, layers: int) -> None:
         super().__init__(layers=[_Layer(self) for _ in range(layers)])
         self.length = 0
-        self.place: tuple[Tensor, int] | None = None
+        self.static_rows: tuple[Tensor, int] | None = None
 
     @torch.inference_mode()
-    def keep(self, path: Int64) -> None:
-        """Commit the rows of these nodes [n] (ascending, 0 first) of the last pass; drop the rest."""
-        if path[-1] != len(path) - 1:  # ascending, so anything but 0, 1, 2, ... has gaps to close
+    def commit(self, path: Int64) -> None:
+        """Commit the rows of these nodes of the last pass and drop its other rows.
+
+        path: int64 [n], ascending, beginning with 0 (the root).
+        """
+        if path[-1] != len(path) - 1:  # ascending, so every path but 0, 1, 2, ... has gaps
             rows = self.length + torch.from_numpy(path)
             for layer in self.layers:
                 if layer.keys is not None:
-                    rows = rows.to(layer.keys.device)  # once; the layers after the first find them there
+                    rows = rows.to(layer.keys.device)  # copied once; for the other layers of a device this does nothing
                     layer.move(rows, self.length)
         self.length += len(path)
 
     @contextmanager
-    def fixed(self, rows: Tensor, shown: int) -> Iterator[None]:
-        """Passes write at these rows, int64 [n], wherever the committed ones end, and see the first `shown` rows."""
-        self.place = rows, shown
+    def static_shapes(self, rows: Tensor, shown: int) -> Iterator[None]:
+        """Within the block, passes write to these rows and attend to the first `shown` rows, whatever `length` is.
+
+        rows: int64 [n], on the device of the cache, where a CUDA graph reads them anew at each replay.
+        """
+        self.static_rows = rows, shown
         try:
             yield
         finally:
-            self.place = None
+            self.static_rows = None
 
     @property
     def capacity(self) -> int:
-        """Rows that there is memory for, 0 before the first pass. Another number: the memory has moved."""
+        """Rows that are allocated, 0 before the first pass. When it changes, keys and values have a new address."""
         return max(layer.capacity for layer in self.layers)
 
     def reserve(self, length: int) -> None:
-        """Make room for so many rows, where a first pass has been made."""
+        """Allocate at least this number of rows in every layer that has had its first pass."""
         for layer in self.layers:
             layer.reserve(length)
 
@@ -65,8 +72,8 @@ class TreeCache(Cache):
 class _Layer(CacheLayerMixin):
     """Keys [1, heads, capacity, key width] and values [1, heads, capacity, value width] of one layer.
 
-    Sized from its first rows: layers may differ, and tensor parallelism may split heads unevenly. A layer that takes
-    its keys from another is never written.
+    The first rows that are written set heads and widths, because layers may differ, and tensor parallelism may split
+    heads unevenly. A layer that shares the keys of another is never written.
     """
 
     is_sliding = False
@@ -78,20 +85,21 @@ class _Layer(CacheLayerMixin):
         self.cache = cache
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Put keys and values [1, heads, n, width] behind the committed rows; views of them and all rows before."""
+        """Write keys and values [1, heads, n, width] behind the committed rows; returns views of all rows so far."""
         start = self.cache.length
         end = start + key_states.shape[2]
         if self.keys is None:
-            self.keys, self.values = (_room(CAPACITY, new) for new in (key_states, value_states))
+            self.keys, self.values = (_zeros(CAPACITY, new) for new in (key_states, value_states))
         self.reserve(end)
         shown = []
-        for held, new in ((self.keys, key_states), (self.values, value_states)):
-            if self.cache.place is None:
-                held[:, :, start:end] = new
-                shown.append(held[:, :, :end])
+        for stored, new in ((self.keys, key_states), (self.values, value_states)):
+            if self.cache.static_rows is None:
+                stored[:, :, start:end] = new
+                shown.append(stored[:, :, :end])
             else:
-                held.index_copy_(2, self.cache.place[0], new)
-                shown.append(held[:, :, : self.cache.place[1]])
+                rows, count = self.cache.static_rows
+                stored.index_copy_(2, rows, new)
+                shown.append(stored[:, :, :count])
         return shown[0], shown[1]
 
     @property
@@ -99,22 +107,22 @@ class _Layer(CacheLayerMixin):
         return 0 if self.keys is None else self.keys.shape[2]
 
     def reserve(self, length: int) -> None:
-        """Make room for so many rows."""
+        """Allocate at least this number of rows, unless nothing was written yet; what is stored is copied."""
         size = self.capacity
         if not 0 < size < length:
             return
         while size < length:
             size *= 2
         for name in ("keys", "values"):
-            held = getattr(self, name)
-            grown = _room(size, held)
-            grown[:, :, : held.shape[2]] = held
-            setattr(self, name, grown)
+            stored = getattr(self, name)
+            larger = _zeros(size, stored)
+            larger[:, :, : stored.shape[2]] = stored
+            setattr(self, name, larger)
 
     def move(self, rows: Tensor, to: int) -> None:
-        """Move these rows, int64 [n], to `to` and behind it."""
-        for held in (self.keys, self.values):
-            held[:, :, to : to + len(rows)] = held.index_select(2, rows)
+        """Copy these rows, int64 [n], to the rows `to`, `to` + 1, ..."""
+        for stored in (self.keys, self.values):
+            stored[:, :, to : to + len(rows)] = stored.index_select(2, rows)
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         pass
@@ -129,6 +137,6 @@ class _Layer(CacheLayerMixin):
         return -1
 
 
-def _room(rows: int, like: Tensor) -> Tensor:
-    """Zeros for so many rows of this kind."""
+def _zeros(rows: int, like: Tensor) -> Tensor:
+    """Zeros [1, heads, rows, width] with heads, width, dtype and device of `like` [1, heads, n, width]."""
     return like.new_zeros(*like.shape[:2], rows, like.shape[3])

@@ -1,8 +1,9 @@
-"""Forward passes of few fixed shapes, which a GPU replays as CUDA graphs instead of being given kernel by kernel.
+"""Forward passes of a few fixed shapes, which a GPU replays as CUDA graphs.
 
-A small step keeps a GPU busy for less time than a host needs to launch its kernels. A captured pass is launched at
-once, but always computes the same shapes at the same places: so trees are filled up to a few sizes, caches are looked
-at up to powers of two, and the mask hides what is not there. A tree between two sizes costs what the larger does.
+In a small step the CPU needs longer to launch a model's kernels one by one than the GPU needs to run them. A CUDA graph
+launches all kernels of a captured pass at once, but always computes the same shapes at the same addresses. Therefore
+trees are padded to one of a few sizes, the pass attends to a power of two of cache rows, and the mask hides the
+padding. A tree between two sizes costs as much as the larger size.
 """
 
 from __future__ import annotations
@@ -17,24 +18,25 @@ from dresd_milvus.decoding.scores import Scored
 from dresd_milvus.decoding.tree import DraftTree
 from dresd_milvus.errors import InputError
 from dresd_milvus.target.cache import TreeCache
-from dresd_milvus.target.tree_mask import Inputs, Windows, tree_inputs
+from dresd_milvus.target.tree_mask import ModelInputs, Windows, tree_inputs
 
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 
 SIZES = (1, 9, 17, 33, 65)
-"""Nodes, the root among them: the sizes that a budget knows the costs of and chooses from."""
+"""Nodes of a padded tree, the root included. Step costs are learned for the same sizes (see step_costs)."""
 
-SHORTEST = 256
-"""Rows of the cache that a pass looks at, at least."""
+MIN_CACHE_ROWS = 256
+"""The fewest cache rows that a pass attends to."""
 
 WARM_UPS = 2
-"""Passes before one is captured: libraries choose their kernels and take their memory at the first."""
+"""Passes before one is captured: in the first, libraries select kernels and allocate memory."""
 
 
-class _Pass(NamedTuple):
-    """One shape's inputs, which stay where they are, and what makes of them logits [S, V] and hidden [S, H].
+class _StaticPass(NamedTuple):
+    """A pass over S nodes and L cache rows. Its input tensors stay at their addresses; `run` computes its output.
 
-    numbers: int64 [3, 1, S], ids, positions, and where keys and values go in the cache. masks: each [1, 1, S, L].
+    numbers: int64 [3, 1, S]: ids, positions, and the cache rows that keys and values are written to.
+    masks: by kind of layer, [1, 1, S, L]. run: returns logits [S, V] and hidden states [S, H].
     """
 
     numbers: Tensor
@@ -42,16 +44,17 @@ class _Pass(NamedTuple):
     run: Callable[[], Scored]
 
 
-class FixedPasses:
-    """Runs a model's forward pass in fixed shapes. capture: as CUDA graphs, each made when its shape first comes.
+class CudaGraphRunner:
+    """Verifies trees by passes of fixed shapes, one for each pair of tree size and number of cache rows.
 
-    forward: one pass over N tokens behind the committed text, through the cache. What is returned is good until the
-    next pass, rows of it that share its memory included, but for the states, which the next draft is asked with.
+    forward: the model's forward pass, which writes to `cache`. windows: see tree_mask. device, dtype: of the model.
+    capture: whether passes become CUDA graphs when their shape first occurs; without it they run as usual, which
+    tests on a CPU use.
     """
 
     def __init__(
         self,
-        forward: Callable[[Inputs], Scored],
+        forward: Callable[[ModelInputs], Scored],
         cache: TreeCache,
         windows: Windows,
         device: torch.device,
@@ -60,78 +63,83 @@ class FixedPasses:
     ) -> None:
         self._forward, self._cache, self._windows, self.capture = forward, cache, windows, capture
         self._device, self._dtype = device, dtype
-        self._passes: dict[tuple[int, int], _Pass] = {}
+        self._passes: dict[tuple[int, int], _StaticPass] = {}
         self._capacity = 0
 
-    def fit(self, tree: DraftTree) -> bool:
-        """Whether there is a size for this tree, and a cache, which comes with the first pass."""
+    def fits(self, tree: DraftTree) -> bool:
+        """Whether this tree can be verified here: it is not too large, and the cache is allocated (by a first pass)."""
         return len(tree.tokens) <= SIZES[-1] and self._cache.capacity > 0
 
     def __call__(self, tree: DraftTree, start: int) -> Scored:
-        """Logits [N, V] and hidden [N, H] of a tree behind `start` committed tokens."""
+        """Logits [N, V] and hidden states [N, H] of a tree of N nodes behind `start` committed tokens.
+
+        The next call overwrites the logits, but not the hidden states: the next draft is made from them.
+        Raises InputError for a model that cannot be captured, see `capture_graph`.
+        """
         count = len(tree.tokens)
         size = next(size for size in SIZES if size >= count)
-        made = self._pass(size, max(SHORTEST, 1 << (start + size - 1).bit_length()))
-        numbers, masks = made.numbers, made.masks
-        ids, positions, seen = tree_inputs(tree, start, self._windows, self._device, self._dtype)
-        assert seen is not None
+        static = self._static_pass(size, max(MIN_CACHE_ROWS, 1 << (start + size - 1).bit_length()))
+        numbers, masks = static.numbers, static.masks
+        ids, positions, tree_masks = tree_inputs(tree, start, self._windows, self._device, self._dtype)
+        assert tree_masks is not None
         numbers.zero_()
         numbers[0, :, :count], numbers[1, :, :count] = ids, positions
         numbers[2, 0] = torch.arange(start, start + size, device=self._device)
         for kind, mask in masks.items():
             mask.fill_(torch.finfo(mask.dtype).min)
-            mask[:, :, count:] = 0  # nodes that are not there see anything rather than nothing, which may be no number
-            mask[:, :, :count, : start + count] = seen[kind]
-        scored = made.run()
+            mask[:, :, count:] = 0  # padding attends to everything: attention to nothing may compute NaN
+            mask[:, :, :count, : start + count] = tree_masks[kind]
+        scored = static.run()
         return Scored(scored.logits[:count], scored.hidden[:count].clone())
 
-    def _pass(self, size: int, length: int) -> _Pass:
-        """The pass of this shape; all are made anew when the cache has moved."""
+    def _static_pass(self, size: int, length: int) -> _StaticPass:
+        """The pass over `size` nodes and `length` cache rows. All are made again when the cache has a new address."""
         self._cache.reserve(length)
         if self._cache.capacity != self._capacity:
             self._passes.clear()
             self._capacity = self._cache.capacity
         if (size, length) not in self._passes:
-            where = self._device
-            numbers = torch.zeros(3, 1, size, dtype=torch.int64, device=where)
-            # Where the passes before and while one is captured write: behind all that is committed.
-            numbers[2, 0] = torch.arange(length - size, length, device=where)
-            masks = {kind: torch.zeros(1, 1, size, length, dtype=self._dtype, device=where) for kind in self._windows}
-            inputs = Inputs(numbers[0], numbers[1], masks)
+            device = self._device
+            numbers = torch.zeros(3, 1, size, dtype=torch.int64, device=device)
+            # Warm-up and capture write to the last rows, behind all that is committed.
+            numbers[2, 0] = torch.arange(length - size, length, device=device)
+            masks = {kind: torch.zeros(1, 1, size, length, dtype=self._dtype, device=device) for kind in self._windows}
+            inputs = ModelInputs(numbers[0], numbers[1], masks)
 
             def forward() -> Scored:
-                with self._cache.fixed(numbers[2, 0], length):
+                with self._cache.static_shapes(numbers[2, 0], length):
                     return self._forward(inputs)
 
-            run = captured(forward, where) if self.capture else forward
-            self._passes[size, length] = _Pass(numbers, masks, run)
+            run = capture_graph(forward, device) if self.capture else forward
+            self._passes[size, length] = _StaticPass(numbers, masks, run)
         return self._passes[size, length]
 
 
-def captured(forward: Callable[[], Made], device: torch.device) -> Callable[[], Made]:
-    """The same as a CUDA graph: its kernels are launched together, what they give is always at the same place.
+def capture_graph(forward: Callable[[], Result], device: torch.device) -> Callable[[], Result]:
+    """Capture a function as a CUDA graph; returns a function that replays it into the same output tensors.
 
-    Raises InputError for a model whose pass waits for the device, which cannot be captured.
+    Raises InputError for a model whose forward pass waits for the device, which cannot be captured.
     """
     graph = torch.cuda.CUDAGraph()
     try:
         with torch.cuda.device(device):
-            beside = torch.cuda.Stream()
-            beside.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(beside):
+            warm_up = torch.cuda.Stream()
+            warm_up.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(warm_up):
                 for _ in range(WARM_UPS):
                     forward()
-            torch.cuda.current_stream().wait_stream(beside)
-            with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # a search may be under way beside
-                made = forward()
+            torch.cuda.current_stream().wait_stream(warm_up)
+            # Other threads may use CUDA meanwhile (a search in the background), hence thread_local.
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                result = forward()
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         raise InputError(
-            f"this model's pass cannot be captured as a CUDA graph ({reason}); leave out --graphs"
+            f"this model's forward pass cannot be captured as a CUDA graph ({reason}); leave out --graphs"
         ) from error
 
-    def replay() -> Made:
+    def replay() -> Result:
         graph.replay()
-        return made
+        return result
 
     return replay

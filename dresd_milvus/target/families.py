@@ -1,8 +1,9 @@
-"""Which models a draft tree can be verified on exactly, and what the masks of a family have to look like.
+"""Model families: on which of them a draft tree is verified exactly, and what is special about their layers.
 
-A tree puts several tokens at one position, out of order in the cache. A family works when its attention takes positions
-and a mask from outside and its cache can be cut back. tests/target/test_families.py holds every family named here
-against its own full forward pass and against transformers' `generate`.
+A tree has several tokens at one position, and they are out of order in the cache. A family can be supported when its
+attention uses the positions and the mask that it is given, and its cache can be reduced to an accepted path.
+tests/target/test_families.py compares every family named here with its own full forward pass and with transformers'
+`generate`.
 """
 
 from __future__ import annotations
@@ -22,35 +23,41 @@ TESTED = frozenset((
     "ministral3", "mistral", "mixtral", "nemotron", "olmo", "olmo2", "olmo3", "olmoe", "opt", "phi", "phi3",
     "phimoe", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "seed_oss", "smollm3", "stablelm", "starcoder2",
 ))  # fmt: skip
-"""Values of `model_type` that the matrix of tests covers; another family is compared with itself when it is loaded."""
+"""Values of `model_type` that the tests cover. Another family is checked when it is loaded (see models.self_check)."""
 
-BY_ROW = {"bloom", "mpt", "gpt_neo"}
-"""Families whose own code counts positions or windows in rows of the cache, whatever positions it is given."""
+COUNTS_CACHE_ROWS = {"bloom", "mpt", "gpt_neo"}
+"""Families whose code derives positions or windows from the number of cache rows and ignores the given positions."""
 
 FULL, SLIDING = "full_attention", "sliding_attention"
 
 
 def refuse_unsupported(config: Any) -> None:
-    """Raise InputError, naming the family and the reason, for a model on which a tree cannot be verified exactly."""
+    """Raise InputError for a configuration of a model on which a draft tree cannot be verified exactly.
+
+    The message names the family and the reason.
+    """
     text = config.get_text_config()
     kinds = _kinds(text)
     if getattr(config, "is_encoder_decoder", False):
         reason = "it has an encoder and a decoder; use a decoder-only model"
-    elif text.model_type in BY_ROW or getattr(text, "alibi", False):
-        reason = "it counts positions in rows of its cache, and the nodes of a draft tree share positions"
+    elif text.model_type in COUNTS_CACHE_ROWS or getattr(text, "alibi", False):
+        reason = "it counts positions in rows of its cache, but the nodes of a draft tree share positions"
     elif getattr(_architecture(config), "_is_stateful", False):
-        reason = "it keeps a running state, which cannot be cut back to an accepted path"
+        reason = "it keeps a running state, which cannot be reduced to an accepted path"
     elif others := kinds - {FULL, SLIDING}:
-        reason = f"it has layers of the kind {', '.join(sorted(others))}, on which a draft tree cannot be verified"
+        reason = f"a draft tree cannot be verified on its layers of the kind {', '.join(sorted(others))}"
     elif SLIDING in kinds and text.model_type not in TESTED:
-        reason = "it has layers with a sliding window, which were never tested for this family"
+        reason = "it has sliding-window layers, which were never tested for this family"
     else:
         return
-    raise InputError(f"models of the family {text.model_type} are not supported: {reason}")
+    raise InputError(f"models of the family {text.model_type} are not supported: {reason}; use another model")
 
 
 def attention_windows(config: Any) -> Windows:
-    """The kinds of layers of a model and how far back they look. A window wider than the context is none."""
+    """The attention window of each kind of layer (see tree_mask.Windows), from a model's configuration.
+
+    A window that is as wide as the context counts as none.
+    """
     config = config.get_text_config()
     window = getattr(config, "sliding_window", None)
     if window is not None and window >= config.max_position_embeddings:
@@ -58,11 +65,12 @@ def attention_windows(config: Any) -> Windows:
     return {kind: window if kind == SLIDING else None for kind in sorted(_kinds(config))}
 
 
-def rope_border(config: Any) -> int | None:
-    """Positions up to which a model with RoPE of the kind 'longrope' uses its short factors; None for other models.
+def longrope_border(config: Any) -> int | None:
+    """The number of positions for which a model with RoPE of the kind 'longrope' uses its short factors.
 
-    transformers takes one set of factors a pass, by the pass's highest position. So a text that begins below the border
-    is decoded with the short factors and ends there, and another is decoded with the long ones (see HFTarget.room).
+    None for other models, and for one whose context ends there. In each forward pass transformers uses the short or the
+    long factors for all tokens, depending on the highest position. Therefore a text that begins below this border ends
+    there; a text that begins above it is decoded with the long factors (see HFTarget.context_left).
     """
     config = config.get_text_config()
     rope = getattr(config, "rope_parameters", None) or {}
@@ -72,22 +80,24 @@ def rope_border(config: Any) -> int | None:
     return int(border) if border < config.max_position_embeddings else None
 
 
-def head_to_logits(numbers: Tensor, config: Any) -> Tensor:
-    """Logits [N, V] of what the output head gives [N, V]; some families scale (Granite, Cohere) or cap (Gemma) it."""
+def head_to_logits(output: Tensor, config: Any) -> Tensor:
+    """Logits [N, V] from the output [N, V] of the output head, which some families scale (Granite, Cohere) or cap
+    (Gemma)."""
     config = config.get_text_config()
-    logits = numbers * (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)
+    logits = output * (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)
     cap = getattr(config, "final_logit_softcapping", None)
     return logits if cap is None else cap * torch.tanh(logits / cap)
 
 
 def _kinds(config: Any) -> set[str]:
+    """The kinds of layers that a configuration has, as its `layer_types` names them."""
     if kinds := getattr(config, "layer_types", None):
         return set(kinds)
     return {SLIDING if getattr(config, "sliding_window", None) else FULL}
 
 
 def _architecture(config: Any) -> Any:
-    """The class that transformers makes of this configuration; None where it has none."""
+    """The model class that transformers has for this configuration, or None."""
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
     return MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)

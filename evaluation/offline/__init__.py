@@ -1,0 +1,1 @@
+"""Evaluation without decoding: teacher forcing, recordings and replays, studies, sweeps."""

@@ -124,7 +124,7 @@ def force(
 
 def agreement(tree: DraftTree, following: Sequence[int]) -> int:
     """How many tokens of what follows the tree holds, from the root on."""
-    return len(tree.along(following).path) - 1
+    return len(tree.follow(following).path) - 1
 
 
 def _step(ids: Sequence[int], begin: int, end: int, scored: Scored) -> Step:

@@ -18,9 +18,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from dresd_milvus.corpus.conversation import Conversation
-from dresd_milvus.decoding.loop import FixedBudget, Generation, StepRecord, generate, rehearse
+from dresd_milvus.decoding.loop import FixedBudget, Generation, StepRecord, generate, warm_up
 from dresd_milvus.decoding.protocols import Drafter
-from dresd_milvus.decoding.sampling import Chooser
+from dresd_milvus.decoding.sampling import Sampler
 from dresd_milvus.decoding.scores import Floats, Scored
 from dresd_milvus.decoding.step_costs import StepCosts
 from dresd_milvus.decoding.tree import DraftTree, Int64, Walk
@@ -83,7 +83,7 @@ def record(
     texts: list[Recorded] = []
     for index, prompt in enumerate(prompts):
         ids = conversation.begin(prompt.text)
-        done = generate(model.target, Vanilla(), options.chooser(index), ids, options.max_new_tokens, FixedBudget())
+        done = generate(model.target, Vanilla(), options.sampler(index), ids, options.max_new_tokens, FixedBudget())
         texts.append(read_text(model.target, prompt, ids + done.tokens, len(ids), done.reason == "eos"))
         advance(1)
     made = Recording(about_recording(model, options), step_times(model.target, SIZES), texts)
@@ -144,7 +144,7 @@ def load_recording(folder: Path) -> Recording:
 
 class RecordedTarget:
     """A Target that wrote a text once and looks it up. What it says of nodes that the text does not go through is
-    never asked for: the chooser gives the text's own tokens."""
+    never asked for: the sampler gives the text's own tokens."""
 
     def __init__(self, about: dict[str, Any]) -> None:
         self.vocab_size, self.hidden_size = about["vocab_size"], about["hidden_size"]
@@ -155,20 +155,21 @@ class RecordedTarget:
         self._length = 0
 
     def begin(self, text: Recorded) -> None:
+        """Start with a recorded text."""
         self._text = text
         self.eos_ids = frozenset(text.ids[-1:] if text.ended else [])
 
-    def prefill(self, tokens: Sequence[int], reuse: bool = False) -> Tensor | None:
+    def prefill(self, tokens: Sequence[int], reuse_prefix: bool = False) -> Tensor | None:
         self._length = len(tokens)
         return self._said(torch.tensor([len(tokens) - 1])).hidden[0] if tokens else None
 
     def verify(self, tree: DraftTree) -> Scored:
         return self._said(self._length + torch.from_numpy(tree.depths()).long())
 
-    def keep(self, path: Int64) -> None:
+    def commit(self, path: Int64) -> None:
         self._length += len(path)
 
-    def room(self, prompt: int) -> int:
+    def context_left(self, prompt: int) -> int:
         return self.context - prompt
 
     def _said(self, places: Tensor) -> Scored:
@@ -190,7 +191,7 @@ def recorded_says(vocabulary: int) -> Callable[[Recorded], Says]:
 
 
 @dataclass(frozen=True)
-class Given(Chooser):
+class Given(Sampler):
     """Picks the tokens of a text [T] that is known, and nothing that could have been drafted after its end."""
 
     ids: Sequence[int]
@@ -200,7 +201,7 @@ class Given(Chooser):
 
     def walk(self, tree: DraftTree, scored: Scored, text: Sequence[int]) -> Walk:
         following = self.ids[len(text) :]
-        return tree.along(following)
+        return tree.follow(following)
 
 
 class _NoTokenizer:
@@ -229,7 +230,7 @@ def replay(
     target, records = cast(RecordedTarget, model.target), []
     budgets = {drafter.name: options.budget(drafter.name) for drafter in drafters}
     for drafter in drafters:
-        rehearse(drafter, target.hidden_size, torch.float32)
+        warm_up(drafter, target.hidden_size, torch.float32)
     for index, text in enumerate(recording.texts):
         for drafter in drafters:
             target.begin(text)

@@ -15,7 +15,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dresd_milvus.corpus import Document, Encoded, Reading, Source, Template, encode_documents, read_documents, stdlib
+from dresd_milvus.corpus import (
+    Document,
+    Encoded,
+    ReadOptions,
+    Source,
+    Template,
+    encode_documents,
+    read_documents,
+    stdlib,
+)
 from dresd_milvus.drafters.dense import Dense
 from dresd_milvus.errors import InputError
 from dresd_milvus.models.loading import LoadedModel
@@ -68,9 +77,9 @@ def read_texts(
 
     held_back: of 'stdlib', the functions that ingestion leaves out. Raises InputError when nothing is left.
     """
-    reading = Reading(template=template, tokenizer=model.tokenizer)
+    reading = ReadOptions(template=template, tokenizer=model.tokenizer)
     if source == "stdlib" and held_back:
-        put, pairs = reading.put, list(stdlib.pairs(held_back=True))
+        put, pairs = reading.format_prompt, list(stdlib.pairs(held_back=True))
         documents = [Document((put(p.prompt), p.response), "") for s in range(11) for p in pairs[s::11]]
     else:
         documents = list(read_documents(Source.parse(source), reading, None))

@@ -45,6 +45,7 @@ def cells(axes: Sequence[tuple[str, list[str]]]) -> list[Cell]:
 
 
 def cell_name(cell: Cell) -> str:
+    """The name of a cell, usable as a file name: its options and values."""
     safe = {name: "".join(c if c.isalnum() or c in ".-_" else "_" for c in value) for name, value in cell.items()}
     return ",".join(f"{name}={value}" for name, value in safe.items()) or "all"
 

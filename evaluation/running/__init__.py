@@ -1,0 +1,1 @@
+"""Running systems on prompts: harness, results, provenance."""

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 from dresd_milvus.corpus.conversation import Conversation, Dialogue
 from dresd_milvus.decoding.loop import DEPTH, FixedBudget, Generation, generate
 from dresd_milvus.decoding.protocols import Drafter
-from dresd_milvus.decoding.sampling import Chooser, make_chooser
+from dresd_milvus.decoding.sampling import Sampler, make_sampler
 from dresd_milvus.errors import InputError
 from dresd_milvus.models.loading import LoadedModel
-from dresd_milvus.models.ranks import chooser_for
+from dresd_milvus.models.ranks import sampler_for
 from dresd_milvus.systems.registry import budget_of
 from evaluation.prompts import Prompt
 from evaluation.reporting.metrics import Record
@@ -42,11 +42,13 @@ class Options:
     repeats: int = 1
 
     def budget(self, system: str) -> FixedBudget:
+        """The budget of a system."""
         return budget_of(system, self.nodes, self.depth)
 
-    def chooser(self, index: int) -> Chooser:
+    def sampler(self, index: int) -> Sampler:
+        """The sampler for the prompt of this index, which has a seed of its own."""
         filters = self.top_k, self.min_p, self.repetition_penalty
-        return make_chooser(self.temperature, self.top_p, self.seed + index, *filters)
+        return make_sampler(self.temperature, self.top_p, self.seed + index, *filters)
 
 
 class Unit(NamedTuple):
@@ -83,12 +85,14 @@ class Harness:
         self.conversation, self.prompts = conversation, prompts
 
     def units(self) -> list[Unit]:
+        """All units of a run: every prompt in every repeat."""
         return [Unit(repeat, index) for repeat in range(self.options.repeats) for index in range(len(self.prompts))]
 
     def warm_up(self) -> None:
+        """Generate a few tokens with every drafter, which no record includes."""
         ids = self.conversation.begin(self.prompts[0].text)
         for drafter in self.drafters:
-            self._generate(drafter, ids, self.options.chooser(0), WARM_UP_TOKENS)
+            self._generate(drafter, ids, self.options.sampler(0), WARM_UP_TOKENS)
 
     def run(self, unit: Unit) -> list[Record]:
         """The records of a unit, system by system.
@@ -96,37 +100,37 @@ class Harness:
         Which system comes first changes from unit to unit, so that none always finds the processor warm; vanilla has
         its turn among the others, so that a machine that slows down slows all alike.
         """
-        prompt, choose = self.prompts[unit.prompt], self.options.chooser(unit.prompt)
+        prompt, sampler = self.prompts[unit.prompt], self.options.sampler(unit.prompt)
         turn = (unit.prompt + unit.repeat) % len(self.drafters)
-        made = {d.name: list(self._texts(d, prompt, choose)) for d in (*self.drafters[turn:], *self.drafters[:turn])}
+        made = {d.name: list(self._texts(d, prompt, sampler)) for d in (*self.drafters[turn:], *self.drafters[:turn])}
         records = []
         for drafter in self.drafters:
             for at, (ids, done) in enumerate(made[drafter.name]):
                 record = make_record(self.model, drafter.name, prompt, ids, done)
                 record |= {"repeat": unit.repeat, "index": unit.prompt, "turn": at}
-                record |= self._difference(choose, made["vanilla"], made[drafter.name], at)
+                record |= self._difference(sampler, made["vanilla"], made[drafter.name], at)
                 records.append(record)
         return [{**record, "of": len(records)} for record in records]
 
-    def _texts(self, drafter: Drafter, prompt: Prompt, choose: Chooser) -> Iterator[tuple[list[int], Generation]]:
+    def _texts(self, drafter: Drafter, prompt: Prompt, sampler: Sampler) -> Iterator[tuple[list[int], Generation]]:
         """(what was read, what was generated) of every turn that there is room for."""
         dialogue = Dialogue(self.conversation)
         for at, question in enumerate(prompt.turns):
             ids = dialogue.ask(question)
             if at and len(ids) >= self.model.target.context:
                 return
-            done = self._generate(drafter, ids, choose, self.options.max_new_tokens)
+            done = self._generate(drafter, ids, sampler, self.options.max_new_tokens)
             yield ids, done
             dialogue.answered(question, ids, done.answer)
 
-    def _generate(self, drafter: Drafter, ids: list[int], choose: Chooser, tokens: int) -> Generation:
+    def _generate(self, drafter: Drafter, ids: list[int], sampler: Sampler, tokens: int) -> Generation:
         return generate(
-            self.model.target, drafter, chooser_for(drafter, choose), ids, tokens, self.options.budget(drafter.name)
+            self.model.target, drafter, sampler_for(drafter, sampler), ids, tokens, self.options.budget(drafter.name)
         )
 
     def _difference(
         self,
-        choose: Chooser,
+        sampler: Sampler,
         plain: Sequence[tuple[list[int], Generation]],
         ours: Sequence[tuple[list[int], Generation]],
         at: int,
@@ -141,7 +145,7 @@ class Harness:
         position = first_difference(ours[at][1].tokens, theirs)
         if position is None:
             return {"first_difference": None, "compared": True}
-        gap = min(gap_at(self.model.target, choose, ids + theirs[:position]), LARGEST_GAP)
+        gap = min(gap_at(self.model.target, sampler, ids + theirs[:position]), LARGEST_GAP)
         return {"first_difference": position, "gap": gap, "compared": True}
 
 

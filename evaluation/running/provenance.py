@@ -39,7 +39,7 @@ def provenance(model: LoadedModel, options: dict[str, Any]) -> dict[str, Any]:
             "name": model.name,
             "fingerprint": model.fingerprint,
             "dtype": model.dtype,
-            "end_tokens": list(model.ends),
+            "end_tokens": list(model.end_tokens),
         },
         "options": options,
     }

@@ -6,17 +6,18 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from dresd_milvus.corpus import Template
 from dresd_milvus.corpus.conversation import Conversation
-from dresd_milvus.decoding.loop import rehearse
+from dresd_milvus.decoding.loop import warm_up
 from dresd_milvus.decoding.protocols import Drafter
 from dresd_milvus.decoding.step_costs import StepCosts
 from dresd_milvus.errors import InputError
 from dresd_milvus.files.atomic import write_json
 from dresd_milvus.models.loading import LoadedModel
 from dresd_milvus.models.ranks import Ranks
+from dresd_milvus.progress import Progress
 from dresd_milvus.systems.registry import Sources, make_drafter, must_know_costs, step_costs
 from evaluation.prompts import Suite
 from evaluation.reporting.metrics import Record, summarise
@@ -25,13 +26,6 @@ from evaluation.reporting.spec_bench import write_answers
 from evaluation.running.harness import Harness, Options, check_lengths
 from evaluation.running.provenance import provenance
 from evaluation.running.results import Results
-
-
-class Progress(Protocol):
-    """How an evaluation tells what it does."""
-
-    def phase(self, name: str, total: int | None, unit: str, done: int = 0) -> None: ...
-    def advance(self, amount: int) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -72,7 +66,7 @@ def run_evaluation(
     harness = Harness(model, drafters, conversation, prompts, what.options)
     settings = _settings(what, model, sources, ranks)
     results = Results(what.out, settings, what.replace) if ranks.first else None
-    done = set(ranks.share(lambda: results.done() if results else []))
+    done = set(ranks.broadcast(lambda: results.done() if results else []))
     units = harness.units()
     if len(done) < len(units):
         progress.phase("warming up", None, "")
@@ -87,7 +81,7 @@ def run_evaluation(
     if results is None:
         return {}
     if costs:
-        costs.keep()
+        costs.save()
     progress.phase("writing the report", None, "")
     about = {**sources.about(), "step_ms": costs.ms if costs else None, "provenance": provenance(model, settings)}
     return write_results(results.folder, what.suite.name, what.systems, results.records, about)
@@ -102,13 +96,13 @@ def _make_drafters(
     """
     costs = None
     if must_know_costs(what.systems, what.options.nodes):
-        costs = ranks.share(lambda: step_costs(model, ranks.world))
+        costs = ranks.broadcast(lambda: step_costs(model, ranks.world))
     made = [make_drafter(name, sources, what.neighbours, costs) if ranks.first else None for name in what.systems]
     for drafter in made:
         if drafter:
-            rehearse(drafter, model.target.hidden_size, model.target.dtype)
-    ranks.share(lambda: None)  # the others wait as long as that takes
-    return [ranks.lockstep(drafter, name) for drafter, name in zip(made, what.systems, strict=True)], costs
+            warm_up(drafter, model.target.hidden_size, model.target.dtype)
+    ranks.broadcast(lambda: None)  # the others wait as long as that takes
+    return [ranks.broadcast_drafter(drafter, name) for drafter, name in zip(made, what.systems, strict=True)], costs
 
 
 def write_results(
@@ -146,6 +140,6 @@ def _settings(what: Evaluation, model: LoadedModel, sources: Sources, ranks: Ran
         "ranks": ranks.world,
         "drafting": list(what.drafting),
         "store": sources.retrieval.manifest.seal if sources.retrieval else None,
-        "search": sources.retrieval.how if sources.retrieval else None,
+        "search": sources.retrieval.search_mode if sources.retrieval else None,
         "suffixes": sources.suffixes.about if sources.suffixes else None,
     }

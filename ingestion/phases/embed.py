@@ -1,4 +1,4 @@
-"""Documents to hidden states to rows."""
+"""The embed phase: the target reads the documents of a shard, and its hidden states become the rows of a file."""
 
 from __future__ import annotations
 
@@ -20,21 +20,28 @@ from dresd_milvus.retrieval.projection import Projection
 from dresd_milvus.retrieval.store import PAD, POSITION_BITS, Rows
 from dresd_milvus.storage.inspection import Checksum
 from dresd_milvus.storage.row_file import RowFile
-from ingestion.planning.documents import Numbered
+from ingestion.planning.documents import NumberedDocuments
 from ingestion.planning.prune import Pruning
 
 BATCH_TOKENS = 4096
-"""Tokens of one forward pass, padding counted."""
+"""Maximum number of tokens of one forward pass, padding included."""
 
-CARRY = 8
-"""A window after the first begins with 1/CARRY of max_length tokens of context that are not rows again."""
+OVERLAP_DIVISOR = 8
+"""Every window but the first begins with max_length / OVERLAP_DIVISOR tokens that the window before has read too."""
 
-IN_FLIGHT = 4
-"""Batches that may wait to be written: what the forward pass runs ahead, and no more memory than that."""
+MAX_WAITING_BATCHES = 4
+"""Batches that may wait for the writing thread; the bound of their memory."""
+
+FIT_CONTINUATION = 32
+"""Tokens of the continuations that the fit measures draft quality with."""
 
 
 class Window(NamedTuple):
-    """A part of a document that goes through the model at once: its states at start..stop - 1, rows from `first` on."""
+    """A part of a document that goes through the model at once.
+
+    The model reads the tokens start..stop - 1 of the document; the states at first..stop - 1 may become rows. The
+    tokens before `first` are context, whose states belong to the window before.
+    """
 
     document: int
     start: int
@@ -45,61 +52,67 @@ class Window(NamedTuple):
         return self.stop - self.start
 
 
-class Embedded(NamedTuple):
-    """A batch: its windows, and their hidden states [R, H] or keys [R, d], one window's behind the other's."""
+class EmbeddedBatch(NamedTuple):
+    """Windows of one batch. values: their hidden states [R, H] or keys [R, d], window after window."""
 
     windows: list[Window]
     values: Tensor
 
 
+class RowSettings(NamedTuple):
+    """How rows are made. projection: makes keys of states. continuation: N, tokens of a row. pruning: of this shard."""
+
+    projection: Projection
+    continuation: int
+    pruning: Pruning
+
+
 class Embedder:
-    """Runs the target over documents."""
+    """Runs the target over documents. max_length: tokens of a window, at most the context of the model."""
 
     def __init__(self, model: LoadedModel, max_length: int) -> None:
         self.model, self.max_length = model, min(max_length, model.target.context)
 
     def encode(self, documents: Sequence[Document]) -> list[Encoded]:
+        """Tokenise documents."""
         return encode_documents(self.model.tokenizer, documents)
 
     def batches(self, encoded: Sequence[Encoded]) -> Iterator[list[Window]]:
-        """Windows over every token but a document's last, after which nothing follows.
+        """Batches of windows over all tokens but the last of each document, which nothing follows."""
+        return batch_by_length(split_into_windows([len(e.ids) - 1 for e in encoded], self.max_length))
 
-        Windows of like length share a batch, the longest come first, so that a batch that does not fit fails at once.
-        """
-        return _batches(_windows([len(e.ids) - 1 for e in encoded], self.max_length))
-
-    def states(self, encoded: Sequence[Encoded]) -> Iterator[Embedded]:
-        """The hidden states of every token but a document's last, at positions first..stop - 1 of every window."""
+    def states(self, encoded: Sequence[Encoded]) -> Iterator[EmbeddedBatch]:
+        """The hidden states [R, H] of all tokens but the last of each document, batch by batch."""
         for batch in self.batches(encoded):
-            yield Embedded(batch, torch.cat(self._through(encoded, batch)))
+            yield EmbeddedBatch(batch, torch.cat(self._forward(encoded, batch)))
 
     def flat_states(self, documents: Sequence[Document]) -> Iterator[tuple[Tensor, NDArray[np.int32]]]:
-        """(states [n, H], continuations [n, 32] behind them) by batches, without padding and without context twice."""
+        """(states [R, H], their continuations [R, FIT_CONTINUATION]) of all tokens of documents, batch by batch."""
         encoded = self.encode(documents)
         for batch in self.states(encoded):
-            yield batch.values, following(batch, encoded)
+            yield batch.values, batch_continuations(batch, encoded)
 
     def keys(
-        self, projection: Projection, encoded: Sequence[Encoded], pruning: Pruning, kept: Mapping[Window, Tensor]
-    ) -> Iterator[Embedded]:
-        """The states of positions that may become rows (see Pruning) as keys [R, d], projected on the device.
+        self, encoded: Sequence[Encoded], settings: RowSettings, kept: Mapping[Window, Tensor]
+    ) -> Iterator[EmbeddedBatch]:
+        """The keys [R, d] of the positions that may become rows, batch by batch.
 
-        kept: these states [R, H] of windows that went through the model before. The others of a batch go through it
-        now, so that batches, and with them the order of rows, are the same whatever was kept.
+        kept: states [R, H] that the fit has left, by window. The other windows of a batch go through the model now.
+        Batches, and so the order of rows, do not depend on `kept`.
         """
         for batch in self.batches(encoded):
             new = [window for window in batch if window not in kept]
-            made = dict(zip(new, self._through(encoded, new) if new else (), strict=True))
+            computed = dict(zip(new, self._forward(encoded, new) if new else (), strict=True))
             states = [
-                made[w][pruning.positions(encoded[w.document], w.first, w.stop) - w.first]
-                if w in made
+                computed[w][settings.pruning.positions(encoded[w.document], w.first, w.stop) - w.first]
+                if w in computed
                 else kept[w].to(self.model.target.device)
                 for w in batch
             ]
-            yield Embedded(batch, projection(torch.cat(states)))
+            yield EmbeddedBatch(batch, settings.projection(torch.cat(states)))
 
-    def _through(self, encoded: Sequence[Encoded], batch: Sequence[Window]) -> list[Tensor]:
-        """One pass of the model; padding is on the right, where a causal model never looks."""
+    def _forward(self, encoded: Sequence[Encoded], batch: Sequence[Window]) -> list[Tensor]:
+        """One forward pass: the states [stop - first, H] of every window. Padding is on the right."""
         tokens = np.zeros((len(batch), max(map(len, batch))), np.int64)
         mask = np.zeros_like(tokens)
         for row, window in enumerate(batch):
@@ -110,72 +123,66 @@ class Embedder:
 
 
 class RowMaker:
-    """Turns keys of numbered documents into rows. size: N, tokens of a continuation; pruning: of this shard."""
+    """Makes rows of the keys of a shard. encoded: its documents, tokenised."""
 
-    def __init__(self, numbered: Numbered, encoded: Sequence[Encoded], size: int, pruning: Pruning) -> None:
-        self.numbered, self.encoded, self.size, self.pruning = numbered, encoded, size, pruning
+    def __init__(self, shard: NumberedDocuments, encoded: Sequence[Encoded], settings: RowSettings) -> None:
+        self.shard, self.encoded, self.settings = shard, encoded, settings
 
-    def __call__(self, embedded: Embedded) -> Iterator[Rows]:
-        """The rows of a batch, one Rows a source."""
-        keys, at, parts = embedded.values.cpu().numpy(), 0, []
-        for window in embedded.windows:
-            positions = self.pruning.positions(self.encoded[window.document], window.first, window.stop)
-            parts.append(self._rows(window.document, positions, keys[at : at + len(positions)]))
+    def __call__(self, batch: EmbeddedBatch) -> Iterator[Rows]:
+        """The rows of a batch of keys, one Rows for each source."""
+        keys, at, parts = batch.values.cpu().numpy(), 0, []
+        for window in batch.windows:
+            positions = self.settings.pruning.positions(self.encoded[window.document], window.first, window.stop)
+            parts.append(self._window_rows(window.document, positions, keys[at : at + len(positions)]))
             at += len(positions)
         for origin in sorted({part.origin for part in parts}):
-            yield _joined([part for part in parts if part.origin == origin])
+            yield _join([part for part in parts if part.origin == origin])
 
-    def _rows(self, document: int, positions: NDArray[np.int64], keys: NDArray[np.float32]) -> Rows:
-        encoded = self.encoded[document]
+    def _window_rows(self, document: int, positions: NDArray[np.int64], keys: NDArray[np.float32]) -> Rows:
+        encoded, size = self.encoded[document], self.settings.continuation
         rows = Rows(
-            pk=((self.numbered.first + document) << POSITION_BITS) + positions,
+            pk=((self.shard.first + document) << POSITION_BITS) + positions,
             vectors=keys,
-            next_tokens=continuations(encoded.ids, self.size)[positions],
-            origin=self.numbered.documents[document].origin,
-            previews=encoded.previews(positions, self.size),
+            next_tokens=continuations(encoded.ids, size)[positions],
+            origin=self.shard.documents[document].origin,
+            previews=encoded.previews(positions, size),
         )
-        return self.pruning(rows)
+        return self.settings.pruning.select(rows)
 
 
 def embed_shard(
     embedder: Embedder,
-    projection: Projection,
-    numbered: Numbered,
+    shard: NumberedDocuments,
+    settings: RowSettings,
     path: Path,
-    size: int,
-    pruning: Pruning,
     kept: Mapping[Window, Tensor],
     advance: Callable[[int], None] = lambda tokens: None,
 ) -> dict[str, Any]:
-    """Write the rows of a shard's documents into a file; {rows, checksum, file (its hash), tokens}.
+    """Write the rows of a shard into a file.
 
-    size: N, tokens of a continuation. kept: see Embedder.keys. advance is told of tokens, whether their states were
-    kept or made. One thread makes and writes rows while the next batches go through the model.
+    kept: states that the fit has left, see Embedder.keys. advance: called with the number of tokens of every batch
+    that is written. A second thread makes and writes rows while the next batches go through the model.
+    Returns {rows, checksum, file: hash of the file, tokens: that the windows hold}. Raises OSError on a full disk.
     """
-    encoded = embedder.encode(numbered.documents)
-    maker, checksum, tokens = RowMaker(numbered, encoded, size, pruning), Checksum(), 0
+    encoded = embedder.encode(shard.documents)
+    maker, checksum, tokens = RowMaker(shard, encoded, settings), Checksum(), 0
     with RowFile(path) as file, ThreadPoolExecutor(1) as writer:
 
-        def write(embedded: Embedded) -> int:
-            for rows in maker(embedded):
+        def write(batch: EmbeddedBatch) -> int:
+            for rows in maker(batch):
                 file.write(rows)
                 checksum.add(rows)
-            return sum(window.stop - window.first for window in embedded.windows)
+            return sum(window.stop - window.first for window in batch.windows)
 
         waiting: deque[Future[int]] = deque()
-        for batch in embedder.keys(projection, encoded, pruning, kept):
+        for batch in embedder.keys(encoded, settings, kept):
             tokens += sum(map(len, batch.windows))
             waiting.append(writer.submit(write, batch))
-            while len(waiting) > IN_FLIGHT:
+            while len(waiting) > MAX_WAITING_BATCHES:
                 advance(waiting.popleft().result())
         while waiting:
             advance(waiting.popleft().result())
     return {"rows": file.rows, "checksum": checksum.hexdigest(), "file": file.digest, "tokens": tokens}
-
-
-def following(batch: Embedded, encoded: Sequence[Encoded]) -> NDArray[np.int32]:
-    """The continuations [R, 32] behind the states of a batch."""
-    return np.concatenate([continuations(encoded[w.document].ids, 32)[w.first : w.stop] for w in batch.windows])
 
 
 def continuations(ids: NDArray[np.int32], size: int) -> NDArray[np.int32]:
@@ -184,7 +191,14 @@ def continuations(ids: NDArray[np.int32], size: int) -> NDArray[np.int32]:
     return sliding_window_view(padded, size)
 
 
-def _joined(parts: Sequence[Rows]) -> Rows:
+def batch_continuations(batch: EmbeddedBatch, encoded: Sequence[Encoded]) -> NDArray[np.int32]:
+    """The continuations [R, FIT_CONTINUATION] of the states of a batch."""
+    return np.concatenate(
+        [continuations(encoded[w.document].ids, FIT_CONTINUATION)[w.first : w.stop] for w in batch.windows]
+    )
+
+
+def _join(parts: Sequence[Rows]) -> Rows:
     return Rows(
         pk=np.concatenate([rows.pk for rows in parts]),
         vectors=np.concatenate([rows.vectors for rows in parts]),
@@ -194,22 +208,25 @@ def _joined(parts: Sequence[Rows]) -> Rows:
     )
 
 
-def _windows(lengths: Sequence[int], size: int) -> list[Window]:
-    """Windows of at most `size` states over documents that have so many."""
-    found = []
-    carry = size // CARRY
+def split_into_windows(lengths: Sequence[int], size: int) -> list[Window]:
+    """Windows of at most `size` tokens over documents with these numbers of states."""
+    windows = []
+    overlap = size // OVERLAP_DIVISOR
     for document, length in enumerate(lengths):
         first = 0
         while first < length:
-            start = max(first - carry, 0)
+            start = max(first - overlap, 0)
             stop = min(start + size, length)
-            found.append(Window(document, start, first, stop))
+            windows.append(Window(document, start, first, stop))
             first = stop
-    return found
+    return windows
 
 
-def _batches(windows: list[Window]) -> Iterator[list[Window]]:
-    """Windows of like length, BATCH_TOKENS a batch when padded, the longest first."""
+def batch_by_length(windows: Sequence[Window]) -> Iterator[list[Window]]:
+    """Batches of windows of similar length, at most BATCH_TOKENS each once padded.
+
+    The longest windows come first, so that a batch too large for the memory fails at once.
+    """
     batch: list[Window] = []
     for window in sorted(windows, key=len, reverse=True):
         if batch and (len(batch) + 1) * len(batch[0]) > BATCH_TOKENS:

@@ -1,9 +1,9 @@
-"""Hidden states that the fit leaves on the disk, so that embedding need not run the model over the same text again.
+"""Hidden states that the fit leaves on the disk, so that the embed phase need not run the model over that text again.
 
-    states/00000.bin      the states of a shard's windows, one behind the other, as the model gave them
-    states/00000.done     which windows these are; without it the file does not count
+    states/00000.bin      the states of a shard, window after window, in the dtype of the model
+    states/00000.done     the windows of that file; a file without this marker is ignored
 
-The states are kept in the model's own dtype, so that nothing is rounded. They are removed once their shard is embedded.
+The states of a shard are removed once it is embedded.
 """
 
 from __future__ import annotations
@@ -25,48 +25,51 @@ from ingestion.planning.run_folder import RunFolder
 PHASE = "states"
 
 
-def half_of_what_is_free(folder: Path) -> int:
-    """Bytes that states may fill: the rows and the database need room, too."""
+def half_of_free_disk(folder: Path) -> int:
+    """Half of the free bytes of a folder's disk. The rest is for the rows and the database."""
     return shutil.disk_usage(folder).free // 2
 
 
-class States:
-    """The kept states of a run. room: how many bytes they may take on the disk of a folder."""
+class StateFiles:
+    """The states files of a run. limit: maximum number of bytes of all of them, given the run folder."""
 
-    def __init__(self, run: RunFolder, room: Callable[[Path], int] = half_of_what_is_free) -> None:
-        self.run, self.room, self.wanted = run, room, False
+    def __init__(self, run: RunFolder, limit: Callable[[Path], int] = half_of_free_disk) -> None:
+        self.run, self.limit, self.enabled = run, limit, False
 
-    def begin(self, plan: Plan, target: HFTarget, tell: Callable[[str], None]) -> None:
-        """Start anew, and decide whether there is room for what the fit will see; tell is told in one line."""
+    def start(self, plan: Plan, target: HFTarget, message: Callable[[str], None]) -> None:
+        """Remove old states, and decide whether the next fit may leave its own. message: shows the decision."""
         self.clear()
         count = round(plan.rows * plan.fit_share)
         size = count * target.hidden_size * target.dtype.itemsize
-        room, place = self.room(self.run.folder), self.run.folder / PHASE
-        states = f"the states of about {count:,} tokens for embedding: {size / 1e9:.3g} GB in {place}"
-        self.wanted = size <= room
-        if self.wanted:
-            tell(f"keeping {states}")
+        limit, folder = self.limit(self.run.folder), self.run.folder / PHASE
+        states = f"the states of about {count:,} tokens for embedding: {size / 1e9:.3g} GB in {folder}"
+        self.enabled = size <= limit
+        if self.enabled:
+            message(f"keeping {states}")
         else:
-            tell(f"no room to keep {states}, which may take {room / 1e9:.3g} GB; the model reads this text twice")
+            message(f"not keeping {states}, above the limit of {limit / 1e9:.3g} GB; the model reads this text twice")
 
     @contextmanager
-    def keep(self, shard: int) -> Iterator[Callable[[Window, Tensor], None]]:
-        """Yields what takes every window of a shard with its states [R, H]; they count once all are on the disk."""
-        if not self.wanted:
+    def writer(self, shard: int) -> Iterator[Callable[[Window, Tensor], None]]:
+        """Yields a function that writes the states [R, H] of one window of a shard; it does nothing if not enabled.
+
+        The marker is written when the block ends without an error.
+        """
+        if not self.enabled:
             yield lambda window, states: None
             return
         windows: list[tuple[int, ...]] = []
-        with atomic_file(self._file(shard), alone=True) as file:
+        with atomic_file(self._file(shard), single_writer=True) as file:
 
-            def add(window: Window, states: Tensor) -> None:
+            def write(window: Window, states: Tensor) -> None:
                 windows.append((*window, len(states)))
                 file.write(states.contiguous().view(torch.uint8).numpy().tobytes())
 
-            yield add
-        self.run.finish(PHASE, shard, windows=windows)
+            yield write
+        self.run.mark_done(PHASE, shard, windows=windows)
 
-    def of(self, shard: int, target: HFTarget) -> dict[Window, Tensor]:
-        """The states [R, H] of the windows of a shard that were kept, read from the disk as they are used."""
+    def read(self, shard: int, target: HFTarget) -> dict[Window, Tensor]:
+        """The states [R, H] of a shard by window, memory-mapped; {} where there is no whole file."""
         marker, path = self.run.done(PHASE, shard), self._file(shard)
         counts = [window[-1] for window in marker["windows"]] if marker else []
         numbers = sum(counts) * target.hidden_size
@@ -79,8 +82,8 @@ class States:
         }
 
     def remove(self, shard: int) -> None:
-        """The marker first: a file without one does not count."""
-        self.run.undo(PHASE, shard)
+        """Remove the states of a shard: the marker first, so that a file that is left is ignored."""
+        self.run.unmark_done(PHASE, shard)
         self._file(shard).unlink(missing_ok=True)
 
     def clear(self) -> None:

@@ -1,0 +1,1 @@
+"""What is fixed before ingestion starts: settings, plan, documents, run folder, shares of shards."""

@@ -1,4 +1,4 @@
-"""Files of documents: what every worker reads its part of the corpus from."""
+"""Document files: the documents of one shard, written by the plan phase and read by all later ones."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from dresd_milvus.corpus import Document
 from dresd_milvus.errors import StoreError
 from dresd_milvus.files.atomic import atomic_file
 
-LONGEST = 200_000
-"""Characters of one document; a longer one is cut into several, so that memory stays bounded."""
+MAX_CHARACTERS = 200_000
+"""Characters of one document. Longer ones are split, so that the memory of ingestion has a bound."""
 
 
-class Numbered(NamedTuple):
-    """Documents with the number of the first; their rows' primary keys follow from it."""
+class NumberedDocuments(NamedTuple):
+    """Consecutive documents of a corpus. first: number of the first one; primary keys of rows are made from it."""
 
     first: int
     documents: list[Document]
 
 
 def write_documents(path: Path, first: int, documents: Sequence[Document]) -> None:
-    """Write a shard whole or not at all."""
+    """Write a document file (Parquet), whole or not at all. first: number of the first document."""
     table = pa.table(
         {
             "number": pa.array(range(first, first + len(documents)), pa.int64()),
@@ -33,43 +33,43 @@ def write_documents(path: Path, first: int, documents: Sequence[Document]) -> No
             "origin": pa.array([document.origin for document in documents], pa.string()),
         }
     )
-    with atomic_file(path, alone=True) as file:
+    with atomic_file(path, single_writer=True) as file:
         pq.write_table(table, file, compression="zstd")
 
 
-def read_documents(path: Path) -> Numbered:
-    """Raises StoreError for a file that is missing or damaged."""
+def read_documents(path: Path) -> NumberedDocuments:
+    """Read a document file. Raises StoreError where it is missing or damaged."""
     try:
         rows = pq.read_table(path)
         turns, origins = rows.column("turns").to_pylist(), rows.column("origin").to_pylist()
         documents = [Document(tuple(turn), origin) for turn, origin in zip(turns, origins, strict=True)]
-        return Numbered(int(rows.column("number")[0].as_py()), documents)
+        return NumberedDocuments(int(rows.column("number")[0].as_py()), documents)
     except (pa.ArrowException, OSError, KeyError, ValueError, IndexError) as error:
         raise StoreError(f"{path} cannot be read ({error}); give --replace to plan the run anew") from error
 
 
 def split_long(document: Document) -> list[Document]:
-    """The document itself, or the parts of a long one, cut at line breaks where there are any.
+    """Split a document whose last answer has more than MAX_CHARACTERS, at line breaks where possible.
 
-    Only the last answer is cut: what comes before it is context, which later parts do without.
+    Only the first part keeps the turns before that answer; the others have an empty prompt.
     """
     *before, answer = document.turns
-    if len(answer) <= LONGEST:
+    if len(answer) <= MAX_CHARACTERS:
         return [document]
     parts: list[Document] = []
-    at = 0
-    while at < len(answer):
-        end = at + LONGEST
+    start = 0
+    while start < len(answer):
+        end = start + MAX_CHARACTERS
         if end < len(answer):
-            found = answer.rfind("\n", at + LONGEST // 2, end)
-            end = found + 1 if found > 0 else end
-        turns = (*before, answer[at:end]) if at == 0 else ("", answer[at:end])
+            line_break = answer.rfind("\n", start + MAX_CHARACTERS // 2, end)
+            end = line_break + 1 if line_break > 0 else end
+        turns = (*before, answer[start:end]) if start == 0 else ("", answer[start:end])
         parts.append(Document(turns, document.origin))
-        at = end
+        start = end
     return parts
 
 
 def clean(document: Document) -> Document:
-    """Without what UTF-8 cannot hold: lone surrogates, which JSON lets through."""
+    """Replace the characters that UTF-8 cannot encode: lone surrogates, which JSON allows."""
     turns = tuple(turn.encode(errors="replace").decode() for turn in document.turns)
     return document if turns == document.turns else document._replace(turns=turns)

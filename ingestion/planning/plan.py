@@ -11,11 +11,11 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from dresd_milvus.corpus import Document, Reading, Source, Template, encode_documents, read_documents
+from dresd_milvus.corpus import Document, ReadOptions, Source, Template, encode_documents, read_documents
 from dresd_milvus.corpus.chat import CHAT, chat_template
 from dresd_milvus.corpus.conversation import choose_template
-from dresd_milvus.corpus.duplicates import Dedup, Duplicates
-from dresd_milvus.corpus.sources import stamp
+from dresd_milvus.corpus.duplicates import Dedup, DuplicateFilter
+from dresd_milvus.corpus.sources import content_hash
 from dresd_milvus.errors import InputError
 from dresd_milvus.files.atomic import write_text
 from dresd_milvus.models.fingerprint import tokenizer_hash
@@ -123,6 +123,7 @@ class Plan:
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
 
     def to_json(self) -> str:
+        """The plan as JSON."""
         return json.dumps(asdict(self), indent=1, sort_keys=True)
 
     @classmethod
@@ -142,7 +143,7 @@ class Plan:
             for f in fields(Settings)
             if getattr(before, f.name) != getattr(now, f.name)
         ]
-        if not differs and tuple(stamp(Source.parse(text)) for text in now.sources) != self.stamps:
+        if not differs and tuple(content_hash(Source.parse(text)) for text in now.sources) != self.stamps:
             differs.append("the corpus has changed")
         if differs:
             raise InputError(
@@ -192,7 +193,7 @@ def make_plan(
         settings,
         tokenizer_hash(tokenizer),
         recorded,
-        tuple(stamp(source) for source in sources),
+        tuple(content_hash(source) for source in sources),
         shards.count,
         tuple(shards.made),
         *_estimate(settings, tokenizer, shards.sample, sum(characters for _, _, characters in shards.made)),
@@ -213,9 +214,9 @@ def _documents(
     settings: Settings, sources: list[Source], template: Template | str | None, tokenizer: Any, skipped: Counter[str]
 ) -> Iterator[Document]:
     """Every document that holds an answer, once, long ones in parts."""
-    duplicates, own = Duplicates(settings.dedup), settings.answers == "own"
+    duplicates, own = DuplicateFilter(settings.dedup), settings.answers == "own"
     for source in sources:
-        reading = Reading(
+        reading = ReadOptions(
             settings.prompt_key,
             settings.response_key,
             template,

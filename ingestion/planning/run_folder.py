@@ -1,15 +1,17 @@
-"""A run folder on disk: the plan, the shards of every phase, and a marker for what is begun and what is done.
+"""The run folder: the plan of a run, the files of its phases, and markers that say which shards are begun and done.
 
-    plan.json                    the settings and the shards
-    documents/00000.parquet      the documents of a shard, templates filled in
-    generated/00000.parquet      the same with the target's own answers, if it was asked for them
+    plan.json                    settings and shards
+    documents/00000.parquet      the documents of a shard, in their template
+    generated/00000.parquet      the same documents with the target's own answers (only with --answers)
     projection.*, fit/           the projection
-    states/00000.bin             states of the fit that embedding can use (see states.py), removed by it
+    states/00000.bin             hidden states that the fit leaves for the embed phase (see states.py)
     rows/00000.parquet           keys and continuations, ready for any Milvus
     PHASE/00000.begun, .done     markers
+    PHASE/00000.lock             lock of the process that works on the shard
 
-'begun' is on the disk before a shard's first row goes out and 'done' after its last, so that after any interruption a
-shard is known to be absent (insert), perhaps partly there (upsert), or there. A marker names the plan that it is of.
+The marker 'begun' is on the disk before the first row of a shard is sent, 'done' after the last. So after any
+interruption a shard is known to be absent (insert its rows), perhaps partly there (upsert them), or there (skip it).
+Every marker names the plan that it belongs to.
 """
 
 from __future__ import annotations
@@ -24,34 +26,38 @@ from filelock import FileLock, Timeout
 
 from dresd_milvus.errors import InputError
 from dresd_milvus.files.atomic import write_json
-from dresd_milvus.milvus import sidecar
+from dresd_milvus.milvus import local_folder
 
 PHASES = ("generate", "fit", "embed", "load", "seal")
 
 FOLDERS = {"documents": "documents", "generate": "generated", "embed": "rows"}
-"""Where the files of a phase lie."""
+"""Folder of the shard files that a phase writes ('documents' are those of the plan phase)."""
 
 
-def usual_folder(uri: str, collection: str) -> Path:
-    """The run folder of a collection where none is named: beside its database."""
-    return sidecar(uri) / "runs" / collection
+def default_run_folder(uri: str, collection: str) -> Path:
+    """The run folder of a collection without --run-dir: beside its database."""
+    return local_folder(uri) / "runs" / collection
 
 
 class RunFolder:
-    """fingerprint: of the plan that its markers must name; empty until there is one."""
+    """Files and markers of a run. fingerprint: of the plan, which every marker must name; '' before there is one."""
 
     def __init__(self, folder: Path, fingerprint: str = "") -> None:
         self.folder, self.fingerprint = folder, fingerprint
 
     def file(self, phase: str, shard: int) -> Path:
-        """Where a phase (or 'documents') has its file of a shard."""
+        """Path of the file of a shard that a phase, or 'documents', writes."""
         return self.folder / FOLDERS[phase] / f"{shard:05d}.parquet"
 
     def begun(self, phase: str, shard: int = 0) -> bool:
+        """Whether a shard has the marker 'begun'."""
         return self._marker(phase, shard, "begun").exists()
 
     def done(self, phase: str, shard: int = 0) -> dict[str, Any] | None:
-        """What the 'done' marker says; None where there is none. InputError for one of another plan."""
+        """Content of the marker 'done' of a shard; None without one.
+
+        Raises InputError where the marker is damaged or belongs to another plan.
+        """
         path = self._marker(phase, shard, "done")
         try:
             content = json.loads(path.read_text())
@@ -63,20 +69,21 @@ class RunFolder:
             raise InputError(f"{path} is of another plan; give another --run-dir, or --replace to start over")
         return dict(content)
 
-    def begin(self, phase: str, shard: int = 0) -> None:
+    def mark_begun(self, phase: str, shard: int = 0) -> None:
+        """Write the marker 'begun' of a shard, unless it is there."""
         if not self.begun(phase, shard):
             write_json(self._marker(phase, shard, "begun"), {"plan": self.fingerprint})
 
-    def finish(self, phase: str, shard: int = 0, **content: Any) -> None:
-        """Mark as done; content: the rows, their checksum, the hash of the file, whatever later phases need."""
+    def mark_done(self, phase: str, shard: int = 0, **content: Any) -> None:
+        """Write the marker 'done' of a shard. content: what later phases need, such as rows, checksum, file hash."""
         write_json(self._marker(phase, shard, "done"), {"plan": self.fingerprint, **content})
 
-    def undo(self, phase: str, shard: int = 0) -> None:
-        """Forget that it is done; it stays begun."""
+    def unmark_done(self, phase: str, shard: int = 0) -> None:
+        """Remove the marker 'done' of a shard; 'begun' stays."""
         self._marker(phase, shard, "done").unlink(missing_ok=True)
 
-    def forget(self, phase: str) -> None:
-        """Remove all markers of a phase: what they speak of is gone."""
+    def clear_markers(self, phase: str) -> None:
+        """Remove all markers of a phase, because what they describe is gone."""
         for state in ("begun", "done"):
             for path in (self.folder / phase).glob(f"*.{state}"):
                 path.unlink(missing_ok=True)
@@ -85,10 +92,10 @@ class RunFolder:
         return self.folder / phase / f"{shard:05d}.{state}"
 
     @contextmanager
-    def claim(self, phase: str, shard: int = 0, wait: bool = False) -> Iterator[None]:
-        """Be the only process at work on a shard, or wait until one is; InputError when another is.
+    def lock(self, phase: str, shard: int = 0, wait: bool = False) -> Iterator[None]:
+        """Keep all other processes from working on a shard in this phase. The lock of a killed process is free.
 
-        A process that dies gives it back.
+        wait: wait for a process that has the lock. Without it, raises InputError.
         """
         path = self._marker(phase, shard, "lock")
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What tests of benchmarks share."""
+"""The fixture that imports benchmarks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FOLDER = str(Path(__file__).parents[2] / "benchmarks")
 
 @pytest.fixture(scope="package")
 def benchmark_module() -> Iterator[Callable[[str], ModuleType]]:
-    """Benchmarks by name; they import each other from their folder, as when one of them is run."""
+    """Imports a benchmark by name, with the folder of benchmarks on the path, as when one of them is run."""
     sys.path.insert(0, FOLDER)
     yield importlib.import_module
     sys.path.remove(FOLDER)

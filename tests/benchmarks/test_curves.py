@@ -1,4 +1,4 @@
-"""The parts of the cost curves that need no machine of their own: floors, ladders, copied rows, tables."""
+"""The parts of the cost curves that do not depend on the machine: floors, sizes, copied rows, tables."""
 
 from collections.abc import Callable
 from types import ModuleType
@@ -26,7 +26,7 @@ def many_rows(benchmark_module: Callable[[str], ModuleType]) -> ModuleType:
 
 
 def rows_of(lengths: list[int], seed: int = 0) -> Rows:
-    """Rows of texts with so many rows each."""
+    """Rows of texts with these numbers of rows."""
     rng = np.random.default_rng(seed)
     pk = np.concatenate([(n << POSITION_BITS) + np.arange(length) for n, length in enumerate(lengths)])
     keys = rng.standard_normal((len(pk), 64), np.float32)
@@ -88,7 +88,7 @@ def test_jittered_keys_are_near_and_of_length_one(many_rows: ModuleType) -> None
 def test_rows_are_real_first_and_then_copies(many_rows: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(many_rows, "BATCH", 7)
     real = rows_of([4, 6])
-    parts = list(many_rows.repeated(real, 23))
+    parts = list(many_rows.repeat_rows(real, 23))
     made = many_rows.joined(parts[::-1])
     assert made.pk.tolist() == list(range(23))
     assert (made.next_tokens == np.resize(real.next_tokens, (30, 4))[:23]).all()
@@ -100,8 +100,8 @@ def test_rows_are_real_first_and_then_copies(many_rows: ModuleType, monkeypatch:
 
 
 def test_sizes_that_need_too_much_are_named(many_rows: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
-    assert many_rows.ladder(20_000) == [10_000, 20_000] and many_rows.ladder(30_000) == [10_000, 30_000]
-    assert many_rows.fitting([10, 1000], 100_000, 336) == [10]
+    assert many_rows.sizes_up_to(20_000) == [10_000, 20_000] and many_rows.sizes_up_to(30_000) == [10_000, 30_000]
+    assert many_rows.sizes_that_fit([10, 1000], 100_000, 336) == [10]
     assert capsys.readouterr().out.startswith("1,000 rows are left out")
     assert many_rows.available() > 0
 
@@ -111,10 +111,10 @@ def test_drafts_are_timed_in_answers_but_for_the_first(many_rows: ModuleType, ti
         target = tiny
 
     drafters = {(10, "dense"): Vanilla(), (10, "hybrid"): PromptLookup()}
-    found = many_rows.decoded(Model(), drafters, [[1, 2], [3, 1, 3]], 6, FixedBudget(4, 4))
+    found = many_rows.decode(Model(), drafters, [[1, 2], [3, 1, 3]], 6, FixedBudget(4, 4))
     plain = [len(generate(tiny, Vanilla(), Greedy(), ids, 6, FixedBudget()).steps) for ids in ([1, 2], [3, 1, 3])]
     assert list(found) == list(drafters) and len(found[10, "dense"]) == sum(plain)
-    made = many_rows.drafting(found[10, "hybrid"])
+    made = many_rows.draft_times(found[10, "hybrid"])
     assert 0 < made["p50"] <= made["p95"] and made["forward"] > 0 and made["drafts"] == len(found[10, "hybrid"])
 
 

@@ -1,4 +1,4 @@
-"""What is counted as a step's overhead."""
+"""What the benchmark counts as the overhead of a step."""
 
 from collections.abc import Callable
 from types import ModuleType
@@ -32,7 +32,7 @@ def test_overhead_is_all_but_the_forward_pass_and_the_draft(overhead: ModuleType
 
 def test_every_forward_pass_is_timed(overhead: ModuleType) -> None:
     target = build_tiny(seed=0)
-    calls = overhead.timed(target.model)
+    calls = overhead.record_forward_times(target.model)
     done = generate(target, Vanilla(), Greedy(), [1, 2, 3], 5, FixedBudget())
     assert len(calls) == 1 + len(done.steps), "the prompt's and each step's"
     assert all(0 < took < step.verify for took, step in zip(calls[1:], done.steps, strict=True))

@@ -37,9 +37,9 @@ def test_no_prompt_is_both_held_out_and_stored(benchmark_module: Module, tmp_pat
     with gzip.open(tmp_path / "humaneval/HumanEval.jsonl.gz", "wt") as file:
         file.write(json.dumps({"prompt": "def f():"}))
     found = domains.read_domains(tmp_path)
-    assert [pair.prompt for pair in found["gsm8k"].held] == ["q"], "too long a prompt is passed over"
+    assert [pair.prompt for pair in found["gsm8k"].held_out] == ["q"], "too long a prompt is passed over"
     assert found["gsm8k"].stored == [domains.Pair("r", "b")], "each prompt once"
-    assert {pair.prompt for pair in found["code"].held} == {"def f():", "t11", "t510"}
+    assert {pair.prompt for pair in found["code"].held_out} == {"def f():", "t11", "t510"}
     assert {pair.prompt[:3] for pair in found["code"].stored} == {"t10", "t51", "gpt", "cod"}
     assert found["mt-bench"] == domains.Domain([domains.Pair("one")], [])
 

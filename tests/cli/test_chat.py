@@ -43,22 +43,28 @@ class Talk:
     """A chat that was held: what was shown, and of every answer the ids before it, what followed and how many tokens
     went through the model."""
 
-    def __init__(self, model: LoadedModel, lines: list[Any], watch: Callable[[int], None] = lambda step: None) -> None:
+    def __init__(
+        self,
+        model: LoadedModel,
+        lines: list[Any],
+        watch: Callable[[int], None] = lambda step: None,
+        stop: tuple[str, ...] = (),
+    ) -> None:
         out, self.model = StringIO(), model
         self.read: list[list[int]] = []
         self.said: list[Any] = []
         self.passed: list[list[int]] = []
-        speaker = Speaker(model, prepare_drafter("hybrid-dense", Sources(), model, 8, 4), Greedy(), TOKENS)
+        speaker = Speaker(model, prepare_drafter("hybrid-dense", Sources(), model, 8, 4), Greedy(), TOKENS, stop)
         speaker.console, answer = Console(file=out, width=200), speaker.answer
 
-        def spy(ids: list[int], reuse: bool, stop: Callable[[], bool]) -> Any:
+        def spy(ids: list[int], reuse: bool, interrupted: Callable[[], bool]) -> Any:
             self.read.append(list(ids))
             self.passed.append([])
             steps = iter(range(TOKENS))
 
             def watched() -> bool:
                 watch(next(steps))
-                return stop()
+                return interrupted()
 
             self.said.append(answer(ids, reuse, watched))
             return self.said[-1]
@@ -119,6 +125,18 @@ def test_the_answer_is_shown_and_nothing_of_the_template(model: LoadedModel) -> 
     answers = [model.tokenizer.decode(done.answer) for done in talk.said]
     figures = [line for line in shown if line.startswith("hybrid-dense: ")]
     assert "\n".join(shown) == "\n".join(part for pair in zip(answers, figures, strict=True) for part in pair)
+
+
+def test_an_answer_is_remembered_as_it_was_shown_where_a_stop_string_ended_it(model: LoadedModel) -> None:
+    whole = model.tokenizer.decode(Talk(model, QUESTIONS[:1]).said[0].answer)
+    stop = whole[5:9]
+    text = whole[: whole.index(stop)]
+    talk = Talk(model, QUESTIONS[:2], stop=(stop,))
+    assert talk.said[0].reason == "stop" and f"\n{text}\n" in talk.shown and "ended by stop" in talk.shown
+    messages = [{"role": "user", "content": QUESTIONS[0]}, {"role": "assistant", "content": text}]
+    messages.append({"role": "user", "content": QUESTIONS[1]})
+    rendered = model.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    assert model.tokenizer.decode(talk.read[1]) == model.tokenizer.bos_token + rendered
 
 
 def test_ctrl_c_ends_an_answer_and_not_the_chat(model: LoadedModel) -> None:

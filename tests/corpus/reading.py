@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from dresd_milvus.corpus import Document, Reading, Source, read_documents
+from dresd_milvus.corpus import Document, ReadOptions, Source, read_documents
 
 TALK = [
     {"role": "system", "content": "Be kind."},
@@ -18,8 +18,8 @@ TALK = [
 
 
 def read(text: str | Path, limit: int | None = None, **how: Any) -> list[Document]:
-    """The documents of a source, given as on the command line; how: see Reading."""
-    return list(read_documents(Source.parse(str(text)), Reading(**how), limit))
+    """The documents of a source, given as on the command line; how: see ReadOptions."""
+    return list(read_documents(Source.parse(str(text)), ReadOptions(**how), limit))
 
 
 def write_jsonl(path: Path, rows: list[Any]) -> Path:

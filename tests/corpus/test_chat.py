@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dresd_milvus.corpus import Reading, Source, Template, read_documents
+from dresd_milvus.corpus import ReadOptions, Source, Template, read_documents
 from dresd_milvus.corpus.chat import CHAT, chat_template
 from dresd_milvus.errors import InputError
 from dresd_milvus.models.loading import load_tokenizer
@@ -103,10 +103,10 @@ def test_text_parts_and_tool_calls_are_read(tmp_path: Path) -> None:
     ("messages", "template", "reason"),
     [
         (TOOLS, CHATML, "the chat template does not write the tools that message 2 calls (weather)"),
-        (TOOLS, None, "message 2 calls a tool, which only a chat template (--template chat) writes"),
-        ([*TOOLS[:3], {"role": "assistant", "content": None}], CALLING, "message 4 has content that is no text"),
+        (TOOLS, None, "message 2 calls a tool, which needs a chat template (--template chat)"),
+        ([*TOOLS[:3], {"role": "assistant", "content": None}], CALLING, "message 4 has content that is not text"),
         ([{"role": "user", "content": [{"type": "image_url"}]}, TOOLS[5]], CHATML, "message 1 has content that is no"),
-        (TOOLS[:1], CHATML, "nobody answers"),
+        (TOOLS[:1], CHATML, "it has no answer"),
         (TOOLS[3:], CHATML, "it begins with an answer"),
         (TOOLS[4:], "{{ raise_exception('no thanks') }}", "refuses a conversation: no thanks"),
         (TOOLS[2:], CHATML.replace("message.content", "message.content[:3]"), "does not write an answer as it is"),
@@ -119,6 +119,6 @@ def test_a_conversation_that_cannot_be_written_is_counted_and_named(
     how = {"template": CHAT, "tokenizer": chatty(template)} if template else {"template": Template()}
     with pytest.raises(InputError, match=rf"rows of .* the first of them row 1: .*{re.escape(reason)}"):
         read(path, **how)
-    reading = Reading(incomplete="skip", **how)
+    reading = ReadOptions(incomplete="skip", **how)
     left = list(read_documents(Source.parse(str(path)), reading))
     assert len(left) + reading.skipped["incomplete rows"] == 2 and reading.skipped["incomplete rows"] > 0

@@ -3,13 +3,13 @@
 import pytest
 
 from dresd_milvus.corpus import Document
-from dresd_milvus.corpus.duplicates import Dedup, Duplicates
+from dresd_milvus.corpus.duplicates import Dedup, DuplicateFilter
 
 LONG = "def f(a, b):\n" + "\n".join(f"    x{n} = a + b * {n} - some_value({n})" for n in range(40))
 
 
 def kept(mode: Dedup, *turns: tuple[str, ...]) -> int:
-    duplicates = Duplicates(mode)
+    duplicates = DuplicateFilter(mode)
     return sum(not duplicates.seen(Document(each, "x")) for each in turns)
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dresd_milvus.corpus import Document, Reading, Source, Template, read_documents
+from dresd_milvus.corpus import Document, ReadOptions, Source, Template, read_documents
 from dresd_milvus.errors import InputError
 from tests.corpus.reading import read, write_jsonl
 
@@ -48,7 +48,7 @@ def test_rows_without_a_key_are_counted_and_named(tmp_path: Path) -> None:
     assert len(read(path, limit=5)) == 5
     with pytest.raises(InputError, match=r"7 of 7 rows .*--response-key"):
         read(path, response_key="answer")
-    reading = Reading(incomplete="skip")
+    reading = ReadOptions(incomplete="skip")
     assert len(list(read_documents(Source.parse(str(path)), reading))) == 5
     assert reading.skipped == {"incomplete rows": 2}
 
@@ -76,7 +76,7 @@ def test_plain_text_rows_are_answers_to_nothing(tmp_path: Path) -> None:
         ("a.json", b"[{}, ", "cannot be read"),
         ("a.parquet", b"PAR1 not", "cannot be read"),
         ("a.csv", b"instruction,output\n\xff,a", "cannot be read"),
-        ("a.xlsx", b"a,b", "not a kind of file"),
+        ("a.xlsx", b"a,b", "not a type of file"),
     ],
 )
 def test_what_cannot_be_read_is_one_clear_line(tmp_path: Path, name: str, content: bytes, message: str) -> None:
@@ -96,7 +96,7 @@ def test_a_folder_gives_its_text_files_in_order(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
     (tmp_path / ".hidden").mkdir()
     (tmp_path / ".hidden" / "h.txt").write_text("h")
-    reading = Reading()
+    reading = ReadOptions()
     documents = list(read_documents(Source.parse(str(tmp_path)), reading))
     assert [d.turns for d in documents] == [("", "x"), ("", "b = 1")]
     assert reading.skipped == {"files that are not UTF-8": 1, "binary files": 1}

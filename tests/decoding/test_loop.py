@@ -1,6 +1,6 @@
-"""Exactness: whatever is drafted, the text is what plain decoding emits, token for token, and so is the cache.
+"""Exactness: with every drafter, text and cache are those of plain decoding, token for token.
 
-The reference is written apart from the package: a forward pass over the whole text for every token, in float64.
+The reference does not use the package: it is a forward pass over the whole text for every token, in float64.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dresd_milvus.decoding.loop import FixedBudget, generate, rehearse
+from dresd_milvus.decoding.loop import FixedBudget, generate, warm_up
 from dresd_milvus.decoding.protocols import Context
-from dresd_milvus.decoding.sampling import Greedy, Sampler
+from dresd_milvus.decoding.sampling import Greedy, GumbelSampler
 from dresd_milvus.decoding.scores import Scored
 from dresd_milvus.decoding.tree import DraftTree
 from dresd_milvus.drafters.base import Vanilla
@@ -26,33 +26,33 @@ from tests.drafters.wild_drafters import WILD, Oracle, Overlong, RandomTree, Sib
 from tests.target.test_hf_target import assert_scored
 
 VOCAB = 64
-BEYOND = 12  # how much of the right text a drafter knows past its end
+BEYOND = 12  # tokens of the right text that a drafter knows beyond its end
 LONGEST = 60 + BEYOND
 GREEDY = Greedy()
 
 
 @cache
-def plain(target, prompt, count, choose):
+def plain(target, prompt, count, sampler):
     """The `count` tokens after a prompt, by a full forward pass each."""
     text = list(prompt)
     with torch.inference_mode():
         while len(text) < len(prompt) + count:
             logits = target.model(torch.tensor([text]), use_cache=False).logits[0, -1:]
-            text += choose.walk(DraftTree.root_only(text[-1]), Scored(logits, logits), text).picks.tolist()
+            text += sampler.walk(DraftTree.root_only(text[-1]), Scored(logits, logits), text).picks.tolist()
     return text[len(prompt) :]
 
 
-def right_text(target, prompt, count, choose=GREEDY):
-    """A prompt and the `count` tokens that plain decoding puts after it."""
-    return [*prompt, *plain(target, tuple(prompt), LONGEST, choose)[:count]]
+def right_text(target, prompt, count, sampler=GREEDY):
+    """A prompt and the `count` tokens that plain decoding emits after it."""
+    return [*prompt, *plain(target, tuple(prompt), LONGEST, sampler)[:count]]
 
 
-def ended(tokens, eos_ids, max_new_tokens, room):
-    """(tokens up to where they end, why they end there)."""
-    for index, token in enumerate(tokens[: min(max_new_tokens, room)]):
+def ended(tokens, eos_ids, max_new_tokens, context_left):
+    """(the tokens up to the end of the text, the reason of the end)."""
+    for index, token in enumerate(tokens[: min(max_new_tokens, context_left)]):
         if token in eos_ids:
             return tokens[: index + 1], "eos"
-    return tokens[: min(max_new_tokens, room)], "length" if max_new_tokens <= room else "context"
+    return tokens[: min(max_new_tokens, context_left)], "length" if max_new_tokens <= context_left else "context"
 
 
 def make_drafter(kind, text, seed):
@@ -69,15 +69,14 @@ def assert_cache_is_fresh(target, text):
     assert_scored(target, target.verify(root), text, root)
 
 
-def assert_exact(target, kind, prompt, limit, budget, eos_ids=frozenset(), seed=0, choose=GREEDY):
+def assert_exact(target, kind, prompt, limit, budget, eos_ids=frozenset(), seed=0, sampler=GREEDY):
     """Generate with this drafter and compare everything with the reference; returns the generation."""
-    right = right_text(target, prompt, limit + BEYOND, choose)
-    room = target.context - len(prompt)
-    expected, reason = ended(right[len(prompt) :], eos_ids, limit, room)
-    kept = []  # of every step, also where the text ends within a draft
+    right = right_text(target, prompt, limit + BEYOND, sampler)
+    expected, reason = ended(right[len(prompt) :], eos_ids, limit, target.context - len(prompt))
+    kept = []  # (accepted tokens, emitted tokens) of every step
     with patch.object(target, "eos_ids", eos_ids):
         result = generate(
-            target, make_drafter(kind, right, seed), choose, prompt, limit, budget,
+            target, make_drafter(kind, right, seed), sampler, prompt, limit, budget,
             lambda step: kept.append((step.tree.tokens[step.path].tolist(), step.new.tolist())),
         )  # fmt: skip
     assert result.tokens == expected == [token for _, new in kept for token in new]
@@ -93,13 +92,13 @@ prompts = st.builds(random_prompt, st.integers(0, 3), st.sampled_from([1, 2, 7, 
 drafters = st.sampled_from([*WILD, PromptLookup, Vanilla])
 budgets = st.builds(FixedBudget, st.integers(1, 64), st.integers(1, 12))
 seeds = st.integers(0, 2**16)
-choosers = st.sampled_from(
+samplers = st.sampled_from(
     [
-        Sampler(1.0, 1.0, 1),
-        Sampler(0.6, 1.0, 2),
-        Sampler(1.5, 0.8, 3),
-        Sampler(1.5, 1.0, 4, top_k=5, min_p=0.1),
-        Sampler(1.2, 0.9, 5, repetition_penalty=1.4),
+        GumbelSampler(1.0, 1.0, 1),
+        GumbelSampler(0.6, 1.0, 2),
+        GumbelSampler(1.5, 0.8, 3),
+        GumbelSampler(1.5, 1.0, 4, top_k=5, min_p=0.1),
+        GumbelSampler(1.2, 0.9, 5, repetition_penalty=1.4),
         Greedy(repetition_penalty=1.4),
     ]
 )
@@ -177,17 +176,17 @@ def test_a_cache_outgrown_while_decoding_stays_exact(tiny_ending_at, monkeypatch
     assert_exact(target, kind, [5, 6, 7], 60, FixedBudget(20, 6))
 
 
-@given(drafters, prompts, st.integers(1, 30), budgets, seeds, choosers)
+@given(drafters, prompts, st.integers(1, 30), budgets, seeds, samplers)
 @settings(max_examples=40)
-def test_text_of_any_chooser_equals_its_plain_text(tiny, kind, prompt, limit, budget, seed, choose):
-    result = assert_exact(tiny, kind, prompt, limit, budget, seed=seed, choose=choose)
-    assert result.tokens == generate(tiny, Vanilla(), choose, prompt, limit, budget).tokens
+def test_text_of_any_sampler_equals_its_plain_text(tiny, kind, prompt, limit, budget, seed, sampler):
+    result = assert_exact(tiny, kind, prompt, limit, budget, seed=seed, sampler=sampler)
+    assert result.tokens == generate(tiny, Vanilla(), sampler, prompt, limit, budget).tokens
 
 
-def test_watch_sees_every_step_with_the_states_that_chose_its_tokens(tiny):
+def test_on_step_sees_every_step_with_the_logits_of_its_tokens(tiny):
     steps = []
     drafter = RandomTree(right_text(tiny, [9, 8], 40), 1, VOCAB)
-    result = generate(tiny, drafter, Greedy(), [9, 8], 30, FixedBudget(16, 6), watch=steps.append)
+    result = generate(tiny, drafter, Greedy(), [9, 8], 30, FixedBudget(16, 6), on_step=steps.append)
     assert [token for step in steps for token in step.new] == result.tokens
     for step in steps:
         assert step.scored.logits[step.path].argmax(-1).tolist() == list(step.new)
@@ -222,8 +221,8 @@ def test_a_text_of_one_token_has_no_state_before_it(tiny):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-def test_a_rehearsal_is_a_draft_and_what_became_of_it_in_the_models_numbers(dtype):
-    """What is compiled for other numbers would be compiled again at the first step."""
+def test_warm_up_runs_a_whole_step_in_the_models_dtype(dtype):
+    """Code that is compiled for another dtype would be compiled again at the first step."""
     seen = []
 
     class Spy(PromptLookup):
@@ -237,6 +236,6 @@ def test_a_rehearsal_is_a_draft_and_what_became_of_it_in_the_models_numbers(dtyp
             super().observe(step)
 
     spy = Spy()
-    rehearse(spy, 12, dtype)
+    warm_up(spy, 12, dtype)
     assert [tensor.dtype for tensor in seen] == 3 * [dtype] and seen[0].shape == seen[2].shape == (12,)
-    assert spy.draft(Context([1, 2, 1], None, 8, 4)).tokens[1] == 2, "it has forgotten what came of it"
+    assert spy.draft(Context([1, 2, 1], None, 8, 4)).tokens[1] == 2, "it has forgotten the step"

@@ -8,7 +8,7 @@ import torch
 from scipy.stats import chisquare
 
 from dresd_milvus.decoding.loop import FixedBudget, generate
-from dresd_milvus.decoding.sampling import Sampler
+from dresd_milvus.decoding.sampling import GumbelSampler
 from dresd_milvus.decoding.scores import Scored
 from dresd_milvus.decoding.tree import DraftTree
 from dresd_milvus.drafters.base import Vanilla
@@ -24,17 +24,17 @@ class MarkovTarget:
     vocab_size = hidden_size = VOCAB
     context = 64
 
-    def prefill(self, tokens, reuse=False):
+    def prefill(self, tokens, reuse_prefix=False):
         return None
 
     def verify(self, tree):
         logits = TABLE[torch.from_numpy(tree.tokens).long()]
         return Scored(logits, logits)
 
-    def keep(self, path):
+    def commit(self, path):
         pass
 
-    def room(self, prompt):
+    def context_left(self, prompt):
         return self.context - prompt
 
 
@@ -78,7 +78,7 @@ def per_row(random: np.random.Generator) -> list[int]:
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
 def test_tokens_from_a_tree_follow_the_targets_distribution(temperature):
     results = [
-        generate(MarkovTarget(), TreeDrafter(), Sampler(temperature, seed=seed), [0], LENGTH, FixedBudget(16, 4))
+        generate(MarkovTarget(), TreeDrafter(), GumbelSampler(temperature, seed=seed), [0], LENGTH, FixedBudget(16, 4))
         for seed in range(DRAWS)
     ]
     assert np.mean([result.mat for result in results]) > 1.5, "the tree must matter"
@@ -95,8 +95,11 @@ def test_a_sampler_that_draws_per_row_fails_the_same_test():
 @pytest.mark.parametrize("seed", range(5))
 def test_the_tree_changes_no_token_of_a_seed(seed):
     budget = FixedBudget(16, 4)
-    for choose in (Sampler(1.3, 0.9, seed), Sampler(1.3, 1.0, seed, top_k=3, min_p=0.1, repetition_penalty=1.2)):
+    for sampler in (
+        GumbelSampler(1.3, 0.9, seed),
+        GumbelSampler(1.3, 1.0, seed, top_k=3, min_p=0.1, repetition_penalty=1.2),
+    ):
         drafted, plain = (
-            generate(MarkovTarget(), drafter, choose, [0], 50, budget) for drafter in (TreeDrafter(), Vanilla())
+            generate(MarkovTarget(), drafter, sampler, [0], 50, budget) for drafter in (TreeDrafter(), Vanilla())
         )
         assert drafted.tokens == plain.tokens and len(drafted.steps) < len(plain.steps)

@@ -17,7 +17,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from dresd_milvus.decoding.sampling import Greedy, Sampler, make_chooser
+from dresd_milvus.decoding.sampling import Greedy, GumbelSampler, make_sampler
 from dresd_milvus.decoding.scores import Scored
 from dresd_milvus.decoding.tree import DraftTree
 from dresd_milvus.errors import InputError
@@ -37,9 +37,9 @@ def text_of(position: int) -> list[int]:
     return [0] * position
 
 
-def pick(choose, logits: torch.Tensor, text: list[int]) -> int:
+def pick(sampler, logits: torch.Tensor, text: list[int]) -> int:
     """The pick from one row of logits [V] after a text."""
-    return choose.walk(DraftTree.root_only(0), Scored(logits[None], logits[None]), text).picks[0]
+    return sampler.walk(DraftTree.root_only(0), Scored(logits[None], logits[None]), text).picks[0]
 
 
 def nucleus(logits: np.ndarray, top_p: float) -> set[int]:
@@ -74,7 +74,7 @@ def test_of_equal_logits_greedy_takes_the_first(dtype, seed, size):
 @pytest.mark.parametrize(("temperature", "top_p"), [(1.0, 1.0), (0.5, 1.0), (2.0, 0.8), (1.0, 0.7), (0.7, 0.95)])
 def test_sampler_draws_from_the_filtered_softmax(temperature, top_p):
     draws = 20_000
-    sampler, text = Sampler(temperature, top_p, seed=7), text_of(draws)
+    sampler, text = GumbelSampler(temperature, top_p, seed=7), text_of(draws)
     counts = np.bincount([pick(sampler, LOGITS, text[:position]) for position in range(draws)], minlength=len(LOGITS))
     scaled = ROW / temperature
     kept = sorted(nucleus(scaled, top_p))
@@ -85,12 +85,13 @@ def test_sampler_draws_from_the_filtered_softmax(temperature, top_p):
 
 def test_sampler_draws_from_the_softmax_over_seeds_too():
     draws = 20_000
-    counts = np.bincount([pick(Sampler(seed=seed), LOGITS, [1] * 5) for seed in range(draws)], minlength=len(LOGITS))
+    picks = [pick(GumbelSampler(seed=seed), LOGITS, [1] * 5) for seed in range(draws)]
+    counts = np.bincount(picks, minlength=len(LOGITS))
     assert chisquare(counts, draws * LOGITS.double().softmax(-1).numpy()).pvalue > 1e-3
 
 
 def test_neighbouring_positions_are_drawn_independently():
-    sampler, draws = Sampler(seed=3), 20_000
+    sampler, draws = GumbelSampler(seed=3), 20_000
     text = text_of(draws)
     picks = np.array([pick(sampler, LOGITS[:3], text[:position]) for position in range(draws + 1)])
     pairs = np.bincount(picks[:-1] * 3 + picks[1:], minlength=9)
@@ -99,15 +100,15 @@ def test_neighbouring_positions_are_drawn_independently():
 
 
 def test_noise_is_standard_gumbel():
-    assert kstest(Sampler(seed=1).noise(20_000, 0), "gumbel_r").pvalue > 1e-3
+    assert kstest(GumbelSampler(seed=1).noise(20_000, 0), "gumbel_r").pvalue > 1e-3
 
 
 def test_noise_of_a_seed_stays_what_it_was():
     """Texts of a seed are the same with every version."""
     known = [0.20117457700707742, -0.6871793096477139, 2.207207853766401, 7.612238920995283]
-    assert np.allclose(Sampler(seed=12345).noise(4, 678), known, rtol=1e-12)
+    assert np.allclose(GumbelSampler(seed=12345).noise(4, 678), known, rtol=1e-12)
     beyond = [1.9437200014989473, 0.11053357508290923]
-    assert np.allclose(Sampler(seed=2**63 - 1).noise(2, 2**40), beyond, rtol=1e-12)
+    assert np.allclose(GumbelSampler(seed=2**63 - 1).noise(2, 2**40), beyond, rtol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +122,7 @@ def test_noise_of_a_seed_stays_what_it_was():
 )
 def test_picks_of_a_seed_stay_what_they_were(temperature, top_p, picks):
     for row, known in enumerate(picks):
-        sampler = Sampler(temperature, top_p, 2**63 + row)
+        sampler = GumbelSampler(temperature, top_p, 2**63 + row)
         assert pick(sampler, random_logits(row, 5000, 1.0).float(), text_of(1000 * row + 7)) == known
 
 
@@ -133,7 +134,7 @@ def test_a_pick_is_the_argmax_of_the_scores(seed, noise_seed, position, size, sc
     """Noise that is looked at for some tokens only decides as that of all does, however flat or steep the logits."""
     logits = random_logits(seed, size, scale)
     row = (logits.round() if coarse else logits).numpy()
-    sampler, text = Sampler(temperature, top_p, noise_seed), text_of(position)
+    sampler, text = GumbelSampler(temperature, top_p, noise_seed), text_of(position)
     scores = (row - row.max()) / temperature + sampler.noise(size, position)
     outside = sorted(set(range(size)) - kept_tokens(sampler.filtered(row, text)))
     scores[outside] = -np.inf
@@ -144,7 +145,7 @@ def test_a_pick_is_the_argmax_of_the_scores(seed, noise_seed, position, size, sc
 
 @pytest.mark.parametrize("scale", [0.0, 1.0])
 def test_a_pick_is_the_argmax_of_the_scores_of_a_large_vocabulary(scale):
-    sampler, row = Sampler(0.7, seed=5), random_logits(1, 128_256, scale).numpy()
+    sampler, row = GumbelSampler(0.7, seed=5), random_logits(1, 128_256, scale).numpy()
     for position in range(20):
         text = text_of(position)
         assert pick(sampler, torch.from_numpy(row), text) == int(sampler.scores(row, text).argmax())
@@ -152,22 +153,30 @@ def test_a_pick_is_the_argmax_of_the_scores_of_a_large_vocabulary(scale):
 
 def test_tokens_that_the_target_rules_out_are_never_picked():
     logits = torch.tensor([-torch.inf, 0.0, -torch.inf, 0.1])
-    for sampler in (Sampler(9.0), Sampler(9.0, 0.99), Sampler(9.0, top_k=3), Sampler(9.0, min_p=0.01)):
+    for sampler in (
+        GumbelSampler(9.0),
+        GumbelSampler(9.0, 0.99),
+        GumbelSampler(9.0, top_k=3),
+        GumbelSampler(9.0, min_p=0.01),
+    ):
         assert {pick(sampler, logits, text_of(position)) for position in range(50)} == {1, 3}
 
 
 @given(st.integers(0, 2**32), st.integers(0, 2**40), st.integers(1, 100))
 def test_noise_differs_across_positions_and_seeds(seed, position, step):
-    noise = Sampler(seed=seed).noise(300, position)
-    assert (noise == Sampler(seed=seed).noise(300, position)).all()
-    for other in (Sampler(seed=seed).noise(300, position + step), Sampler(seed=seed + step).noise(300, position)):
+    noise = GumbelSampler(seed=seed).noise(300, position)
+    assert (noise == GumbelSampler(seed=seed).noise(300, position)).all()
+    for other in (
+        GumbelSampler(seed=seed).noise(300, position + step),
+        GumbelSampler(seed=seed + step).noise(300, position),
+    ):
         assert not set(noise.tolist()) & set(other.tolist())
 
 
 @given(seeds, sizes, st.floats(0.01, 1), scales)
 def test_top_p_keeps_the_smallest_nucleus(seed, size, top_p, scale):
     row = random_logits(seed, size, scale).numpy()
-    kept = kept_tokens(Sampler(1.0, top_p).filtered(row, [1]))
+    kept = kept_tokens(GumbelSampler(1.0, top_p).filtered(row, [1]))
     assert kept == nucleus(row, top_p) or top_p >= 1 - 1e-9  # rounding decides about the last crumbs
     assert int(row.argmax()) in kept
 
@@ -175,7 +184,7 @@ def test_top_p_keeps_the_smallest_nucleus(seed, size, top_p, scale):
 @given(seeds, sizes, st.floats(0.01, 0.99))
 def test_of_equal_tokens_the_nucleus_has_the_first(seed, size, top_p):
     row = random_logits(seed, size, 1.0).round().numpy()
-    levels = Sampler(1.0, top_p).filtered(row, [1])
+    levels = GumbelSampler(1.0, top_p).filtered(row, [1])
     least = row[np.isfinite(levels)].min()
     equal = np.isfinite(levels[row == least])
     assert equal[: equal.sum()].all() and np.isfinite(levels[row > least]).all()
@@ -195,7 +204,7 @@ def test_filters_and_their_order_are_those_of_transformers(
     processors += [TopPLogitsWarper(top_p)] if top_p < 1 else []
     processors += [MinPLogitsWarper(min_p)] if min_p else []
     theirs = processors(torch.tensor([text]), logits[None].clone())[0].log_softmax(-1).numpy()
-    ours = Sampler(temperature, top_p, 0, top_k, min_p, penalty).filtered(logits.numpy(), text)
+    ours = GumbelSampler(temperature, top_p, 0, top_k, min_p, penalty).filtered(logits.numpy(), text)
     assert kept_tokens(ours) == kept_tokens(theirs)
     kept = sorted(kept_tokens(ours))
     assert np.allclose(ours[kept] - np.log(np.exp(ours[kept]).sum()), theirs[kept], atol=1e-9)
@@ -216,13 +225,13 @@ def test_a_token_that_the_target_reads_and_never_writes_is_not_penalised():
 def test_what_is_filtered_is_a_copy():
     """Rows are the target's, and others look at them after the walk."""
     row = ROW.copy()
-    Sampler(0.5, 0.5, 0, 3, 0.1, 1.5).filtered(row, [0, 1])
+    GumbelSampler(0.5, 0.5, 0, 3, 0.1, 1.5).filtered(row, [0, 1])
     Greedy(1.5).scores(row, [0, 1])
     assert (row == ROW).all()
 
 
 def test_the_most_likely_token_survives_any_filter():
-    for sampler in (Sampler(1.0, 1e-12), Sampler(top_k=1), Sampler(min_p=1.0)):
+    for sampler in (GumbelSampler(1.0, 1e-12), GumbelSampler(top_k=1), GumbelSampler(min_p=1.0)):
         assert kept_tokens(sampler.filtered(ROW, [1])) == {0}
 
 
@@ -234,14 +243,14 @@ def test_the_most_likely_token_survives_any_filter():
 def test_a_walk_takes_a_pick_after_the_other(dtype, tree, seed, temperature, top_p, penalty, prompt):
     """Each pick is made of its node's logits, after the text and the node's own path."""
     logits = torch.stack([random_logits(seed + row, 5, 1.0) for row in range(len(tree.tokens))]).to(dtype)
-    chooser = make_chooser(temperature, top_p, seed, repetition_penalty=penalty)
+    sampler = make_sampler(temperature, top_p, seed, repetition_penalty=penalty)
     text = [*prompt, 4]
-    path, picks = chooser.walk(tree, Scored(logits, logits), text)
+    path, picks = sampler.walk(tree, Scored(logits, logits), text)
     assert path.tolist() == climb(tree, int(path[-1]))
     assert text == [*prompt, 4], "the text is the loop's"
     for node, token in zip(path.tolist(), picks.tolist(), strict=True):
         row = logits[node].double().numpy() if dtype == torch.float64 else logits[node].float().numpy()
-        assert token == int(chooser.scores(row, [*text, *tree.tokens[climb(tree, node)[1:]].tolist()]).argmax())
+        assert token == int(sampler.scores(row, [*text, *tree.tokens[climb(tree, node)[1:]].tolist()]).argmax())
     assert tree.tokens[path[1:]].tolist() == picks[:-1].tolist()
     below = tree.parents == path[-1]
     assert picks[-1] not in tree.tokens[below], "it goes as far as the tree does"
@@ -262,19 +271,19 @@ def test_a_walk_takes_a_pick_after_the_other(dtype, tree, seed, temperature, top
 )
 def test_bad_parameters_are_refused(parameters):
     with pytest.raises(InputError) as caught:
-        Sampler(**parameters)
+        GumbelSampler(**parameters)
     assert "\n" not in str(caught.value)
     if "repetition_penalty" in parameters:
         with pytest.raises(InputError, match="repetition penalty"):
             Greedy(**parameters)
 
 
-def test_make_chooser_is_greedy_at_temperature_zero():
-    assert make_chooser(0, 0.9, 1, 5, 0.1, 1.2) == Greedy(1.2)
-    assert make_chooser(0.5, 0.9, 1) == Sampler(0.5, 0.9, 1)
-    assert make_chooser(0.5, 0.9, 1, 5, 0.1, 1.2) == Sampler(0.5, 0.9, 1, 5, 0.1, 1.2)
+def test_make_sampler_is_greedy_at_temperature_zero():
+    assert make_sampler(0, 0.9, 1, 5, 0.1, 1.2) == Greedy(1.2)
+    assert make_sampler(0.5, 0.9, 1) == GumbelSampler(0.5, 0.9, 1)
+    assert make_sampler(0.5, 0.9, 1, 5, 0.1, 1.2) == GumbelSampler(0.5, 0.9, 1, 5, 0.1, 1.2)
 
 
 def test_a_tiny_temperature_picks_the_most_likely_token() -> None:
-    assert pick(Sampler(1e-310), torch.tensor([1.0, 2.0, 3.0]), [1]) == 2
-    assert pick(Sampler(1e-310, 0.9), torch.tensor([1.0, 2.0, 3.0]), [1]) == 2
+    assert pick(GumbelSampler(1e-310), torch.tensor([1.0, 2.0, 3.0]), [1]) == 2
+    assert pick(GumbelSampler(1e-310, 0.9), torch.tensor([1.0, 2.0, 3.0]), [1]) == 2

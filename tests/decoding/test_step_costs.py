@@ -1,4 +1,4 @@
-"""What steps cost: given, or learned from the steps of decoding and kept."""
+"""Costs of steps: known, or learned from the steps of decoding and saved."""
 
 import json
 from pathlib import Path
@@ -10,13 +10,13 @@ import torch
 from dresd_milvus.decoding.step_costs import PRIORS, LearnedCosts, StepCosts, costs_file
 
 CPU = {0: 36.0, 4: 45.0, 8: 57.0, 16: 72.0, 32: 110.0, 64: 190.0}
-"""Milliseconds of a small model on a processor that computes."""
+"""Milliseconds of a small model on a CPU."""
 
 
 def learned(
     true: dict[int, float], steps: int = 300, noise: float = 0.0, costs: LearnedCosts | None = None
 ) -> LearnedCosts:
-    """Costs that have seen so many steps, of the sizes in turn."""
+    """Costs after this number of steps, of all sizes in turn."""
     costs, random = costs or LearnedCosts(), np.random.default_rng(0)
     for step in range(steps):
         nodes = list(true)[step % len(true)]
@@ -86,7 +86,7 @@ def test_a_larger_size_never_costs_less() -> None:
 def test_what_was_learned_is_kept_for_the_next_session(tmp_path: Path) -> None:
     file = tmp_path / "deep" / "costs.json"
     costs = learned(CPU, costs=LearnedCosts("cpu", file))
-    costs.keep()
+    costs.save()
     again = LearnedCosts("cpu", file)
     assert again.ms == pytest.approx(costs.ms, rel=1e-3)
     again.observe(8, 2 * CPU[8])
@@ -95,7 +95,7 @@ def test_what_was_learned_is_kept_for_the_next_session(tmp_path: Path) -> None:
 
 
 def test_a_session_without_a_step_keeps_nothing(tmp_path: Path) -> None:
-    LearnedCosts("cpu", tmp_path / "costs.json").keep()
+    LearnedCosts("cpu", tmp_path / "costs.json").save()
     assert not list(tmp_path.iterdir())
 
 
@@ -122,7 +122,7 @@ def test_a_damaged_file_is_as_none(content: str, tmp_path: Path) -> None:
 
 def test_where_nothing_can_be_written_decoding_goes_on(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("")
-    learned(CPU, costs=LearnedCosts("cpu", tmp_path / "taken" / "costs.json")).keep()
+    learned(CPU, costs=LearnedCosts("cpu", tmp_path / "taken" / "costs.json")).save()
     assert (tmp_path / "taken").read_text() == ""
 
 

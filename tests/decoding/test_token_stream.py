@@ -90,6 +90,18 @@ def test_drafted_tokens_are_green_and_end_tokens_are_not_shown() -> None:
     assert out.getvalue() == "\x1b[1;32m the\x1b[0mhe\n"
 
 
+def test_a_stop_string_is_not_shown_nor_part_of_one() -> None:
+    out = StringIO()
+    stream = TokenStream(BYTES, Console(file=out), stop=["hen", "ts"])
+    ids = BYTES.convert_tokens_to_ids(["▁t", "he", "▁t", "s", "a"])
+    scored = Scored(torch.zeros(1, 1), torch.zeros(1, 1))
+    for token, shown in zip(ids, [" ", " t", " the ", " the ", " the "], strict=True):
+        stream(Step([token], np.array([token]), DraftTree.root_only(0), np.arange(1), scored))
+        assert out.getvalue() == shown
+    stream.finish()
+    assert out.getvalue() == " the \n"
+
+
 def test_a_file_gets_the_text_as_it_is_and_a_terminal_nothing_that_steers_it() -> None:
     text, tokenizer = "\tx = 1\r\n\x1b[31m\u3000y", TOKENIZERS["bytes"]
     ids = np.array(tokenizer(text, add_special_tokens=False)["input_ids"])

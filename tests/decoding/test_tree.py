@@ -1,4 +1,4 @@
-"""DraftTree against a slow trie that is easy to believe."""
+"""DraftTree against a slow trie that is easy to check."""
 
 from __future__ import annotations
 
@@ -141,8 +141,8 @@ def test_a_bad_tree_is_refused(tokens, parents):
 
 
 @given(trees(tokens=3), st.lists(st.integers(0, 2), max_size=6))
-def test_along_a_text_is_as_far_as_the_tree_has_it(tree, tokens):
-    path, picks = tree.along(tokens)
+def test_follow_walks_as_far_as_the_tree_has_the_text(tree, tokens):
+    path, picks = tree.follow(tokens)
     assert picks.tolist() == [*tokens, -1][: len(path)]
     assert tree.tokens[path[1:]].tolist() == picks[:-1].tolist()
     below = tree.tokens[tree.parents == path[-1]]

@@ -1,4 +1,4 @@
-"""Draft trees, drawn and looked at the slow way."""
+"""Random draft trees for tests, and a slow way to read them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def trees(draw, tokens=20):
 
 
 def climb(tree: DraftTree, node: int) -> list[int]:
-    """A node and all above it, the root first."""
+    """The path to a node, the root first."""
     path = [node]
     while path[-1]:
         path.append(int(tree.parents[path[-1]]))

@@ -46,9 +46,9 @@ def test_two_processes_do_not_write_one_temporary_file(tmp_path: Path, monkeypat
 def test_what_a_killed_process_left_is_written_over(tmp_path: Path) -> None:
     (tmp_path / "a.part").write_text("half")
     (tmp_path / "b.part" / "deep").mkdir(parents=True)
-    with atomic_file(tmp_path / "a", alone=True) as file:
+    with atomic_file(tmp_path / "a", single_writer=True) as file:
         file.write(b"x")
-    with atomic_folder(tmp_path / "b", alone=True) as folder:
+    with atomic_folder(tmp_path / "b", single_writer=True) as folder:
         assert list(folder.iterdir()) == []
     assert names(tmp_path) == ["a", "b"]
 

@@ -1,8 +1,6 @@
-"""Documents to rows: keys are the model's own states, continuations never leave their document."""
+"""The embed phase: keys are projected states of the document alone, continuations never leave their document."""
 
 from pathlib import Path
-from types import SimpleNamespace
-from typing import cast
 
 import numpy as np
 import pytest
@@ -10,14 +8,22 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dresd_milvus.corpus import Document, Encoded, Template
+from dresd_milvus.corpus import Document, Template
 from dresd_milvus.models.loading import LoadedModel
 from dresd_milvus.retrieval.projection import Projection, ProjectionFit
 from dresd_milvus.retrieval.store import PAD, POSITION_BITS, Rows
 from dresd_milvus.storage.inspection import Checksum
 from dresd_milvus.storage.row_file import read_rows
-from ingestion.phases.embed import BATCH_TOKENS, Embedder, continuations, embed_shard
-from ingestion.planning.documents import Numbered
+from ingestion.phases.embed import (
+    BATCH_TOKENS,
+    Embedder,
+    RowSettings,
+    batch_by_length,
+    continuations,
+    embed_shard,
+    split_into_windows,
+)
+from ingestion.planning.documents import NumberedDocuments
 from ingestion.planning.prune import Pruning
 
 PROMPT = Template()("Write a Python function `add`. Add two numbers.")
@@ -40,9 +46,8 @@ def projection_of(embedder: Embedder, dim: int = 8) -> Projection:
 def embedded(embedder: Embedder, folder: Path, responses_only: bool = False) -> dict[int, list[Rows]]:
     """The rows of DOCUMENTS, numbered from 7, by document."""
     path = folder / "rows.parquet"
-    made = embed_shard(
-        embedder, projection_of(embedder), Numbered(7, DOCUMENTS), path, 5, Pruning(responses_only=responses_only), {}
-    )
+    settings = RowSettings(projection_of(embedder), 5, Pruning(responses_only=responses_only))
+    made = embed_shard(embedder, NumberedDocuments(7, DOCUMENTS), settings, path, {})
     found: dict[int, list[Rows]] = {}
     checksum, count = Checksum(), 0
     for rows in read_rows(path, made["file"]):
@@ -66,14 +71,13 @@ def test_continuations_are_the_next_tokens_padded(ids: list[int], size: int) -> 
 
 @given(lengths=st.lists(st.integers(0, 300), max_size=20), size=st.integers(1, 100))
 def test_windows_cover_every_state_once_and_fit(lengths: list[int], size: int) -> None:
-    model = SimpleNamespace(target=SimpleNamespace(context=size))
-    documents = [Encoded(np.zeros(n + 1, np.int32), np.ones(n + 1, bool), "", np.zeros((n + 1, 2))) for n in lengths]
-    batches = list(Embedder(cast(LoadedModel, model), max_length=1024).batches(documents))
-    windows = sorted(window for batch in batches for window in batch)
+    windows = split_into_windows(lengths, size)
     for document, length in enumerate(lengths):
         own = [window for window in windows if window.document == document]
         assert [position for w in own for position in range(w.first, w.stop)] == list(range(length))
         assert all(w.start <= w.first and len(w) <= size for w in own)
+    batches = list(batch_by_length(windows))
+    assert sorted(window for batch in batches for window in batch) == sorted(windows)
     assert all(len(batch) == 1 or len(batch) * max(map(len, batch)) <= BATCH_TOKENS for batch in batches)
 
 
@@ -142,8 +146,8 @@ def test_a_failed_shard_leaves_no_file(sample: LoadedModel, tmp_path: Path, monk
         raise OSError(28, "No space left on device")
 
     embedder = Embedder(sample, 64)
-    projection = projection_of(embedder)
+    settings = RowSettings(projection_of(embedder), 5, Pruning())
     monkeypatch.setattr("dresd_milvus.storage.row_file.RowFile.write", lambda file, rows: fail(rows))
     with pytest.raises(OSError, match="No space"):
-        embed_shard(embedder, projection, Numbered(0, DOCUMENTS), tmp_path / "rows.parquet", 5, Pruning(), {})
+        embed_shard(embedder, NumberedDocuments(0, DOCUMENTS), settings, tmp_path / "rows.parquet", {})
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""The fit phase: which states, how many dimensions."""
+"""The fit phase: which states it reads, and how many dimensions it chooses."""
 
 import json
 from pathlib import Path
@@ -7,15 +7,16 @@ import pytest
 import torch
 
 from dresd_milvus.models.loading import LoadedModel
+from dresd_milvus.progress import SILENT
 from ingestion.phases.fit import GOOD_ENOUGH, Curve
 from ingestion.run import Run
 from ingestion.runner import plan
-from tests.samples import Silent, settings, write_corpus
+from tests.samples import settings, write_corpus
 
 
 def planned(sample: LoadedModel, folder: Path, **other: object) -> Run:
     corpus = write_corpus(folder / "corpus.jsonl", 60)
-    made = plan(settings(corpus, folder / "a.db", shard_size=3000, **other), folder / "run", Silent(), sample)
+    made = plan(settings(corpus, folder / "a.db", shard_size=3000, **other), folder / "run", SILENT, sample)
     return Run(folder / "run", made, model=sample)
 
 
@@ -26,7 +27,7 @@ def test_the_fewest_dimensions_that_draft_nearly_as_well_are_chosen() -> None:
 
 def test_dim_auto_measures_and_keeps_the_first_axes(sample: LoadedModel, tmp_path: Path) -> None:
     auto = planned(sample, tmp_path, dim=0)
-    auto.fit(Silent())
+    auto.fit(SILENT)
     curve = Curve(**json.loads((tmp_path / "run" / "fit" / "curve.json").read_text()))
     quality = {int(dim): value for dim, value in curve.quality.items()}
     assert auto.projection.dim in quality and min(quality) == 8 and max(quality) == 256
@@ -34,7 +35,7 @@ def test_dim_auto_measures_and_keeps_the_first_axes(sample: LoadedModel, tmp_pat
     fixed_at = tmp_path / "fixed"
     fixed_at.mkdir()
     fixed = planned(sample, fixed_at, dim=auto.projection.dim)
-    fixed.fit(Silent())
+    fixed.fit(SILENT)
     torch.testing.assert_close(fixed.projection.weight, auto.projection.weight)
     assert fixed.projection.fingerprint == auto.projection.fingerprint
 
@@ -44,9 +45,9 @@ def test_states_come_from_all_over_the_corpus_and_no_more_than_asked(
     sample: LoadedModel, tmp_path: Path, fit_tokens: int
 ) -> None:
     run = planned(sample, tmp_path, fit_tokens=fit_tokens)
-    run.fit(Silent())
+    run.fit(SILENT)
     states = run.folder.done("fit")
     assert states and 0.8 * fit_tokens <= states["states"] <= fit_tokens + 1000 < run.plan.tokens
     before = run.projection.fingerprint
-    run.fit(Silent())  # done is done
+    run.fit(SILENT)  # done is done
     assert Run(tmp_path / "run", run.plan, model=sample).projection.fingerprint == before

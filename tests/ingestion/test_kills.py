@@ -1,6 +1,6 @@
-"""kill -9 of the parent, a worker or the Milvus server, in any phase, then the same command again: the same store.
+"""Parent, worker or Milvus server is killed (SIGKILL) in any phase; the same command again builds the same store.
 
-One of them here; `make soak` does it at 50 moments, and 40 times to an embedded store that has just been sent its rows.
+`make test` does this once; `make soak` at 50 moments, and 40 times just after the last rows were sent to Milvus Lite.
 """
 
 import random
@@ -26,7 +26,7 @@ DOCUMENTS = 80
 
 EMBEDDED_TRIALS = 40
 EMBEDDED_DOCUMENTS = 400
-"""Enough for several requests a shard, and for sealing to take about as long as may pass until the kill."""
+"""Enough for several requests a shard, and for sealing to take about as long as the random time until the kill."""
 
 BEGUN = {
     "plan": "documents/00000.parquet",
@@ -35,11 +35,11 @@ BEGUN = {
     "load": "load/00001.begun",
     "seal": "seal/00000.begun",
 }
-"""What is there once a phase has begun."""
+"""A file that exists once a phase has begun."""
 
 
 class Content(NamedTuple):
-    """All of a store. rows: their number; checksum: over keys and continuations; vectors: by primary key."""
+    """The content of a store. rows: their number. checksum: over keys and continuations. vectors: by primary key."""
 
     rows: int
     checksum: str
@@ -62,7 +62,7 @@ def require_same(found: Content, expected: Content) -> None:
 
 
 class Ingestion:
-    """One command line, started as often as it takes."""
+    """One command line, which may be started several times."""
 
     def __init__(self, corpus: Path, uri: str, collection: str, run: Path, shard_size: int = 4_000) -> None:
         self.run, self.collection, self.uri = run, collection, uri
@@ -74,17 +74,17 @@ class Ingestion:
         self.log = self.run.with_suffix(".log").open("ab")
         return psutil.Popen([*self.command, *options], stdout=self.log, stderr=self.log)
 
-    def told(self) -> str:
+    def log_end(self) -> str:
         return self.run.with_suffix(".log").read_text()[-2000:]
 
     def wait_for(self, phase: str, process: psutil.Popen) -> None:
-        """Until the phase has begun, or the process has ended."""
+        """Wait until the phase has begun or the process has ended."""
         while not (self.run / BEGUN[phase]).exists() and process.poll() is None:
             time.sleep(0.01)
 
 
-def strike(victim: str, process: psutil.Popen, server: MilvusServer) -> None:
-    """SIGKILL. A worker that is not there (any more) is replaced by its parent."""
+def kill(victim: str, process: psutil.Popen, server: MilvusServer) -> None:
+    """Send SIGKILL to the victim; to the parent where there is no worker."""
     if victim == "server":
         server.kill()
         server.start()
@@ -98,19 +98,19 @@ def strike(victim: str, process: psutil.Popen, server: MilvusServer) -> None:
 
 
 def trial(ingestion: Ingestion, server: MilvusServer, victim: str, phase: str, chance: random.Random) -> str:
-    """Kill once in this phase, half the times once more at any moment of the second run; then let it end."""
+    """Kill once in this phase, and in half of the trials once more at random in the second run; then let it end."""
     process = ingestion.start()
     ingestion.wait_for(phase, process)
     time.sleep(chance.uniform(0, 0.6))
-    strike(victim, process, server)
+    kill(victim, process, server)
     ends = [process.wait(timeout=240)]
     if chance.random() < 0.5 and ends[-1] != 0:
         process = ingestion.start()
         time.sleep(chance.uniform(0, 12))
-        strike(chance.choice(["parent", "worker"]), process, server)
+        kill(chance.choice(["parent", "worker"]), process, server)
         ends.append(process.wait(timeout=240))
     while ends[-1] != 0:
-        assert len(ends) < 6, ingestion.told()
+        assert len(ends) < 6, ingestion.log_end()
         ends.append(ingestion.start().wait(timeout=240))
     return f"{victim} killed in {phase}: ended with {ends}"
 
@@ -122,7 +122,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusServer]:
-    """A server of its own: these tests do it harm."""
+    """A server for these tests only, because they kill it."""
     if not milvus_server.installed():
         pytest.skip(milvus_server.MISSING)
     server = MilvusServer(tmp_path_factory.mktemp("kills") / "server")
@@ -133,7 +133,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusServer]:
 @pytest.fixture(scope="module")
 def undisturbed(corpus: Path, server: MilvusServer, tmp_path_factory: pytest.TempPathFactory) -> Content:
     ingestion = Ingestion(corpus, server.uri, "undisturbed", tmp_path_factory.mktemp("whole") / "run")
-    assert ingestion.start().wait(timeout=300) == 0, ingestion.told()
+    assert ingestion.start().wait(timeout=300) == 0, ingestion.log_end()
     return content(server.uri, "undisturbed")
 
 
@@ -168,7 +168,7 @@ def test_an_embedded_store_is_whole_when_killed_within_a_second_of_the_last_requ
     corpus = write_corpus(tmp_path / "corpus.jsonl", EMBEDDED_DOCUMENTS)
     uri, run, spare = tmp_path / "a.db", tmp_path / "run", tmp_path / "spare"
     ingestion = Ingestion(corpus, str(uri), "rows", run, shard_size=25_000)
-    assert ingestion.start("--keep-rows").wait(timeout=900) == 0, ingestion.told()
+    assert ingestion.start("--keep-rows").wait(timeout=900) == 0, ingestion.log_end()
     undisturbed, loads = content(str(uri), "rows"), len(list((run / "load").glob("*.done")))
     shutil.copytree(run / "rows", spare)
     chance, killed, late = random.Random(0), 0, 0
@@ -185,7 +185,7 @@ def test_an_embedded_store_is_whole_when_killed_within_a_second_of_the_last_requ
             late += 1
             continue
         killed, state = killed + 1, "sealed" if (run / "seal" / "00000.done").exists() else "not sealed"
-        assert ingestion.start().wait(timeout=240) == 0, ingestion.told()
+        assert ingestion.start().wait(timeout=240) == 0, ingestion.log_end()
         require_same(content(str(uri), "rows"), undisturbed)
         assert not (run / "rows").exists()
         print(f"{killed}: killed after {seconds:.2f} s, {state}; {undisturbed.rows} rows ({late} too late)", flush=True)

@@ -1,4 +1,4 @@
-"""A document of two million tokens, end to end: nothing is lost, and it is embedded in the memory of a short one."""
+"""A document of two million tokens: no row is lost, and embedding it takes no more memory than a short one."""
 
 import json
 import subprocess
@@ -16,7 +16,7 @@ TEXT = "def f(a, b):\n    return [x for x in range(a) if x % b == {}]\n\n"
 
 
 def ingest(folder: Path, lines: int) -> tuple[dict, int]:
-    """(the seal's marker, peak resident bytes up to the embedding); the draft model, for it is the quicker one."""
+    """(marker of the seal phase, peak resident bytes of plan, fit and embed), with the small draft model."""
     (folder / "corpus").mkdir(parents=True)
     (folder / "corpus" / "long.txt").write_text("".join(TEXT.format(n) for n in range(lines)))
     run = ["--run-dir", str(folder / "run")]

@@ -11,11 +11,12 @@ import pytest
 from dresd_milvus.corpus import Template
 from dresd_milvus.errors import InputError, StoreError
 from dresd_milvus.models.loading import LoadedModel
-from ingestion.planning.documents import LONGEST, read_documents
+from dresd_milvus.progress import SILENT
+from ingestion.planning.documents import MAX_CHARACTERS, read_documents
 from ingestion.planning.plan import AUTO, Plan, load_plan, make_plan
 from ingestion.planning.run_folder import RunFolder
 from ingestion.runner import plan
-from tests.samples import CHATML, Silent, settings
+from tests.samples import CHATML, settings
 
 
 def planned(sample: LoadedModel, folder: Path, rows: list[dict[str, Any]], **other: Any) -> Plan:
@@ -71,12 +72,12 @@ def test_what_is_passed_over_is_counted(sample: LoadedModel, tmp_path: Path) -> 
 
 def test_a_document_of_millions_of_characters_is_cut_at_line_breaks(sample: LoadedModel, tmp_path: Path) -> None:
     line = "value = compute(1, 2, 3)\n"
-    text = line * (2 * LONGEST // len(line)) + "x" * LONGEST
+    text = line * (2 * MAX_CHARACTERS // len(line)) + "x" * MAX_CHARACTERS
     plan = planned(sample, tmp_path, [row("q", text), row("short", "a")])
     parts = texts(tmp_path, plan)
     assert "".join(turns[1] for turns in parts[:-1]) == text and len(parts) > 3
     assert parts[0][0] == "Question: q\nAnswer:\n" and parts[1][0] == ""
-    assert all(len(turns[1]) <= LONGEST for turns in parts) and parts[1][1].startswith(line)
+    assert all(len(turns[1]) <= MAX_CHARACTERS for turns in parts) and parts[1][1].startswith(line)
     assert plan.skipped["cuts of long documents"] == len(parts) - 2
 
 
@@ -109,7 +110,7 @@ def test_damaged_folders_are_one_clear_line(sample: LoadedModel, tmp_path: Path)
     run.file("documents", 0).write_bytes(b"PAR1 and no more")
     with pytest.raises(StoreError, match=r"00000\.parquet cannot be read .*--replace"):
         read_documents(run.file("documents", 0))
-    run.finish("embed", 0, rows=1)
+    run.mark_done("embed", 0, rows=1)
     with pytest.raises(InputError, match="is of another plan"):
         RunFolder(run.folder, "other").done("embed", 0)
     (run.folder / "embed" / "00000.done").write_text("{")
@@ -125,9 +126,9 @@ def test_damaged_folders_are_one_clear_line(sample: LoadedModel, tmp_path: Path)
 def test_one_process_at_a_time_is_at_work_on_a_shard(tmp_path: Path) -> None:
     run = RunFolder(tmp_path, "plan")
     at_work = pytest.raises(InputError, match="another process is at work on shard 3")
-    with run.claim("load", 3), run.claim("load", 4), at_work, run.claim("load", 3):
+    with run.lock("load", 3), run.lock("load", 4), at_work, run.lock("load", 3):
         pass
-    with run.claim("load", 3):
+    with run.lock("load", 3):
         pass
 
 
@@ -135,18 +136,18 @@ def test_a_plan_that_another_process_made_meanwhile_is_left_alone(
     sample: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is made after the folder was seen to be new, and before it is this process's turn."""
-    run, claim = tmp_path / "new" / "run", RunFolder.claim
+    run, lock = tmp_path / "new" / "run", RunFolder.lock
 
-    def claimed_late(folder: RunFolder, *which: Any, **how: Any) -> Any:
+    def locked_late(folder: RunFolder, *which: Any, **how: Any) -> Any:
         planned(sample, tmp_path, [row("q", "a")])
         run.parent.mkdir()
         (tmp_path / "run").rename(run)
-        return claim(folder, *which, **how)
+        return lock(folder, *which, **how)
 
     with monkeypatch.context() as patch, pytest.raises(InputError, match="dim was 16 and is 8"):
-        patch.setattr(RunFolder, "claim", claimed_late)
-        plan(settings(tmp_path / "a.jsonl", "x.db", dim=8), run, Silent(), sample)
+        patch.setattr(RunFolder, "lock", locked_late)
+        plan(settings(tmp_path / "a.jsonl", "x.db", dim=8), run, SILENT, sample)
     assert (run / "plan.json").exists()
     with pytest.raises(InputError, match="to 321 dimensions"):
-        plan(settings(tmp_path / "a.jsonl", "x.db", dim=321), tmp_path / "x" / "run", Silent(), sample)
+        plan(settings(tmp_path / "a.jsonl", "x.db", dim=321), tmp_path / "x" / "run", SILENT, sample)
     assert not (tmp_path / "x").exists(), "nothing came of it"

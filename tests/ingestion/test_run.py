@@ -1,4 +1,4 @@
-"""Whole ingestions on the embedded database: resumed, repeated, refused."""
+"""Whole ingestions into Milvus Lite: resumed, repeated, refused."""
 
 import os
 import shutil
@@ -88,18 +88,18 @@ def test_the_files_of_rows_outlast_everything_that_needs_them(
     sample: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     corpus, uri, rows = write_corpus(tmp_path / "corpus.jsonl", 5), tmp_path / "a.db", tmp_path / "a.run" / "rows"
-    finish, synced = RunFolder.finish, []
+    mark_done, synced = RunFolder.mark_done, []
 
     def dies_before_the_marker(folder: RunFolder, phase: str, shard: int = 0, **content: object) -> None:
         if phase == "seal":
             raise InterruptedRunError
-        finish(folder, phase, shard, **content)
+        mark_done(folder, phase, shard, **content)
 
     def dies_before_the_removal(path: Path, **_: object) -> None:
         raise InterruptedRunError
 
     for owner, name, dies in (
-        (RunFolder, "finish", dies_before_the_marker),
+        (RunFolder, "mark_done", dies_before_the_marker),
         (shutil, "rmtree", dies_before_the_removal),
     ):
         with monkeypatch.context() as patch, pytest.raises(InterruptedRunError):

@@ -1,4 +1,4 @@
-"""The fit's states on the disk: a token goes through the model once, and the rows are those of a run without them."""
+"""States that the fit leaves on the disk: each token goes through the model once, and the rows do not change."""
 
 import json
 from dataclasses import replace
@@ -12,14 +12,14 @@ from torch import Tensor
 
 from dresd_milvus.corpus import Encoded
 from dresd_milvus.models.loading import LoadedModel, load_model
+from dresd_milvus.progress import SILENT, Silent
 from dresd_milvus.retrieval.store import Rows
 from dresd_milvus.storage.row_file import read_rows
 from dresd_milvus.target.hf_target import HFTarget
 from ingestion.phases.embed import Window
-from ingestion.planning.share import ALL
 from ingestion.run import Run
 from ingestion.runner import ingest, plan
-from tests.samples import Silent, settings, write_corpus
+from tests.samples import settings, write_corpus
 
 DOCUMENTS = 24
 
@@ -38,14 +38,14 @@ class Counting:
         return self.target.embed(tokens, attention_mask)
 
 
-class Told(Silent):
-    """Progress that keeps what was told, and what was counted by phase: [total, done]."""
+class Recorded(Silent):
+    """Progress that keeps its messages, and by phase [total, done]."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.phases: dict[str, list[int]] = {}
 
-    def tell(self, line: str) -> None:
+    def message(self, line: str) -> None:
         self.lines.append(line)
 
     def phase(self, name: str, total: int | None, unit: str, done: int = 0) -> None:
@@ -55,7 +55,7 @@ class Told(Silent):
         self.phases[list(self.phases)[-1]][1] += amount
 
 
-def no_room(folder: Path) -> int:
+def no_disk(folder: Path) -> int:
     return 0
 
 
@@ -65,29 +65,29 @@ def planned(model: LoadedModel, folder: Path, **other: Any) -> tuple[Run, Counti
     target = Counting(model.target)
     counted = replace(model, target=cast(HFTarget, target))
     wanted = settings(corpus, folder / "a.db", **{"shard_size": 1500, **other})
-    return Run(folder / "run", plan(wanted, folder / "run", Silent(), counted), model=counted), target
+    return Run(folder / "run", plan(wanted, folder / "run", SILENT, counted), model=counted), target
 
 
 def windows(run: Run) -> list[Window]:
-    """All windows of a run."""
+    """The windows of all shards of a run."""
     encoded = [run.embedder.encode(run.documents(shard).documents) for shard in run.shards()]
     return [window for part in encoded for batch in run.embedder.batches(part) for window in batch]
 
 
-def through(found: list[Window]) -> int:
-    """Tokens of these windows, what they carry along counted."""
+def tokens_of(found: list[Window]) -> int:
+    """Tokens of these windows, their overlaps included."""
     return sum(map(len, found))
 
 
 def embedded(run: Run) -> list[Rows]:
     """Fit and embed; the rows, in the order of the files."""
-    run.fit(Silent())
+    run.fit(SILENT)
     run.embed(run.shards(), lambda tokens: None)
     return [rows for shard in run.shards() for rows in read_rows(run.folder.file("embed", shard))]
 
 
 def require_same(found: list[Rows], expected: list[Rows], cosine: float = 1 - 1e-6) -> None:
-    """The same rows in the same order, and keys that are this near."""
+    """The same rows in the same order, whose keys have at least this cosine."""
     assert len(found) == len(expected)
     for a, b in zip(found, expected, strict=True):
         assert a.pk.tolist() == b.pk.tolist() and a.next_tokens.tolist() == b.next_tokens.tolist()
@@ -111,37 +111,37 @@ def test_every_token_goes_through_the_model_once_and_the_rows_are_the_same(
 ) -> None:
     kept, once = planned(sample, tmp_path / "kept", **other)
     again, twice = planned(sample, tmp_path / "again", **other)
-    again.states.room = no_room
+    again.states.limit = no_disk
     require_same(embedded(kept), embedded(again))
     assert len(kept.shards()) > 3
     every = windows(kept)
-    assert once.tokens == through(every) and twice.tokens == 2 * through(every)
-    carried = sum(window.first - window.start for window in every)
-    assert (carried > 0) == ("max_length" in other)
-    assert once.tokens - carried == sum(window.stop - window.first for window in every)
+    assert once.tokens == tokens_of(every) and twice.tokens == 2 * tokens_of(every)
+    overlaps = sum(window.first - window.start for window in every)
+    assert (overlaps > 0) == ("max_length" in other)
+    assert once.tokens - overlaps == sum(window.stop - window.first for window in every)
     assert not list((kept.folder.folder / "states").iterdir())
 
 
 @pytest.mark.parametrize(("dtype", "cosine"), [("float32", 1 - 1e-6), ("bfloat16", 1 - 1e-3)])
-def test_of_a_large_corpus_only_what_the_fit_saw_is_spared(tmp_path: Path, dtype: str, cosine: float) -> None:
-    """Batches are of other sizes then, which rounds otherwise: keys differ by less than these cosines."""
+def test_in_a_large_corpus_only_what_the_fit_read_is_not_read_again(tmp_path: Path, dtype: str, cosine: float) -> None:
+    """Batches have other sizes then, and rounding differs: keys have at least these cosines."""
     model = load_model("sample", dtype)
     kept, some = planned(model, tmp_path / "kept", fit_tokens=400, dtype=dtype)
     again, twice = planned(model, tmp_path / "again", fit_tokens=400, dtype=dtype)
-    again.states.room = no_room
+    again.states.limit = no_disk
     require_same(embedded(kept), embedded(again), cosine)
     fitted = kept.folder.done("fit")
-    assert fitted and 0 < fitted["states"] < through(windows(kept)) / 2
-    assert some.tokens == through(windows(kept)) and twice.tokens == some.tokens + fitted["states"]
+    assert fitted and 0 < fitted["states"] < tokens_of(windows(kept)) / 2
+    assert some.tokens == tokens_of(windows(kept)) and twice.tokens == some.tokens + fitted["states"]
 
 
 def test_states_are_kept_in_the_models_own_dtype(tmp_path: Path) -> None:
     model = load_model("sample", "bfloat16")
     kept, _ = planned(model, tmp_path / "kept", dtype="bfloat16", responses_only=True)
-    kept.fit(Silent())
+    kept.fit(SILENT)
     shard = 1
     encoded = kept.embedder.encode(kept.documents(shard).documents)
-    states = kept.states.of(shard, kept.model.target)
+    states = kept.states.read(shard, kept.model.target)
     rows = sum(len(own) for own in states.values())
     assert (tmp_path / "kept" / "run" / "states" / "00001.bin").stat().st_size == rows * model.target.hidden_size * 2
     assert rows == sum(answered(document) for document in encoded)
@@ -157,29 +157,29 @@ def answered(document: Encoded) -> int:
     return int(document.answered[1:].sum())
 
 
-def test_how_much_is_kept_is_told_in_one_line(sample: LoadedModel, tmp_path: Path) -> None:
-    for room, expected in (
+def test_one_line_says_how_much_is_kept(sample: LoadedModel, tmp_path: Path) -> None:
+    for limit, expected in (
         (1 << 40, "keeping the states of about {} tokens for embedding: {} GB in {}/states"),
         (
             1000,
-            "no room to keep the states of about {} tokens for embedding: {} GB in {}/states, which may take 1e-06 GB",
+            "not keeping the states of about {} tokens for embedding: {} GB in {}/states, above the limit of 1e-06 GB",
         ),
     ):
-        run, _ = planned(sample, tmp_path / str(room))
-        run.states.room = lambda folder, room=room: room
-        told = Told()
-        run.fit(told)
+        run, _ = planned(sample, tmp_path / str(limit))
+        run.states.limit = lambda folder, limit=limit: limit
+        progress = Recorded()
+        run.fit(progress)
         size = run.plan.rows * sample.target.hidden_size * 4 / 1e9
-        (line,) = told.lines
+        (line,) = progress.lines
         assert line.startswith(expected.format(f"{run.plan.rows:,}", f"{size:.3g}", run.folder.folder))
 
 
 def test_a_file_that_is_not_whole_is_not_used(sample: LoadedModel, tmp_path: Path) -> None:
-    """What a kill -9 leaves: a fit that ended between two shards, in the middle of a file, before its marker."""
+    """What kill -9 may leave: a missing marker, a half-written file, a missing file."""
     whole, once = planned(sample, tmp_path / "whole")
     expected = embedded(whole)
     run, count = planned(sample, tmp_path / "run")
-    run.fit(Silent())
+    run.fit(SILENT)
     states = run.folder.folder / "states"
     (states / "00000.done").unlink()
     half = states / "00001.bin"
@@ -221,7 +221,7 @@ def test_a_fit_that_was_killed_begins_anew(sample: LoadedModel, tmp_path: Path) 
 
 def test_an_embedding_that_was_killed_goes_on_with_the_states(sample: LoadedModel, tmp_path: Path) -> None:
     run, count = planned(sample, tmp_path / "run")
-    run.fit(Silent())
+    run.fit(SILENT)
 
     def dies(tokens: int) -> None:
         raise KilledError
@@ -229,14 +229,14 @@ def test_an_embedding_that_was_killed_goes_on_with_the_states(sample: LoadedMode
     with pytest.raises(KilledError):
         run.embed([0], dies)
     embedded(run)
-    assert count.tokens == through(windows(run))
+    assert count.tokens == tokens_of(windows(run))
 
 
 def test_nothing_of_the_states_is_left_when_the_store_is_sealed(sample: LoadedModel, tmp_path: Path) -> None:
     run, count = planned(sample, tmp_path / "run")
-    run.fit(Silent())
+    run.fit(SILENT)
     (run.folder.folder / "states" / "orphan.bin").write_bytes(b"killed before it was removed")
-    manifest = ingest(run.plan.settings, run.folder.folder, Silent(), model=run.model)
+    manifest = ingest(run.plan.settings, run.folder.folder, SILENT, model=run.model)
     assert manifest and manifest.rows == sum(window.stop - window.first for window in windows(run)) == count.tokens
     assert not (run.folder.folder / "states").exists()
 
@@ -244,24 +244,24 @@ def test_nothing_of_the_states_is_left_when_the_store_is_sealed(sample: LoadedMo
 @pytest.mark.parametrize("other", [{}, {"responses_only": True}, {"responses_only": True, "keep_every": 3}], ids=str)
 def test_estimates_are_near(sample: LoadedModel, tmp_path: Path, other: dict[str, Any]) -> None:
     run, _ = planned(sample, tmp_path / "run", **other)
-    told = Told()
-    manifest = ingest(run.plan.settings, run.folder.folder, told, model=run.model)
+    progress = Recorded()
+    manifest = ingest(run.plan.settings, run.folder.folder, progress, model=run.model)
     assert manifest and run.plan.rows == pytest.approx(manifest.rows, rel=0.15)
-    total, done = told.phases["embedding tokens"]
+    total, done = progress.phases["embedding tokens"]
     assert total == run.plan.tokens == pytest.approx(done, rel=0.15)
-    assert told.phases["loading rows"] == [manifest.rows, manifest.rows]
+    assert progress.phases["loading rows"] == [manifest.rows, manifest.rows]
 
 
 def test_answers_still_to_be_written_are_counted_as_long_as_they_may_be(sample: LoadedModel, tmp_path: Path) -> None:
     own, _ = planned(sample, tmp_path / "own", responses_only=True)
     written, _ = planned(sample, tmp_path / "written", responses_only=True, answers="greedy", answer_tokens=50)
-    assert own.to_generate(ALL) == [] and written.plan.rows == pytest.approx(51 * DOCUMENTS, rel=0.1)
+    assert own.shards_to_generate() == [] and written.plan.rows == pytest.approx(51 * DOCUMENTS, rel=0.1)
     assert written.plan.tokens > written.plan.rows
 
 
 def test_markers_name_the_windows(sample: LoadedModel, tmp_path: Path) -> None:
     run, _ = planned(sample, tmp_path / "run")
-    run.fit(Silent())
+    run.fit(SILENT)
     marker = json.loads((run.folder.folder / "states" / "00000.done").read_text())
     assert marker["plan"] == run.plan.fingerprint
-    assert {Window(*window[:-1]) for window in marker["windows"]} == set(run.states.of(0, run.model.target))
+    assert {Window(*window[:-1]) for window in marker["windows"]} == set(run.states.read(0, run.model.target))

@@ -1,4 +1,4 @@
-"""The life of a store, embedded and on a server."""
+"""Administration of stores, embedded and on a server."""
 
 import threading
 from dataclasses import replace
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dresd_milvus.errors import InputError, StoreError
-from dresd_milvus.milvus import MilvusStore, admin, reading
+from dresd_milvus.milvus import MilvusStore, admin, collections
 from dresd_milvus.milvus.schema import TTL
 from tests.oracle import example_manifest, example_projection, example_rows
 from tests.sealed import build_collection
@@ -88,10 +88,10 @@ def test_another_index_finds_the_same_rows(database: str) -> None:
 
 
 def test_a_failed_attempt_at_an_index_does_not_hide_behind_the_manifest(server_uri: str) -> None:
-    """The packaged server takes DISKANN and does not build it; the way back is what the manifest still names."""
+    """The packaged server accepts DISKANN and does not build it; the manifest still names the index before it."""
     with build_collection(server_uri, "rows", 2000, index="HNSW") as store:
         with pytest.MonkeyPatch.context() as patch, pytest.raises(StoreError, match="has not built it"):
-            patch.setattr(reading, "INDEX_STALL_SECONDS", 2.0)
+            patch.setattr(collections, "INDEX_STALL_SECONDS", 2.0)
             admin.reindex(store, "DISKANN")
         admin.reindex(store, "HNSW")
         assert store.index()["index_type"] == "HNSW"

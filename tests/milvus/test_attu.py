@@ -1,4 +1,4 @@
-"""What a person sees who opens a store in Attu: its SDK's own calls, against a real server."""
+"""A store in Attu, by the calls of its SDK to a real server."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Bulk import into a real server: the rows of a file, each once, whatever happened before."""
+"""Bulk import into a real server: every row of a file arrives once, also after an interruption."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -62,7 +62,7 @@ def test_a_file_whose_job_is_there_is_not_imported_again(
         store.seal(store.manifest, rows=ROWS)
 
 
-def test_what_cannot_be_imported_is_one_line(milvus_server: MilvusServer, server_uri: str, tmp_path: Path) -> None:
+def test_errors_of_an_import_are_one_line(milvus_server: MilvusServer, server_uri: str, tmp_path: Path) -> None:
     (tmp_path / "bad.parquet").write_bytes(b"nothing of the kind")
     with MilvusStore.create(server_uri, "bulk", example_manifest(), example_projection()) as store:
         bulk = BulkImport(store, bucket_of(milvus_server))

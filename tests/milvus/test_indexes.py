@@ -1,4 +1,4 @@
-"""The index catalogue: names, ranges, what suits which server, and the requests that reach it."""
+"""The catalogue of indexes: names, ranges, the choice for a server, and the requests that reach it."""
 
 import json
 
@@ -57,7 +57,7 @@ def test_any_parameters_are_taken_or_refused_in_one_line(name: str, text: str) -
         ("SCANN:with_raw_data=perhaps", "with_raw_data is true or false"),
     ],
 )
-def test_what_is_wrong_is_said_before_a_server_sees_it(text: str, complaint: str) -> None:
+def test_wrong_parameters_are_refused_before_a_server_sees_them(text: str, complaint: str) -> None:
     with pytest.raises(InputError, match=complaint):
         Chosen.parse(text, 64)
 

@@ -1,4 +1,4 @@
-"""kill -9 of a process that has just been told that its rows are written: an embedded database has every one of them.
+"""kill -9 of a process whose rows have just been acknowledged: an embedded database has every one of them.
 
 `make soak` does it to whole ingestions, 40 times (tests/ingestion/test_kills.py).
 """
@@ -83,7 +83,7 @@ def test_rows_that_were_written_outlive_their_writer(uri: str, file: Path, secon
         assert store.count() == ROWS * SOURCES
 
 
-def test_half_an_index_is_made_anew(uri: str) -> None:
+def test_half_an_index_is_built_again(uri: str) -> None:
     with MilvusStore.open(uri, "rows") as store:
         store.write(example_rows(300))
         store.seal(store.manifest)
@@ -97,5 +97,5 @@ def test_half_an_index_is_made_anew(uri: str) -> None:
 
 def test_half_a_collection_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.db" / "collections" / "rows").mkdir(parents=True)
-    with pytest.raises(StoreError, match=r"half made \(.*a.db/collections/rows.*\); remove that folder and run"):
+    with pytest.raises(StoreError, match=r"only in part \(.*a.db/collections/rows.*\); remove that folder and run"):
         MilvusStore.create(str(tmp_path / "a.db"), "rows", example_manifest(), example_projection())

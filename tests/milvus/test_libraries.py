@@ -1,4 +1,4 @@
-"""What the Milvus libraries would read on their own: a `.env` above their folder, and MILVUS_* of other programs."""
+"""The Milvus libraries read neither a `.env` above their folder nor MILVUS_* variables of other programs."""
 
 import json
 import os

@@ -1,11 +1,11 @@
-"""What is set up wrongly is said in one line that names the remedy, and never in a stack trace or a hang."""
+"""A wrong configuration gives one line that names the remedy, never a stack trace or a hang."""
 
 import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from unittest.mock import MagicMock, patch
+from unittest.mock import patch
 
 import pytest
 
@@ -13,7 +13,7 @@ from dresd_milvus.errors import DresdError, InputError, StoreError
 from dresd_milvus.milvus import MilvusStore, admin
 from dresd_milvus.milvus.client import connection
 from dresd_milvus.milvus.client.connection import connect
-from dresd_milvus.milvus.users import make_users
+from dresd_milvus.milvus.users import await_rights, make_users
 from tests import milvus_server
 from tests.fakes import FakeMilvus
 from tests.helpers import dresd
@@ -74,7 +74,7 @@ def trusted(authority: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def problem(uri: str, token: str = "") -> str:
-    """What opening the collection 'rows' for a search complains of: one line."""
+    """The error of opening the collection 'rows' and searching it: one line."""
     with pytest.raises(DresdError) as raised, MilvusStore.open(uri, "rows", token) as store:
         store.load()
         store.search(example_rows(1).vectors, None, 3)
@@ -113,7 +113,7 @@ def test_a_collection_that_is_not_loaded(secured: MilvusServer) -> None:
     client.release_collection("rows")
     said = problem(secure(secured), READER)
     assert "the collection is not loaded in the Milvus" in said and "dresd store load --uri" in said
-    with MilvusStore.open(secure(secured), "rows", ROOT) as store:  # who may load it need not be told
+    with MilvusStore.open(secure(secured), "rows", ROOT) as store:  # a user who may load it
         with pytest.raises(StoreError, match=r"not loaded in the Milvus .* dresd store load"):
             store.search(example_rows(1).vectors, None, 3)
         store.load()
@@ -133,7 +133,7 @@ def test_a_certificate_that_cannot_be_verified(secured: MilvusServer, monkeypatc
 
 def test_addresses(milvus_server: MilvusServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "CONNECT_SECONDS", 2.0)
-    assert "there is no host of the name" in problem("http://no-such-host.invalid:19530")
+    assert "no host has the name" in problem("http://no-such-host.invalid:19530")
     assert "nothing listens at" in problem("http://127.0.0.1:1")
     assert "no Milvus gRPC port; check the port (19530" in problem(f"http://127.0.0.1:{milvus_server.health}")
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -163,16 +163,22 @@ def test_the_command_line_says_the_same_in_one_line(capsys: pytest.CaptureFixtur
     assert "nothing listens at http://127.0.0.1:1" in outcome.error
 
 
-def test_rights_that_are_known_late_are_waited_for() -> None:
-    """A server grants at once, and its proxies hear of it a moment later."""
-    answers = ["GetStatistics: permission deny to writer"] * 2 + ["can't find collection dresd_rights"]
+def test_making_users_waits_for_their_rights() -> None:
+    """A server's proxies apply new rights a moment after they were granted."""
+    answers = iter(["GetStatistics: permission deny to writer"] * 2 + ["can't find collection dresd_rights"])
 
-    client = MagicMock()
-    client.get_collection_stats.side_effect = (RuntimeError(answer) for answer in answers)
-    opened = patch("dresd_milvus.milvus.users.opening", return_value=nullcontext(client))
-    with opened, patch("dresd_milvus.milvus.users.disconnect"):
-        made = make_users("http://server", "Milvus", {"writer": "writing-1"})
-    assert made == {"writer": "made, with privilege groups"} and client.get_collection_stats.call_count == 3
+    class Client:
+        asked = 0
+
+        def get_collection_stats(self, name: str) -> None:
+            self.asked += 1
+            raise RuntimeError(next(answers))
+
+    client = Client()
+    opened = patch("dresd_milvus.milvus.users.connection", return_value=nullcontext(client))
+    with opened:
+        await_rights("http://server", "writer", "writing-1")
+    assert client.asked == 3
 
 
 @pytest.mark.usefixtures("trusted")

@@ -1,17 +1,14 @@
-"""What is waited for and what is not, and that requests which may have been carried out are sent again as upserts."""
+"""Which errors are retried, and that a request which may have been carried out is sent again as an upsert."""
 
-from __future__ import annotations
-
-from types import SimpleNamespace
 from typing import Any
-from unittest.mock import MagicMock, patch
+from unittest.mock import Mock, patch
 
 import numpy as np
 import pytest
 from pymilvus.exceptions import MilvusException
 
 from dresd_milvus.errors import StoreError
-from dresd_milvus.milvus.client.retry import ATTEMPTS, patiently
+from dresd_milvus.milvus.client.retry import ATTEMPTS, with_retries
 from dresd_milvus.milvus.client.server import Server
 from dresd_milvus.milvus.writing import Writer
 from tests.oracle import example_manifest, example_rows
@@ -31,16 +28,16 @@ def caused(error: Exception) -> StoreError:
 
 
 @pytest.mark.parametrize("error", [AWAY, caused(AWAY), MilvusException(8, "rate limit exceeded")])
-def test_what_passes_is_waited_for_and_told_once(error: Exception) -> None:
-    failures, told = [error, error, error], []
+def test_a_transient_error_is_retried_with_one_message(error: Exception) -> None:
+    failures, messages = [error, error, error], []
 
     def call() -> str:
         if failures:
             raise failures.pop()
         return "done"
 
-    assert patiently(call, told.append, "http://here") == "done"
-    assert len(told) == 1 and "http://here is away or busy" in told[0]
+    assert with_retries(call, messages.append, "http://here") == "done"
+    assert len(messages) == 1 and "http://here is away or busy" in messages[0]
 
 
 @pytest.mark.parametrize(
@@ -55,7 +52,7 @@ def test_what_passes_is_waited_for_and_told_once(error: Exception) -> None:
         ValueError("a bug"),
     ],
 )
-def test_what_lasts_is_raised_at_once(error: Exception) -> None:
+def test_a_permanent_error_is_raised_at_once(error: Exception) -> None:
     tried = []
 
     def call() -> None:
@@ -63,11 +60,11 @@ def test_what_lasts_is_raised_at_once(error: Exception) -> None:
         raise error
 
     with pytest.raises(type(error)):
-        patiently(call, pytest.fail, "here")
+        with_retries(call, pytest.fail, "here")
     assert len(tried) == 1
 
 
-def test_patience_ends() -> None:
+def test_retries_end() -> None:
     tried = []
 
     def call() -> None:
@@ -75,53 +72,47 @@ def test_patience_ends() -> None:
         raise AWAY
 
     with pytest.raises(MilvusException, match="node not found"):
-        patiently(call, lambda why: None, "here")
+        with_retries(call, lambda message: None, "here")
     assert len(tried) == ATTEMPTS
 
 
-class Answer:
-    """Of a server: what a future gives."""
-
-    def __init__(self, stub: Stub, code: int) -> None:
-        self.stub, self.status = stub, SimpleNamespace(code=code, error_code=0, reason="busy")
-
-    def result(self) -> Answer:
-        self.stub.unanswered -= 1
-        return self
-
-
 class Stub:
-    """A server that takes every request, but for the codes that it answers first. most: requests under way at once."""
+    """A server that takes every request, but answers the first ones with these error codes."""
 
     def __init__(self, *codes: int) -> None:
         self.codes, self.inserted, self.upserted = list(codes), [], []
         self.Insert = self.Upsert = self
-        self.unanswered = self.most = 0
+        self.unanswered = self.most_unanswered = 0
 
-    def future(self, request: Any, timeout: float, metadata: Any) -> Answer:
+    def future(self, request: Any, timeout: float, metadata: Any) -> Mock:
         kept = self.upserted if type(request).__name__ == "UpsertRequest" else self.inserted
         kept.append(request)
         self.unanswered += 1
-        self.most = max(self.most, self.unanswered)
-        return Answer(self, self.codes.pop(0) if self.codes else 0)
+        self.most_unanswered = max(self.most_unanswered, self.unanswered)
+        code = self.codes.pop(0) if self.codes else 0
+        return Mock(result=lambda: self.answer(code))
+
+    def answer(self, code: int) -> Mock:
+        self.unanswered -= 1
+        return Mock(status=Mock(code=code, error_code=0, reason="busy"))
 
 
 SERVER = Server((2, 5, 0))
 
 
-def writer(stub: Stub, told: list[str]) -> Writer:
-    with patch("dresd_milvus.milvus.writing.connection", return_value=(MagicMock(), stub)):
-        return Writer("http://127.0.0.1:1", "", "rows", example_manifest(), SERVER, lambda origin: "", told.append)
+def writer(stub: Stub, messages: list[str]) -> Writer:
+    with patch("dresd_milvus.milvus.writing.open_stub", return_value=(Mock(), stub)):
+        return Writer("http://here", "", "rows", example_manifest(), SERVER, lambda origin: "", messages.append)
 
 
 def test_a_failed_insert_is_sent_again_as_an_upsert_of_the_same_rows() -> None:
-    stub, told = Stub(0, 65535, 0, 8), []
-    sending = writer(stub, told)
+    stub, messages = Stub(0, 65535, 0, 8), []
+    sending = writer(stub, messages)
     rows = [example_rows(50, seed=seed) for seed in range(3)]
     for part in rows:
         sending.send(part)
     sending.flush()
-    assert len(stub.inserted) == 3 and len(stub.upserted) == 2 and len(told) == 1
+    assert len(stub.inserted) == 3 and len(stub.upserted) == 2 and len(messages) == 1
     again, first = stub.upserted[-1], stub.inserted[1]
     assert again.num_rows == 50 and list(again.fields_data) == list(first.fields_data)
     sending.send(rows[0], replace=True)
@@ -137,15 +128,15 @@ def test_a_refused_insert_is_one_line() -> None:
         sending.flush()
 
 
-def test_requests_are_bounded_and_so_are_those_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    most = 1 << 20
-    monkeypatch.setattr("dresd_milvus.milvus.writing.REQUEST_BYTES", most)
+def test_requests_and_the_number_of_unanswered_ones_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    largest = 1 << 20
+    monkeypatch.setattr("dresd_milvus.milvus.writing.REQUEST_BYTES", largest)
     stub = Stub()
     sending = writer(stub, [])
     many = example_rows(60_000)
     sending.send(many)
-    assert stub.most <= SERVER.writes_at_once < len(stub.inserted)
-    assert sum(r.num_rows for r in stub.inserted) == 60_000 and all(r.ByteSize() < 2 * most for r in stub.inserted)
+    assert 1 < stub.most_unanswered <= SERVER.writes_at_once < len(stub.inserted)
+    assert sum(r.num_rows for r in stub.inserted) == 60_000 and all(r.ByteSize() < 2 * largest for r in stub.inserted)
     keys = [pk for r in stub.inserted for pk in r.fields_data[0].scalars.long_data.data]
     assert keys == many.pk.tolist()
     vectors = np.concatenate([r.fields_data[1].vectors.float_vector.data for r in stub.inserted])

@@ -1,4 +1,4 @@
-"""The embedded database: what is written comes back, and what is wrong is said in one line."""
+"""The embedded database: rows come back as they were written, and every error is one line."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What a model is, told by its files: the same for all ways to load it, another for another model."""
+"""Fingerprints of models: the same for all ways to load a model, another one for another model."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def copied(tmp_path: Path) -> Path:
 def test_it_is_the_same_in_every_dtype(sample, dtype) -> None:
     loaded = load_model("sample", dtype, "cpu")
     assert loaded.fingerprint == sample.fingerprint == checkpoint_fingerprint(SAMPLE_FOLDER)
-    assert loaded.weights == sample.weights  # these hold the checkpoint's bfloat16 exactly
+    assert loaded.weights_fingerprint == sample.weights_fingerprint  # these hold the checkpoint's bfloat16 exactly
 
 
 def test_shards_are_no_other_model(copied: Path) -> None:
@@ -83,7 +83,7 @@ def test_a_model_in_the_hubs_cache_is_told_by_its_files_there(tmp_path: Path, mo
     (folder / "refs").mkdir()
     (folder / "refs" / "main").write_text("abc")
     found = find_checkpoint("someone/tiny")  # the hub does not answer: what its cache holds whole is read from there
-    assert Path(found.where) == folder / "snapshots" / "abc"
+    assert Path(found.location) == folder / "snapshots" / "abc"
     assert checkpoint_fingerprint(found.path) == checkpoint_fingerprint(DRAFT)
     (folder / "snapshots" / "abc" / "model.safetensors").unlink()
     with pytest.raises(InputError, match="someone/tiny"):
@@ -104,8 +104,8 @@ def test_damaged_weights_are_refused(copied: Path, spoil: str) -> None:
 
 
 def test_loaded_weights_are_known_as_earlier_versions_knew_them(sample) -> None:
-    assert sample.weights == "23198379f3b03dfd"
-    assert load_model(str(DRAFT), "float32", "cpu").weights == "4ab18d83c04cbe0f"
+    assert sample.weights_fingerprint == "23198379f3b03dfd"
+    assert load_model(str(DRAFT), "float32", "cpu").weights_fingerprint == "4ab18d83c04cbe0f"
 
 
 def test_loaded_weights_of_any_size_have_a_fingerprint() -> None:

@@ -17,7 +17,7 @@ from dresd_milvus.decoding.loop import FixedBudget, generate
 from dresd_milvus.decoding.sampling import Greedy
 from dresd_milvus.drafters.prompt_lookup import PromptLookup
 from dresd_milvus.errors import InputError
-from dresd_milvus.models.gguf_file import check_config
+from dresd_milvus.models.gguf_file import check_gguf_config
 from dresd_milvus.models.loading import check_model, load_model, load_tokenizer
 from tests.gguf_files import END, START, tiny, tiny_llama, write_gguf
 
@@ -65,7 +65,7 @@ def test_files_of_other_architectures(
 def test_a_head_of_another_size_than_the_reader_takes_is_refused(tmp_path: Path) -> None:
     model, sizes = tiny(partial(Qwen3Config, head_dim=16)), {"{a}.attention.key_length": 16}
     path = write_gguf(tmp_path / "tiny.gguf", model, architecture="qwen3", split="qwen2", fields=sizes)
-    assert "qwen3.attention.key_length = 16, and 128 would come of it" in refusal(path)
+    assert "qwen3.attention.key_length = 16, but the model would have 128" in refusal(path)
 
 
 def test_rounded_weights_say_so_in_the_name(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ SCALING = {"{a}.rope.scaling.type": "yarn", "{a}.rope.scaling.factor": 4.0}
         ({"fields": SCALING}, "rope.scaling.type = yarn"),
         ({"fields": {"{a}.attention.sliding_window": 64}}, "attention.sliding_window = 64"),
         ({"fields": {"{a}.attention.key_length": 32}}, "attention.key_length = 32"),
-        ({"fields": {"{a}.logit_scale": 0.5}}, "logit_scale = 0.5, and nothing"),
+        ({"fields": {"{a}.logit_scale": 0.5}}, "logit_scale = 0.5, but the model would have nothing"),
         ({"fields": {"split.count": 2}}, "one of 2 parts"),
         ({"split": "deepseek-llm"}, "in the way 'deepseek-llm'"),
         ({"architecture": "plamo"}, "plamo"),
@@ -127,7 +127,7 @@ def test_fields_that_change_nothing_are_no_reason_to_refuse(tmp_path: Path) -> N
         "general.name": "a name",
     }
     path = write_gguf(tmp_path / "tiny.gguf", tiny_llama(), fields=neutral)
-    check_config(path, load_model(str(path), "float32", "cpu").target.model.config)
+    check_gguf_config(path, load_model(str(path), "float32", "cpu").target.model.config)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.01, 0.2, 0.9, 0.999])
@@ -135,7 +135,7 @@ def test_a_file_that_is_cut_off_is_refused(tmp_path: Path, share: float) -> None
     path = write_gguf(tmp_path / "tiny.gguf", tiny_llama())
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    assert "is no GGUF file, or is damaged" in refusal(path)
+    assert "is not a GGUF file, or is damaged" in refusal(path)
 
 
 @pytest.mark.parametrize("at", [0, 4, 8, 16, 24, 32])
@@ -150,7 +150,7 @@ def test_a_file_with_a_broken_header_is_refused(tmp_path: Path, at: int) -> None
 def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.bin"
     path.write_text("words " * 100)
-    assert "is no GGUF file" in refusal(path)
+    assert "is not a GGUF file" in refusal(path)
     assert "there is no model folder or file" in refusal(tmp_path / "none.gguf")
 
 

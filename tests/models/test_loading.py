@@ -130,7 +130,7 @@ def with_rows(folder, rows):
 @pytest.mark.parametrize("load", [load_model, check_model])
 def test_a_tokenizer_with_more_ids_than_the_embedding_has_rows_is_refused(tmp_path, load):
     name = with_rows(tmp_path, 8000)
-    with pytest.raises(InputError, match="has 8,192 ids and its embedding 8,000 rows"):
+    with pytest.raises(InputError, match="has 8,192 ids, but its embedding only 8,000 rows"):
         load(name)
 
 
@@ -146,7 +146,7 @@ def test_rows_that_no_token_belongs_to_do_no_harm(tmp_path):
         [5, 6, 7],
         12,
         FixedBudget(),
-        watch=TokenStream(loaded.tokenizer, console),
+        on_step=TokenStream(loaded.tokenizer, console),
     )
     assert len(done.tokens) == 12 and min(done.tokens) >= 8192
     assert loaded.tokenizer.decode(done.tokens) == "" == console.file.getvalue()

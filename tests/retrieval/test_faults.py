@@ -1,6 +1,6 @@
-"""A server that is killed, hangs or answers garbage in the middle of a text: the text stays the target's own.
+"""A server is killed, hangs or answers garbage in the middle of a text: the text stays the target's own.
 
-Once each here; `make soak` runs 50 trials at random moments.
+Each fault happens once here; `make soak` runs 50 trials of each at random moments.
 """
 
 import random
@@ -27,13 +27,13 @@ def target() -> HFTarget:
 
 @pytest.fixture(scope="module")
 def plain(target: HFTarget) -> list[int]:
-    """What the target writes alone."""
+    """The tokens that the target writes alone."""
     return generate(target, Vanilla(), Greedy(), [1], LONGEST_TEXT, FixedBudget(0, 0)).tokens
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, target: HFTarget) -> Iterator[MilvusServer]:
-    """A server of its own: these tests do it harm."""
+    """A server for this module alone: these tests harm it."""
     if not milvus_server.installed():
         pytest.skip(milvus_server.MISSING)
     server = MilvusServer(tmp_path_factory.mktemp("faults") / "server")
@@ -92,18 +92,18 @@ def test_a_fault_costs_drafts_and_nothing_else(
 def test_fifty_faults_at_random_moments(
     fault: str, server: MilvusServer, proxy: Proxy, target: HFTarget, plain: list[int], capsys: pytest.CaptureFixture
 ) -> None:
-    dice, late, longest, lost = random.Random(fault), [], 0.0, 0
+    dice, late, longest, failures = random.Random(fault), [], 0.0, 0
     for number in range(SOAK_TRIALS):
         uri, happen = FAULTS[fault](server, proxy, dice.uniform(0.3, 3.0))
         found = trial(uri, "rows", target, happen, before=dice.randint(5, 60))
         check(found, plain)
         late.append(found.resumed - found.answered)
-        longest, lost = max(longest, found.longest), lost + found.lost
+        longest, failures = max(longest, found.longest), failures + found.failures
         with capsys.disabled():
-            print(f"{fault} {number + 1}: {found.lost} searches lost, drafts back {late[-1]:+.2f} s", flush=True)
+            print(f"{fault} {number + 1}: {found.failures} failed searches, drafts back {late[-1]:+.2f} s", flush=True)
     with capsys.disabled():
         median = sorted(late)[len(late) // 2]
         print(
-            f"{fault}: {SOAK_TRIALS} trials, 0 wrong tokens, {lost} searches lost; drafts back {median:+.2f} s "
+            f"{fault}: {SOAK_TRIALS} trials, 0 wrong tokens, {failures} failed searches; drafts back {median:+.2f} s "
             f"after an outside probe (median; at the latest {max(late):+.2f} s); longest step {longest:.2f} s"
         )

@@ -12,7 +12,7 @@ from tests.oracle import example_manifest
 def test_a_manifest_names_every_difference() -> None:
     manifest = example_manifest()
     manifest.require(dim=8)
-    with pytest.raises(MismatchError, match=r"its dim is 8 and 9 is at hand; its projection is"):
+    with pytest.raises(MismatchError, match=r"its dim is 8, not 9; its projection is"):
         manifest.require(dim=9, projection="other")
 
 

@@ -1,4 +1,4 @@
-"""The projection: a streamed fit gives what scikit-learn gives in memory, and files are checked."""
+"""The projection: fitting a stream gives the same result as scikit-learn in memory; files are checked."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What every store promises, run over the oracle, Milvus Lite, a Milvus server and the replica of a collection."""
+"""The contract of every store, tested on the oracle, Milvus Lite, a Milvus server and the replica of a collection."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""The suffix store against a search that looks at every position."""
+"""The suffix store against a search of every position."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from dresd_milvus.errors import MismatchError, StoreError
 from dresd_milvus.retrieval.suffix_store import INDEXED, SuffixStore
 
 TOKENS = st.sampled_from([0, 1, 2, 255, 256, 65_535, 65_536, INDEXED - 1, INDEXED, INDEXED + 1, 2**31 - 2])
-"""Few, so that texts match, and from all over: ids of more than 16 bits are where others fail."""
+"""A few, so that texts match, and from the whole range: other packages fail at ids of more than 16 bits."""
 TEXTS = st.lists(st.lists(TOKENS, min_size=1, max_size=12), min_size=1, max_size=8)
 
 
@@ -20,7 +20,7 @@ def build(folder: Path, texts: list[list[int]], **about: str) -> SuffixStore:
 
 
 def occurrences(texts: list[list[int]], end: list[int]) -> list[list[int]]:
-    """What follows every occurrence of `end`, in sorted order as the store sorts (a document's end first)."""
+    """The tokens after every occurrence of `end`, in the store's order (a document's end first)."""
     size = len(end)
     return sorted(
         text[at + size :] for text in texts for at in range(len(text) - size + 1) if text[at : at + size] == end
@@ -29,7 +29,7 @@ def occurrences(texts: list[list[int]], end: list[int]) -> list[list[int]]:
 
 @settings(max_examples=60, deadline=None)
 @given(texts=TEXTS, text=st.lists(TOKENS, min_size=1, max_size=10), longest=st.integers(1, 8))
-def test_the_longest_match_is_found_and_what_follows_it(
+def test_the_longest_match_is_found_with_its_continuations(
     tmp_path_factory: pytest.TempPathFactory, texts: list[list[int]], text: list[int], longest: int
 ) -> None:
     store = build(tmp_path_factory.mktemp("s"), texts)
@@ -60,7 +60,7 @@ def test_shorter_matches_are_those_that_occur_more_often(
         match = shorter
 
 
-def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
+def test_a_missing_or_damaged_store_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no suffix store"):
         SuffixStore(tmp_path / "none")
     with pytest.raises(StoreError, match="no documents"):

@@ -10,7 +10,7 @@ import pytest
 from dresd_milvus.errors import InputError, MismatchError, StoreError
 from dresd_milvus.milvus import MilvusStore, admin, sidecar
 from dresd_milvus.models.loading import LoadedModel
-from dresd_milvus.retrieval.circuit_breaker import Guarded
+from dresd_milvus.retrieval.circuit_breaker import CircuitBreaker
 from dresd_milvus.retrieval.replica import Replica
 from dresd_milvus.storage.opening import Search, open_retrieval
 from dresd_milvus.target.hf_target import HFTarget
@@ -53,7 +53,7 @@ def test_a_replica_is_kept_and_used_again(uri: str, model: LoadedModel) -> None:
     built: list[int] = []
     first, second = (open_retrieval(uri, "rows", model, progress=counting(built)) for _ in range(2))
     assert built == [60] and len(replicas(uri)) == 1
-    assert isinstance(second.store, Replica) and second.how == "replica" and second.manifest == first.manifest
+    assert isinstance(second.store, Replica) and second.search_mode == "replica" and second.manifest == first.manifest
     assert second.projection.fingerprint == example_projection().fingerprint
 
 
@@ -74,11 +74,11 @@ def test_the_database_itself_is_searched_where_that_is_asked_for(
     """For 20 hits, oversampling fetches all of the 60 rows."""
     expected = open_retrieval(uri, "rows", model, "replica").store.search(QUERY, TOKEN, 20)
     opened = open_retrieval(uri, "rows", model, search)
-    assert isinstance(opened.store, Guarded) and opened.how == plan
+    assert isinstance(opened.store, CircuitBreaker) and opened.search_mode == plan
     opened.store.timeout = 30.0
     hits = opened.store.search(QUERY, TOKEN, 20)
     np.testing.assert_allclose(hits.scores, expected.scores, atol=2e-3)
-    assert opened.losses() == "" and not opened.closed
+    assert opened.failure_summary() == "" and not opened.closed
     opened.close()
     assert opened.closed
 
@@ -107,5 +107,5 @@ def test_rows_that_expire_are_never_copied(server_uri: str, model: LoadedModel) 
     with pytest.raises(InputError, match="which a replica would miss"):
         open_retrieval(server_uri, "rows", model, "replica")
     opened = open_retrieval(server_uri, "rows", model)
-    assert opened.how == "filter"
+    assert opened.search_mode == "filter"
     opened.close()

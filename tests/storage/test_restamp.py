@@ -1,4 +1,4 @@
-"""Stores and runs of the version before, which knew their model by its loaded weights."""
+"""Stores and runs of an earlier version, whose model fingerprint is of the loaded weights."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ NOTE = "dresd store restamp"
 
 @pytest.fixture(scope="module")
 def built(sample: LoadedModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a store and its run, as the version before left them."""
+    """A folder with a store of an earlier version and its run."""
     folder = tmp_path_factory.mktemp("built")
     build(sample, write_corpus(folder / "corpus.jsonl", 8), folder / "a.db")
     with MilvusStore.open(str(folder / "a.db"), "code") as store:
-        store.save(replace(store.manifest, model_fingerprint=sample.weights))
+        store.save(replace(store.manifest, model_fingerprint=sample.weights_fingerprint))
     return folder
 
 
@@ -57,7 +57,7 @@ def test_a_store_of_another_model_is_not_stamped(sample: LoadedModel, uri: str) 
     with MilvusStore.open(uri, "code") as store:
         with pytest.raises(MismatchError, match="model fingerprint"):
             restamp(store, other)
-        assert store.manifest.model_fingerprint == sample.weights
+        assert store.manifest.model_fingerprint == sample.weights_fingerprint
 
 
 def test_a_run_of_the_version_before_goes_on(sample: LoadedModel, uri: str) -> None:
@@ -67,7 +67,7 @@ def test_a_run_of_the_version_before_goes_on(sample: LoadedModel, uri: str) -> N
         "name": "sample", "model": sample.fingerprint, "tokenizer": sample.tokenizer_hash, "dtype": "float32"
     }  # fmt: skip
     del about["name"]
-    (folder / "model.json").write_text(json.dumps({**about, "model": sample.weights}))
+    (folder / "model.json").write_text(json.dumps({**about, "model": sample.weights_fingerprint}))
     assert Run.open(folder, model=sample).model is sample
     assert json.loads((folder / "model.json").read_text())["model"] == sample.fingerprint
     (folder / "model.json").write_text(json.dumps({**about, "model": "another"}))

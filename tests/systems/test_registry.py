@@ -10,7 +10,7 @@ from dresd_milvus.drafters.hybrid import Hybrid
 from dresd_milvus.drafters.hybrid.dense_sources import BackgroundSearch, DenseSource
 from dresd_milvus.errors import InputError
 from dresd_milvus.models.loading import LoadedModel
-from dresd_milvus.retrieval.circuit_breaker import Guarded, RemoteStore
+from dresd_milvus.retrieval.circuit_breaker import CircuitBreaker, RemoteStore
 from dresd_milvus.storage.opening import Retrieval
 from dresd_milvus.systems.registry import (
     MOST_NODES,
@@ -59,7 +59,7 @@ def test_a_models_costs_start_without_a_step_and_are_found_again(
     assert costs.ms == PRIORS["cpu"]
     for nodes in 20 * (0, 8):
         costs.observe(nodes, 30.0 + nodes)
-    costs.keep()
+    costs.save()
     assert step_costs(model).ms == pytest.approx(costs.ms) and step_costs(model, ranks=2).ms == PRIORS["cpu"]
 
 
@@ -73,6 +73,6 @@ def test_a_budget_is_what_was_asked_for_or_what_is_usual() -> None:
 
 def test_a_server_is_asked_in_the_background_and_a_store_in_memory_at_every_step() -> None:
     store = MemoryStore(example_manifest())
-    for asked, kind in ((Guarded(cast(RemoteStore, store)), BackgroundSearch), (store, DenseSource)):
+    for asked, kind in ((CircuitBreaker(cast(RemoteStore, store)), BackgroundSearch), (store, DenseSource)):
         drafter = make_drafter("hybrid", Sources(Retrieval(asked, example_projection(), "filter")))
-        assert isinstance(drafter, Hybrid) and isinstance(drafter.sources[-1], kind)
+        assert isinstance(drafter, Hybrid) and isinstance(drafter.batch.sources[-1], kind)

@@ -1,5 +1,5 @@
-"""Every family of models: a tree's nodes are scored as their own full forward passes, and texts are those of plain
-decoding and of transformers' `generate`."""
+"""Every model family: the nodes of a tree have the results of their own full forward passes, and texts are those of
+plain decoding and of transformers' `generate`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dresd_milvus.decoding.loop import FixedBudget, generate
 from dresd_milvus.decoding.sampling import Greedy
 from dresd_milvus.drafters.base import Vanilla
 from dresd_milvus.errors import InputError
-from dresd_milvus.models.self_check import compare_with_itself
+from dresd_milvus.models.self_check import check_tree_logits
 from dresd_milvus.target.families import TESTED, attention_windows, refuse_unsupported
 from dresd_milvus.target.hf_target import HFTarget
 from tests.decoding.trees import climb
@@ -22,7 +22,7 @@ from tests.target.families import BORDER, CONTEXT, FAMILIES, VOCAB, build_family
 from tests.target.test_hf_target import random_tree, spelled
 
 LENGTHS = (1, 2, 6, 13, 40)
-"""Of texts: nothing in the cache, less and more than a window, beyond the border of longrope."""
+"""Lengths of texts: an empty cache, less and more than a window, beyond the border of longrope."""
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -35,12 +35,12 @@ def text_of(length: int) -> list[int]:
 
 
 def assert_scored_as_full_passes(target: HFTarget, text: list[int], seed: int) -> None:
-    """A random tree behind a text, that behind any kept path of it, and the states that ingestion would have made."""
-    # Float64, but for what some families compute in float32 whatever they are given, as their softmax.
+    """Check random trees behind a text and behind accepted paths, and the states that ingestion makes."""
+    # Float64, except for parts that some families always compute in float32, such as softmax.
     tolerance = 2e-5 if target.dtype == torch.float64 else 1e-3
     target.prefill(text[: len(text) // 2])
-    target.prefill(text[:-1], reuse=True)
-    end = len(text) + target.room(len(text))
+    target.prefill(text[:-1], reuse_prefix=True)
+    end = len(text) + target.context_left(len(text))
     for turn in range(3):
         if len(text) >= end:
             return
@@ -56,7 +56,7 @@ def assert_scored_as_full_passes(target: HFTarget, text: list[int], seed: int) -
             assert torch.allclose(scored.hidden[node], state, rtol=0, atol=tolerance)
             assert torch.allclose(target.score(state[None])[0], right, rtol=0, atol=tolerance)
         kept = climb(tree, int(np.random.default_rng(turn).integers(len(tree.tokens))))
-        target.keep(np.array(kept))
+        target.commit(np.array(kept))
         text = [*text, *tree.tokens[kept[1:]].tolist(), 7]
 
 
@@ -68,7 +68,7 @@ def test_every_node_is_scored_as_its_own_full_pass(target: HFTarget, length: int
 @pytest.mark.parametrize("length", [1, 5, 30])
 def test_drafted_greedy_text_is_the_plain_one_and_that_of_transformers(target: HFTarget, length: int) -> None:
     prompt = text_of(length)
-    count = min(40, target.room(length))
+    count = min(40, target.context_left(length))
     plain = generate(target, Vanilla(), Greedy(), prompt, count, FixedBudget()).tokens
     drafter = RandomTree([*prompt, *plain, *[0] * 12], 1, VOCAB)
     drafted = generate(target, drafter, Greedy(), prompt, count, FixedBudget(12, 6))
@@ -82,7 +82,7 @@ def test_drafted_greedy_text_is_the_plain_one_and_that_of_transformers(target: H
 
 @pytest.mark.parametrize("name", ["llama", "qwen2 with windows", "gpt-oss", "deepseek-v3"])
 def test_passes_of_fixed_shapes_know_windows_and_widths(name: str) -> None:
-    target = HFTarget(build_family(name), frozenset(), fixed=True)
+    target = HFTarget(build_family(name), frozenset(), cuda_graphs=True)
     for length in LENGTHS[1:]:
         assert_scored_as_full_passes(target, text_of(length), length)
 
@@ -95,7 +95,8 @@ def test_the_matrix_has_the_families_that_are_said_to_be_tested() -> None:
 @pytest.mark.parametrize("name", ["phi3 longrope", "llama longrope"])
 def test_a_text_of_longrope_stays_on_its_side_of_the_border(name: str) -> None:
     target = HFTarget(build_family(name), frozenset())
-    assert target.room(BORDER - 3) == 4 and target.room(BORDER) == 1 and target.room(BORDER + 1) == CONTEXT - BORDER - 1
+    lengths = (BORDER - 3, BORDER, BORDER + 1)
+    assert [target.context_left(length) for length in lengths] == [4, 1, CONTEXT - BORDER - 1]
     done = generate(target, Vanilla(), Greedy(), text_of(BORDER - 3), 40, FixedBudget())
     assert len(done.tokens) == 4 and done.reason == "context"
 
@@ -156,10 +157,10 @@ def test_windows_are_those_of_the_configuration(config: object, windows: dict[st
 
 def test_a_family_that_is_not_tested_is_compared_with_itself() -> None:
     target = HFTarget(build_family("llama"), frozenset())
-    compare_with_itself(target)
+    check_tree_logits(target)
     target.family = "other"
     forward = target.model.forward
     target.model.forward = lambda **given: forward(**{**given, "attention_mask": None})
-    with pytest.raises(InputError, match=r"family other are not supported: .* own full pass") as caught:
-        compare_with_itself(target)
+    with pytest.raises(InputError, match=r"family other are not supported: .* ordinary forward pass") as caught:
+        check_tree_logits(target)
     assert "\n" not in str(caught.value)

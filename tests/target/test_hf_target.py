@@ -1,4 +1,4 @@
-"""HFTarget: one pass over a tree sees, at every node, what a pass over that node's own text would see."""
+"""HFTarget: one pass over a tree has, at every node, the result of a pass over that node's own text."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ def test_verify_scores_each_node_as_a_full_forward_over_its_path(tiny, text, see
 
 @given(texts, st.integers(0, 2**16), st.integers(1, 20), st.data())
 @settings(max_examples=30)
-def test_verify_after_keeping_any_path_sees_that_path_alone(tiny, text, seed, size, data):
+def test_verify_after_any_commit_sees_the_committed_path_alone(tiny, text, seed, size, data):
     tree = random_tree(seed, size, text[-1])
     node = data.draw(st.integers(0, len(tree.tokens) - 1))
     tiny.prefill(text[:-1])
     tiny.verify(tree)
-    tiny.keep(np.array(climb(tree, node)))
+    tiny.commit(np.array(climb(tree, node)))
     longer = [*text, *spelled(tree, node), 17]
     following = random_tree(seed + 1, 5, 17)
     assert_scored(tiny, tiny.verify(following), longer, following)
@@ -89,7 +89,7 @@ def test_prefill_of_nothing_has_no_state_and_forgets_the_last_text(tiny):
 
 @contextmanager
 def counting(target: HFTarget) -> Iterator[list[int]]:
-    """How many tokens go through the model in each pass."""
+    """The number of tokens in each pass through the model."""
     seen: list[int] = []
     hook = target.model.get_input_embeddings().register_forward_hook(lambda _m, args, _o: seen.append(args[0].numel()))
     try:
@@ -101,18 +101,18 @@ def counting(target: HFTarget) -> Iterator[list[int]]:
 @given(texts, st.integers(0, 2**16), st.integers(0, 20), texts, st.data())
 @settings(max_examples=40)
 def test_a_text_that_goes_on_is_read_from_where_it_is_new(tiny, text, seed, size, more, data):
-    """Reused rows, of a prompt and of paths that were kept, are those of a text that is read anew."""
+    """Cached rows, of a prompt and of accepted paths, give the results of a text that is computed anew."""
     tree = random_tree(seed, size, text[-1])
     node = data.draw(st.integers(0, len(tree.tokens) - 1))
     tiny.prefill(text[:-1])
     tiny.verify(tree)
-    tiny.keep(np.array(climb(tree, node)))
+    tiny.commit(np.array(climb(tree, node)))
     committed = [*text, *spelled(tree, node)]
     shared = data.draw(st.integers(0, len(committed)))
     longer = committed[:shared] + more
     known = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(committed, longer[:-1], strict=False)))
     with counting(tiny) as passed:
-        hidden = tiny.prefill(longer, reuse=True)
+        hidden = tiny.prefill(longer, reuse_prefix=True)
     assert passed == [len(longer) - known]
     assert torch.allclose(hidden, full_forward(tiny, longer)[1], rtol=0, atol=1e-10)
     following = random_tree(seed + 1, 5, 17)
@@ -132,10 +132,10 @@ def test_what_was_committed_outlives_a_pass_that_is_cut_off(tiny, reading):
     tiny.prefill(text)
     hook = tiny.model.model.layers[1].register_forward_hook(cut_off)
     with pytest.raises(KeyboardInterrupt):
-        tiny.prefill([*text, 16, 23], reuse=True) if reading else tiny.verify(tree)
+        tiny.prefill([*text, 16, 23], reuse_prefix=True) if reading else tiny.verify(tree)
     hook.remove()
     with counting(tiny) as passed:
-        tiny.prefill([*text, 42], reuse=True)
+        tiny.prefill([*text, 42], reuse_prefix=True)
     assert passed == [1]
     following = random_tree(1, 5, 17)
     assert_scored(tiny, tiny.verify(following), [*text, 42, 17], following)

@@ -1,4 +1,4 @@
-"""What the model is given: every node at its depth, and seeing its text and ancestors as far as a window goes."""
+"""The inputs of a tree: positions by depth, and masks that show a node its text and ancestors within the window."""
 
 from __future__ import annotations
 

@@ -16,10 +16,16 @@ A step has four stages, of a module or two each:
    is a case for the mixer: it came, or it did not. Recycling keeps the target's logits, and the budget compares the
    accepted tokens with their cost.
 
+Stages 1 to 3 take several texts at a time, as a serving engine has them (`BatchHybrid`): each source is asked once for
+all texts, so that a step has one projection, one copy of the keys to the host and one search. Mixer and recycling are
+shared by all texts; what sources remember of one text is in its `Session`. `Hybrid` drafts for one text, as a batch of
+one. Where the target verifies one path instead of a tree, it gets the tree's likeliest chain.
+
 Best-first growth by estimated acceptance is also in EAGLE-2 (2406.16858) with a draft model's confidence as the chance;
 here chances are calibrated counts. Context mixing is PAQ's (Mahoney 2005), recycling is 2408.08696.
 """
 
-from dresd_milvus.drafters.hybrid.drafter import PRIOR, Hybrid, Source
+from dresd_milvus.drafters.hybrid.drafter import PRIOR, BatchHybrid, Hybrid
+from dresd_milvus.drafters.hybrid.evidence import Session, Source
 
-__all__ = ["PRIOR", "Hybrid", "Source"]
+__all__ = ["PRIOR", "BatchHybrid", "Hybrid", "Session", "Source"]

@@ -54,7 +54,7 @@ class AdaptiveBudget:
     def choose(self, reach: NDArray[np.float64]) -> int:
         """How many of the draft nodes with these reaches [n], falling, to verify: a size of the cost table, or all of
         them; 0 where no draft is worth its time, and while the cost of a step without a draft is not known."""
-        if self.costs.plain_unknown:
+        if self.costs.needs_plain_step:
             return 0
         counts = np.minimum(self.costs.sizes, len(reach))
         promised = np.concatenate(([0.0], np.cumsum(reach)))[counts]

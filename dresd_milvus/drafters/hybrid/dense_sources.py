@@ -9,131 +9,109 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
 
-from dresd_milvus.decoding.protocols import Context, Step
-from dresd_milvus.decoding.tree import Int32
+from dresd_milvus.decoding.protocols import Context
+from dresd_milvus.decoding.tree import Int64
 from dresd_milvus.drafters.dense import Dense
-from dresd_milvus.drafters.hybrid.evidence import Evidence, Floats, Kind
+from dresd_milvus.drafters.hybrid.evidence import Evidence, Kind, Session
 from dresd_milvus.retrieval.store import Hits
 
 MOST = 256
-"""Stale hits that are kept: the latest."""
+"""Stale hits of a text that are kept: the latest."""
 
 
 class DenseSource:
-    """Searches at every step, and waits for the hits."""
+    """Searches at every step, for all texts at once, and waits for the hits."""
 
     name = "dense"
 
     def __init__(self, dense: Dense) -> None:
         self.dense = dense
 
-    def begin(self, prompt: Sequence[int]) -> None:
-        pass
-
-    def observe(self, step: Step) -> None:
-        pass
-
-    def propose(self, context: Context) -> Evidence:
+    def propose(self, contexts: Sequence[Context], sessions: Sequence[Session]) -> list[Evidence]:
         """The hits; their quality is the similarity above 0.4 in tenths, 0 to 6."""
-        if context.states is None:
-            return Evidence.none()
-        hits = self.dense.search(context)
-        usable = hits.continuations[0, :, 0] == context.tokens[-1]
-        scores = hits.scores[0, usable]
-        quality = np.clip(10 * (scores.astype(np.float64) - 0.4), 0, 6).astype(np.int32)
-        rows = hits.continuations[0, usable, 1 : context.max_depth + 1]
-        return Evidence.of(Kind.DENSE, rows, quality, self.dense.votes(scores))
+        found = [Evidence.none()] * len(contexts)
+        asked = _with_states(contexts)
+        for at, (rows, scores, votes) in zip(asked, self.dense.search([contexts[at] for at in asked]), strict=True):
+            quality = (10 * (scores.astype(np.float64) - 0.4)).clip(0, 6).astype(np.int32)
+            found[at] = Evidence.of(Kind.DENSE, rows[:, : contexts[at].max_depth], quality, votes)
+        return found
+
+
+class _Asked(NamedTuple):
+    """A search in the background: for these sessions [B], whose texts had these numbers of tokens [B] and ended with
+    these roots, int64 [B]."""
+
+    search: Future[Hits]
+    sessions: list[Session]
+    lengths: list[int]
+    roots: Int64
 
 
 class BackgroundSearch:
     """Searches while the target works, and gives the hits at later steps as stale hits.
 
-    For a store that takes long to answer. One search is under way at a time. executor: runs the searches; None for a
-    thread of its own.
+    For a store that takes long to answer. One search is under way at a time, for all texts of the step that started it.
+    executor: runs the searches; None for a thread of its own.
     """
 
     name = "dense"
 
     def __init__(self, dense: Dense, executor: Executor | None = None) -> None:
-        self.dense, self.stale = dense, StaleHits(dense.store.manifest.continuation)
+        self.dense = dense
         self._executor = executor or ThreadPoolExecutor(1, "search")
-        self._asked: tuple[int, Future[Hits]] | None = None  # (length of the text then, the search)
+        self._asked: _Asked | None = None
 
     @property
     def searching(self) -> Future[Hits] | None:
         """The search whose hits have not been taken yet."""
-        return self._asked[1] if self._asked else None
+        return self._asked.search if self._asked else None
 
-    def begin(self, prompt: Sequence[int]) -> None:
-        self._asked = None
-        self.stale.begin(prompt)
-
-    def observe(self, step: Step) -> None:
-        pass
-
-    def propose(self, context: Context) -> Evidence:
+    def propose(self, contexts: Sequence[Context], sessions: Sequence[Session]) -> list[Evidence]:
         """The stale hits that are left. Also takes the hits of a search that is done, and starts the next search."""
-        self.stale.follow(context.tokens)
-        if self._asked and self._asked[1].done():
-            length, search = self._asked
-            scores, continuations = search.result()
-            self.stale.add(continuations[0], self.dense.votes(scores[0]), context.tokens[length - 1 :])
+        if self._asked and self._asked.search.done():
+            self._take(self._asked)
             self._asked = None
-        if self._asked is None and context.states is not None:
-            asked = context._replace(tokens=context.tokens[-1:])  # a copy, because the text goes on meanwhile
-            self._asked = len(context.tokens), self._executor.submit(self.dense.search, asked)
-        return self.stale.evidence(context.max_depth)
+        asked = _with_states(contexts)
+        if asked and self._asked is None:
+            self._asked = self._ask([contexts[at] for at in asked], [sessions[at] for at in asked])
+        return [stale_hits(session, context.tokens) for context, session in zip(contexts, sessions, strict=True)]
+
+    def _ask(self, contexts: Sequence[Context], sessions: list[Session]) -> _Asked:
+        queries, roots = self.dense.queries(contexts)
+        search = self._executor.submit(self.dense.store.search, queries, roots, self.dense.neighbours)
+        return _Asked(search, sessions, [len(context.tokens) for context in contexts], roots)
+
+    def _take(self, asked: _Asked) -> None:
+        """Give every session its hits."""
+        found = self.dense.usable(asked.search.result(), asked.roots)
+        for session, length, (rows, _, votes) in zip(asked.sessions, asked.lengths, found, strict=True):
+            session.earlier.append((Evidence.of(Kind.STALE, rows[:MOST], 0, votes[:MOST]), length))
 
 
-class StaleHits:
-    """The hits that the text has followed so far, without the tokens that it has passed.
+def stale_hits(session: Session, tokens: Sequence[int]) -> Evidence:
+    """What is left of a session's earlier hits when its text is these tokens; all others are forgotten.
 
-    continuation: N, the tokens of a hit.
+    Their quality is the number of their tokens that were right.
     """
-
-    def __init__(self, continuation: int) -> None:
-        self._continuation = continuation
-        self.begin(())
-
-    def begin(self, prompt: Sequence[int]) -> None:
-        """Forget all hits; a text begins."""
-        self._length = len(prompt)
-        self._rows = np.empty((0, self._continuation), np.int32)
-        self._weights, self._right = np.empty(0), np.empty(0, np.int32)
-
-    def add(self, continuations: Int32, weights: Floats, since: Sequence[int]) -> None:
-        """Add hits: continuations [K, N] with weights [K], of which at most MOST are taken.
-
-        since: the text from the token that the continuations begin with to the text's end at the last `follow`.
-        """
-        rows, weights = continuations[:MOST], weights[:MOST]
-        kept = slice(max(len(self._rows) + len(rows) - MOST, 0), None)
-        # The first token is the one that a hit was found for: it does not count as right.
-        rows, weights, right = _followed(rows, weights, np.full(len(rows), -1, np.int32), since)
-        self._rows = np.concatenate([self._rows[kept], rows])
-        self._weights = np.concatenate([self._weights[kept], weights])
-        self._right = np.concatenate([self._right[kept], right])
-
-    def follow(self, tokens: Sequence[int]) -> None:
-        """The text is now these tokens; drop the hits that go on otherwise."""
-        new, self._length = tokens[self._length :], len(tokens)
-        self._rows, self._weights, self._right = _followed(self._rows, self._weights, self._right, new)
-
-    def evidence(self, depth: int) -> Evidence:
-        """The hits that are left; their quality is the number of their tokens that were right."""
-        return Evidence.of(Kind.STALE, self._rows[:, :depth], self._right, self._weights)
+    found = Evidence.join([_followed(hits, tokens[length:]) for hits, length in session.earlier])
+    left = Evidence(found.rows[-MOST:], found.kinds[-MOST:], found.quality[-MOST:], found.weights[-MOST:])
+    session.earlier = [(left, len(tokens))]
+    return left
 
 
-def _followed(rows: Int32, weights: Floats, right: Int32, new: Sequence[int]) -> tuple[Int32, Floats, Int32]:
-    """Of hits [K, N], those that begin with the new tokens [T] and go on, without these tokens; with the weights [K],
-    and with T added to how many of their tokens were right [K]."""
-    count, width = len(new), rows.shape[1]
-    if count >= width:
-        return rows[:0], weights[:0], right[:0]
-    kept = (rows[:, :count] == np.array(new, np.int32)).all(1) & (rows[:, count] >= 0)
-    left = np.full((int(kept.sum()), width), -1, np.int32)
-    left[:, : width - count] = rows[kept, count:]
-    return left, weights[kept], right[kept] + np.int32(count)
+def _followed(hits: Evidence, new: Sequence[int]) -> Evidence:
+    """Of hits [K, N], those that begin with the new tokens [T] and go on, without these tokens."""
+    count = len(new)
+    if count >= hits.rows.shape[1]:
+        return Evidence.none()
+    kept = (hits.rows[:, :count] == np.array(new, np.int32)).all(1) & (hits.rows[:, count] >= 0)
+    return Evidence.of(Kind.STALE, hits.rows[kept, count:], hits.quality[kept] + count, hits.weights[kept])
+
+
+def _with_states(contexts: Sequence[Context]) -> list[int]:
+    """Which of the contexts can be searched for."""
+    return [at for at, context in enumerate(contexts) if context.states is not None]

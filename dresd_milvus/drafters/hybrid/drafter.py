@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 from dresd_milvus.decoding.protocols import Context, Step
-from dresd_milvus.decoding.tree import DraftTree
+from dresd_milvus.decoding.tree import DraftTree, Int64
 from dresd_milvus.drafters.hybrid.budget import AdaptiveBudget
-from dresd_milvus.drafters.hybrid.evidence import Evidence
+from dresd_milvus.drafters.hybrid.evidence import Evidence, Session, Source
 from dresd_milvus.drafters.hybrid.mixer import Mixer
 from dresd_milvus.drafters.hybrid.recycling import NOTHING, Recycling
 from dresd_milvus.drafters.hybrid.tree_builder import Grown, grow, learn
@@ -21,30 +20,42 @@ PRIOR_CASES = 30
 """The prior weighs as much as this many cases of a session's own."""
 
 
-class Source(Protocol):
-    """A source of evidence. It never raises for want of data, and reads the text in `context.tokens`."""
+class BatchHybrid:
+    """Grows draft trees for several texts at a time.
 
-    name: str
+    Sources, mixer and recycling are shared by all texts: what comes in one text is learned for all. What belongs to one
+    text is its session, and the tree that was grown for it. recycling: remembers what the target held likely after each
+    token; None for none. mixer: makes chances of evidence; None for the prior.
+    """
 
-    def begin(self, prompt: Sequence[int]) -> None:
-        """A new text starts; forget the last one."""
-        ...
+    def __init__(
+        self, sources: Sequence[Source], recycling: Recycling | None = None, mixer: Mixer | None = None
+    ) -> None:
+        self.sources, self.recycling = tuple(sources), recycling
+        self.mixer = mixer or Mixer.load(PRIOR, PRIOR_CASES)
 
-    def propose(self, context: Context) -> Evidence:
-        """What may come next; continuations need not be longer than context.max_depth."""
-        ...
+    def grow(self, contexts: Sequence[Context], sessions: Sequence[Session]) -> list[Grown]:
+        """The tree of every text, given its context [B] and its session [B]. Each source is asked once for all."""
+        evidence = [source.propose(contexts, sessions) for source in self.sources]
+        recycled = self.recycling.recycled if self.recycling else NOTHING
+        found = [Evidence.join([parts[at] for parts in evidence]) for at in range(len(contexts))]
+        return [
+            grow(int(context.tokens[-1]), rows, recycled, self.mixer, context.max_nodes, context.max_depth)
+            for context, rows in zip(contexts, found, strict=True)
+        ]
 
-    def observe(self, step: Step) -> None:
-        """Learn from what came."""
-        ...
+    def learn(self, grown: Sequence[Grown], new: Sequence[Int64]) -> None:
+        """Teach the mixer what came in every text: the tokens [n] after the root of its tree."""
+        for tree, tokens in zip(grown, new, strict=True):
+            learn(self.mixer, tree, tokens)
 
 
 class Hybrid:
     """Merges the evidence of its sources into the draft tree with the highest expected accepted length.
 
-    What it learns it keeps from text to text. recycling: remembers what the target held likely after each token; None
-    for none. mixer: makes chances of evidence; None for the prior. adaptive: chooses how many nodes of each step's
-    budget are verified; None spends the whole budget at every step.
+    Drafts for one text at a time, as a batch of one, and keeps what it learns from text to text. sources, recycling,
+    mixer: see BatchHybrid. adaptive: chooses how many nodes of each step's budget are verified; None spends the whole
+    budget at every step.
     """
 
     def __init__(
@@ -55,35 +66,29 @@ class Hybrid:
         mixer: Mixer | None = None,
         adaptive: AdaptiveBudget | None = None,
     ) -> None:
-        self.sources, self.recycling, self.name, self.adaptive = tuple(sources), recycling, name, adaptive
-        self.mixer = mixer or Mixer.load(PRIOR, PRIOR_CASES)
+        self.batch, self.name, self.adaptive = BatchHybrid(sources, recycling, mixer), name, adaptive
+        self._session = Session()
         self._grown: Grown | None = None  # the tree of this step; None where nothing is drafted
 
     def begin(self, prompt: Sequence[int]) -> None:
-        for source in self.sources:
-            source.begin(prompt)
+        self._session, self._grown = Session(), None
         if self.adaptive:
             self.adaptive.begin()
-        self._grown = None
 
     def draft(self, context: Context) -> DraftTree:
-        self._grown, root = None, context.tokens[-1]
+        self._grown = None
         wanted = context.max_nodes > 0 and context.max_depth > 0
         if not wanted or (self.adaptive and not self.adaptive.drafts()):
-            return DraftTree.root_only(root, self.name)
-        evidence = Evidence.join([source.propose(context) for source in self.sources])
-        recycled = self.recycling.recycled if self.recycling else NOTHING
-        self._grown = grow(root, evidence, recycled, self.mixer, context.max_nodes, context.max_depth)
+            return DraftTree.root_only(context.tokens[-1], self.name)
+        [self._grown] = self.batch.grow([context], [self._session])
         reach = self._grown.reach[1:]
         return self._grown.tree(self.adaptive.choose(reach) if self.adaptive else len(reach), self.name)
 
     def observe(self, step: Step) -> None:
         if self._grown:
-            learn(self.mixer, self._grown, step.new)
+            self.batch.learn([self._grown], [step.new])
             self._grown = None
-            if self.recycling:  # while drafting pauses, logits are not worth reading
-                self.recycling.remember(step.scored, step.tree.tokens, step.path)
-        for source in self.sources:
-            source.observe(step)
+            if self.batch.recycling:  # while drafting pauses, logits are not worth reading
+                self.batch.recycling.remember(step.scored, step.tree.tokens, step.path)
         if self.adaptive and step.seconds is not None:
             self.adaptive.observe(len(step.tree), len(step.new) - 1, 1e3 * step.seconds)

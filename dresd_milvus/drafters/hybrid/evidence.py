@@ -8,12 +8,14 @@ often such evidence is right.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dresd_milvus.decoding.protocols import Context
 from dresd_milvus.decoding.tree import Int32
 
 Floats = NDArray[np.float64]
@@ -97,6 +99,31 @@ class Evidence(NamedTuple):
             first += len(part.rows)
         _, kinds, quality, weights = zip(*parts, strict=True)
         return cls(rows, np.concatenate(kinds), np.concatenate(quality), np.concatenate(weights))
+
+
+@dataclass(eq=False)
+class Session:
+    """What sources remember of one text; a new text has a new session.
+
+    earlier: evidence that was found for an earlier state of the text, each with the number of tokens that the text had
+    then.
+    """
+
+    earlier: list[tuple[Evidence, int]] = field(default_factory=list)
+
+
+class Source(Protocol):
+    """A source of evidence for several texts at a time. It never raises for want of data."""
+
+    name: str
+
+    def propose(self, contexts: Sequence[Context], sessions: Sequence[Session]) -> list[Evidence]:
+        """What may come next in each text, given its context [B] and its session [B].
+
+        The text is in context.tokens. Continuations need not be longer than context.max_depth. What belongs to one text
+        is kept in its session alone, so that texts may come and go, and miss steps.
+        """
+        ...
 
 
 def _grade_table() -> NDArray[np.int8]:

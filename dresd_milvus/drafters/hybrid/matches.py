@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from dresd_milvus.compiled import compiled
-from dresd_milvus.decoding.protocols import Context, Step
+from dresd_milvus.decoding.protocols import Context
 from dresd_milvus.decoding.tree import Int32
-from dresd_milvus.drafters.hybrid.evidence import Evidence, Kind
+from dresd_milvus.drafters.hybrid.evidence import Evidence, Kind, Session
 from dresd_milvus.retrieval.suffix_store import SuffixStore
 
 LONGEST = 64
@@ -36,24 +36,22 @@ class Matches:
 
     def __init__(self, store: SuffixStore | None, longest: int = LONGEST, most: int = MOST) -> None:
         self.store, self.longest, self.most = store, longest, most
+        self._fading = FADING ** np.arange(most)
 
-    def begin(self, prompt: Sequence[int]) -> None:
-        pass
+    def propose(self, contexts: Sequence[Context], sessions: Sequence[Session]) -> list[Evidence]:
+        return [self._after(np.asarray(context.tokens, np.int32), context.max_depth) for context in contexts]
 
-    def observe(self, step: Step) -> None:
-        pass
+    def _after(self, text: Int32, depth: int) -> Evidence:
+        return Evidence.join([*self._in_text(text, depth), *self._in_corpus(text, depth)])
 
-    def propose(self, context: Context) -> Evidence:
-        text = np.array(context.tokens, np.int32)
-        return Evidence.join([self._in_text(text, context.max_depth), *self._in_corpus(text, context.max_depth)])
-
-    def _in_text(self, text: Int32, depth: int) -> Evidence:
+    def _in_text(self, text: Int32, depth: int) -> Iterator[Evidence]:
         """All occurrences of the last token, the latest first."""
         rows, lengths = earlier_occurrences(text, self.longest, self.most, depth)
-        best = lengths.max(initial=0)
-        kinds = np.where(lengths == best, Kind.TEXT, Kind.TEXT_SHORTER).astype(np.int8)
-        weights = np.exp(SHORTER * (lengths - best)) * FADING ** np.arange(len(lengths))
-        return Evidence.of(kinds, rows, lengths, weights)
+        if len(rows) == 0:
+            return
+        best = lengths.max()
+        kinds = np.where(lengths == best, np.int8(Kind.TEXT), np.int8(Kind.TEXT_SHORTER))
+        yield Evidence.of(kinds, rows, lengths, np.exp(SHORTER * (lengths - best)) * self._fading[: len(rows)])
 
     def _in_corpus(self, text: Int32, depth: int) -> Iterator[Evidence]:
         """The longest match, and the next shorter one that occurs more often."""

@@ -23,6 +23,7 @@ class Recycled(NamedTuple):
 
     @classmethod
     def nothing(cls, vocabulary: int = 0, width: int = SUCCESSORS) -> Recycled:
+        """An empty memory, of a vocabulary of this size."""
         return cls(np.full((vocabulary, width), -1, np.int32), np.zeros((vocabulary, width), np.float32))
 
 
@@ -42,10 +43,10 @@ class Recycling:
     def remember(self, scored: Scored, tokens: Int32, path: Int64) -> None:
         """What the target said, logits [N, V], of tokens [N], at the nodes [n] of a path; not of a token that it never
         says, which has no room."""
-        if scored.vocabulary < SUCCESSORS:
+        if scored.vocab_size < SUCCESSORS:
             return
-        if scored.vocabulary > len(self.recycled.successors):
-            self.recycled = Recycled.nothing(scored.vocabulary)
+        if scored.vocab_size > len(self.recycled.successors):
+            self.recycled = Recycled.nothing(scored.vocab_size)
         successors, likely = self.recycled
         for node in path.tolist():
             if tokens[node] < len(successors):

@@ -144,6 +144,24 @@ def learn(mixer: Mixer, tree: Grown, new: Int64) -> None:
 
 
 @compiled
+def likeliest_chain(tree: Grown, most: int) -> Int64:
+    """The draft nodes [n], n <= most, of the path from the root with the highest expected accepted length, in order.
+
+    For a target that verifies one path instead of a tree. The expected length of a path is the sum of its reaches.
+    """
+    depths, expected, last = np.zeros(len(tree.tokens), np.int64), np.zeros(len(tree.tokens)), 0
+    for node in range(1, len(tree.tokens)):
+        parent = tree.parents[node]
+        depths[node], expected[node] = depths[parent] + 1, expected[parent] + tree.reach[node]
+        if depths[node] <= most and expected[node] > expected[last]:
+            last = node
+    chain = np.empty(depths[last], np.int64)
+    for place in range(len(chain) - 1, -1, -1):
+        chain[place], last = last, tree.parents[last]
+    return chain
+
+
+@compiled
 def _empty(nodes: int, rows: int) -> tuple[Grown, _Room]:
     """Arrays for this many nodes and rows of evidence; the root goes with all rows."""
     most = nodes * MOST_CANDIDATES

@@ -1,0 +1,1 @@
+"""The connection to Milvus: pymilvus, retries, and what a server can do."""

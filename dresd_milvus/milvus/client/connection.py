@@ -1,4 +1,4 @@
-"""Reaching a Milvus: an embedded one in a folder (Milvus Lite), or a server."""
+"""Connections to a Milvus: an embedded database in a folder (Milvus Lite), or a server."""
 
 from __future__ import annotations
 
@@ -13,16 +13,20 @@ from typing import Any
 from urllib.parse import urlparse
 
 from dresd_milvus.errors import StoreError
-from dresd_milvus.files.atomic import sync
+from dresd_milvus.files.atomic import fsync
 from dresd_milvus.files.cache_folder import cache_folder
-from dresd_milvus.milvus.client.explain import explained
+from dresd_milvus.milvus.client.errors import translated_errors
 
 CONNECT_SECONDS = 10.0
 
 CA = "MILVUS_CA"
-"""Environment variable: the PEM file of the authority that a server's certificate is checked against."""
+"""Environment variable: PEM file of the authority that signed a server's certificate."""
 
 SERVER = ("http://", "https://", "tcp://", "unix:")
+
+GRPC_OPTIONS = {"grpc.use_local_subchannel_pool": 1}
+"""A TCP connection for each client. By default gRPC shares one between all clients of a process, and a client made to
+replace one whose connection has failed would get the same connection again."""
 
 
 def is_embedded(uri: str) -> bool:
@@ -31,68 +35,81 @@ def is_embedded(uri: str) -> bool:
 
 
 def certificate() -> dict[str, str]:
-    """pymilvus's option for a certificate authority that the environment names; StoreError if there is no such file."""
+    """pymilvus's option for the certificate authority that the environment names; StoreError for a missing file."""
     path = os.environ.get(CA, "")
     if path and not Path(path).is_file():
         raise StoreError(f"{CA} names {path}, and there is no such file; name the authority's PEM file or unset it")
     return {"server_pem_path": path} if path else {}
 
 
-def sidecar(uri: str) -> Path:
-    """The folder for what belongs to a database but not into it (replicas, ingestion runs).
+def local_folder(uri: str) -> Path:
+    """Folder of the local files that belong to a database: replicas and ingestion runs.
 
-    Beside an embedded database; for a server in the user's cache.
+    It is beside an embedded database; for a server it is in the user's cache.
     """
     if is_embedded(uri):
         return Path(f"{uri.rstrip('/')}.dresd")
     return cache_folder() / re.sub(r"[^\w.-]+", "_", uri.split("://")[-1])
 
 
-def connect(uri: str, token: str = "", create: bool = False) -> Any:
-    """A MilvusClient, to be given back with `disconnect`.
+def connect(uri: str, token: str = "", create: bool = False, timeout: float | None = None) -> Any:
+    """Open a MilvusClient; close it with `disconnect`.
 
-    create: an embedded database may be made; otherwise a missing one is an error.
-    Raises StoreError, saying what to do, when the Milvus cannot be used.
+    create: make an embedded database that does not exist. timeout: seconds for a server to accept the connection,
+    CONNECT_SECONDS by default. Raises StoreError, with the remedy, when the Milvus cannot be used.
     """
     from dresd_milvus.milvus.client.libraries import MilvusClient
 
-    # Its warnings and tracebacks go to our output; every failure is raised as well, and explained below.
+    # pymilvus logs warnings and tracebacks of errors that it raises as well; here they become one line.
     for name in [name for name in logging.root.manager.loggerDict if name.startswith("pymilvus")]:
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    _check_address(uri, create)
+    options: dict[str, Any] = {} if is_embedded(uri) else certificate()
+    # Dedicated: closing one client must not close another's connection.
+    options |= {"timeout": timeout or CONNECT_SECONDS, "dedicated": True, "grpc_options": GRPC_OPTIONS}
+    with translated_errors(uri), _logged_causes():
+        client = MilvusClient(uri, token=token, **options)
+    if is_embedded(uri):
+        _clients[Path(uri).resolve()] += 1
+    return client
+
+
+def _check_address(uri: str, create: bool) -> None:
+    """Raise StoreError for a wrong address or a missing embedded database. create: make its parent folder instead."""
     if not is_embedded(uri):
         if "@" in uri:
             raise StoreError("the address of a server must not hold a login; give it with --token or MILVUS_TOKEN")
         if not uri.startswith("unix:") and urlparse(uri).path.strip("/"):
             raise StoreError(f"'{uri}' names a database after the port; stores live in the default one, leave it out")
-        with explained(uri):
-            # A connection of its own: closing one client must not close another's.
-            return MilvusClient(uri, token=token, timeout=CONNECT_SECONDS, dedicated=True, **certificate())
+        return
     path = Path(uri)
     if path.suffix != ".db":
         raise StoreError(f"'{uri}' is no Milvus address; give a folder that ends in .db, or http://HOST:19530")
     if not create and not path.exists():
         raise StoreError(f"there is no database {uri}; build one with: dresd ingest run --uri {uri}")
-    with explained(uri), _reasons():
+    with translated_errors(uri):
         path.parent.mkdir(parents=True, exist_ok=True)
-        client = MilvusClient(uri)
-    _clients[path.resolve()] += 1
-    return client
 
 
 @contextmanager
-def opening(uri: str, token: str = "", create: bool = False) -> Iterator[Any]:
-    """A client to go on with; it is given back only if what is done here fails."""
+def connection(uri: str, token: str = "", create: bool = False, keep: bool = False) -> Iterator[Any]:
+    """Context manager: a client whose errors become StoreErrors, closed at the end.
+
+    create: see `connect`. keep: close it only after an error; otherwise the caller closes it later.
+    """
     client = connect(uri, token, create)
     try:
-        with explained(uri):
+        with translated_errors(uri):
             yield client
     except BaseException:
         disconnect(client, uri)
         raise
+    if not keep:
+        disconnect(client, uri)
 
 
 def disconnect(client: Any, uri: str) -> None:
-    """Close a client. An embedded database is shut down with its last one, so that another process may open it."""
+    """Close a client. The last one of an embedded database shuts it down, so that another process may open it."""
     client.close()
     if is_embedded(uri):
         from dresd_milvus.milvus.client.libraries import server_manager_instance
@@ -103,47 +120,67 @@ def disconnect(client: Any, uri: str) -> None:
 
 
 _clients: Counter[Path] = Counter()
-"""Open clients of embedded databases: they share one server thread a database, which pymilvus never stops."""
+"""Number of open clients of each embedded database. They share a server thread, which pymilvus never stops."""
+
+
+def open_stub(uri: str) -> tuple[Any, Any]:
+    """(channel, stub): gRPC without pymilvus's client, for requests that it does not offer or builds slowly.
+
+    An embedded database must be open in this process.
+    """
+    from dresd_milvus.milvus.client.libraries import MilvusServiceStub, grpc, server_manager_instance
+
+    if is_embedded(uri):
+        uri = server_manager_instance.start_and_get_uri(uri)
+    parsed = urlparse(uri)
+    secure = parsed.scheme == "https"
+    address = uri if parsed.scheme == "unix" else f"{parsed.hostname}:{parsed.port or (443 if secure else 19530)}"
+    options = [*GRPC_OPTIONS.items(), ("grpc.keepalive_time_ms", 10_000), ("grpc.keepalive_timeout_ms", 5_000)]
+    if secure:
+        authority = certificate().get("server_pem_path")
+        credentials = grpc.ssl_channel_credentials(Path(authority).read_bytes() if authority else None)
+        channel = grpc.secure_channel(address, credentials, options=options)
+    else:
+        channel = grpc.insecure_channel(address, options=options)
+    return channel, MilvusServiceStub(channel)
 
 
 def has_collection(uri: str, collection: str, token: str = "") -> bool:
-    """Whether a database is there and holds this collection; an embedded one is not made by asking."""
+    """Whether a database exists and holds this collection; an embedded database is not created."""
     if is_embedded(uri) and Path(uri).suffix == ".db" and not Path(uri).exists():
         return False
-    client = connect(uri, token)
-    try:
-        with explained(uri):
-            return bool(client.has_collection(collection))
-    finally:
-        disconnect(client, uri)
+    with connection(uri, token) as client:
+        return bool(client.has_collection(collection))
 
 
-def on_disk(uri: str) -> None:
-    """Have all of an embedded database that is closed on the disk: Milvus Lite leaves its rows to the system's memory.
+def sync_database(uri: str) -> None:
+    """Flush an embedded database that is closed to the disk: Milvus Lite leaves its rows in the system's cache.
 
-    What a server has acknowledged it looks after itself.
+    A server does this itself before it acknowledges rows.
     """
     if is_embedded(uri):
         for path in (Path(uri), *Path(uri).rglob("*")):
-            sync(path)
+            fsync(path)
 
 
 @contextmanager
-def _reasons() -> Iterator[None]:
-    """Milvus Lite logs why a database does not open, and pymilvus then says only that it did not: put them together."""
-    logger, heard = logging.getLogger("milvus_lite.server_manager"), _Heard()
-    logger.addHandler(heard)
+def _logged_causes() -> Iterator[None]:
+    """Raise the error that Milvus Lite only logs: pymilvus says no more than that the database did not open."""
+    logger, handler = logging.getLogger("milvus_lite.server_manager"), _ErrorCollector()
+    logger.addHandler(handler)
     propagate, logger.propagate = logger.propagate, False
     try:
         yield
     except Exception as error:
-        raise heard.errors[-1] if heard.errors else error from error
+        if handler.errors:
+            raise handler.errors[-1] from error
+        raise
     finally:
         logger.propagate = propagate
-        logger.removeHandler(heard)
+        logger.removeHandler(handler)
 
 
-class _Heard(logging.Handler):
+class _ErrorCollector(logging.Handler):
     def __init__(self) -> None:
         super().__init__()
         self.errors: list[BaseException] = []

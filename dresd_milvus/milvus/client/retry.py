@@ -1,4 +1,4 @@
-"""Waiting for a server that is away or too busy, where there is time: never at a step of decoding."""
+"""Retries of calls to a server that is away or busy, for ingestion; a search in a decoding step is never retried."""
 
 from __future__ import annotations
 
@@ -8,44 +8,45 @@ from typing import TypeVar
 T = TypeVar("T")
 
 ATTEMPTS = 28
-"""With pauses that double up to five seconds: about two minutes. A server that crashed needs half a minute."""
+"""Number of attempts of one call. Pauses double up to five seconds, which makes about two minutes; a server that
+crashed needs half a minute to be back."""
 
-PERMANENT = frozenset({3, 7, 9, 100, 101, 700, 1100, 1101, 1802})
-"""Milvus's codes for what waiting cannot mend: quota (3 and 9), permission, no such collection or partition or index,
-wrong parameters, another schema."""
+PERMANENT_CODES = frozenset({3, 7, 9, 100, 101, 700, 1100, 1101, 1802})
+"""Milvus's codes of errors that do not pass: quota (3 and 9), missing privilege, missing collection, partition or
+index, wrong parameters, another schema."""
 
-LASTING = ("UNAUTHENTICATED", "PERMISSION_DENIED", "INVALID_ARGUMENT", "UNIMPLEMENTED", "OUT_OF_RANGE")
-"""gRPC's."""
+PERMANENT_STATUSES = ("UNAUTHENTICATED", "PERMISSION_DENIED", "INVALID_ARGUMENT", "UNIMPLEMENTED", "OUT_OF_RANGE")
+"""gRPC's status codes of such errors."""
 
 
-def passing(error: BaseException) -> bool:
-    """Whether the same call may succeed later; of a StoreError, whether what caused it is so."""
+def is_transient(error: BaseException) -> bool:
+    """Whether the same call may succeed later. A StoreError is as transient as the error that caused it."""
     from dresd_milvus.errors import StoreError
     from dresd_milvus.milvus.client.libraries import MilvusException, grpc
 
     if isinstance(error, StoreError):
-        return error.__cause__ is not None and passing(error.__cause__)
+        return error.__cause__ is not None and is_transient(error.__cause__)
     if isinstance(error, MilvusException):
-        return error.code not in PERMANENT and not any(name in str(error) for name in LASTING)
-    return isinstance(error, grpc.RpcError) and error.code().name not in LASTING
+        return error.code not in PERMANENT_CODES and not any(name in str(error) for name in PERMANENT_STATUSES)
+    return isinstance(error, grpc.RpcError) and error.code().name not in PERMANENT_STATUSES
 
 
-def patiently(call: Callable[[], T], waiting: Callable[[str], None], uri: str) -> T:
-    """What the call returns, tried again while it fails for a passing reason; `waiting` is told, once, of the first.
+def with_retries(call: Callable[[], T], notify: Callable[[str], None], uri: str) -> T:
+    """The result of a call, which is repeated while it fails with a transient error.
 
-    Raises what the last try raised.
+    notify: gets one message for the user after the first failure. Raises the error of the last attempt.
     """
     from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
-    def tell(state: RetryCallState) -> None:
+    def notify_once(state: RetryCallState) -> None:
         if state.attempt_number == 1:
-            waiting(f"the Milvus at {uri} is away or busy; waiting for it, two minutes at the most")
+            notify(f"the Milvus at {uri} is away or busy; waiting for it, two minutes at the most")
 
-    trying = Retrying(
+    retrying = Retrying(
         stop=stop_after_attempt(ATTEMPTS),
         wait=wait_exponential(0.5, max=5),
-        retry=retry_if_exception(passing),
-        before_sleep=tell,
+        retry=retry_if_exception(is_transient),
+        before_sleep=notify_once,
         reraise=True,
     )
-    return trying(call)
+    return retrying(call)

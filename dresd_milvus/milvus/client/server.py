@@ -1,4 +1,4 @@
-"""What a server can do, found from its version; which index suits it."""
+"""Capabilities of a server by its version, and the choice of an index for it."""
 
 from __future__ import annotations
 
@@ -11,23 +11,26 @@ from dresd_milvus.milvus.client.connection import is_embedded
 from dresd_milvus.milvus.indexes import CATALOGUE, Chosen, Version
 
 OLDEST: Version = (2, 3, 0)
-"""Collection properties, which hold the manifest, can be read back from this version on."""
+"""Oldest usable version: before it, collection properties, which hold the manifest, could not be read."""
 
 FLOAT16_SINCE: Version = (2, 4, 0)
+"""Oldest version with vectors in half precision."""
 
 EXACT_ROWS = 100_000
-"""On a CPU an exact search of this many rows costs no more than a graph (benchmarks/server_search.py)."""
+"""Up to this number of rows, exact search on a CPU costs no more than a graph (benchmarks/server_search.py)."""
 
 EXACT_ROWS_GPU = 10_000_000
-"""2.6 GB of keys: read once in about a millisecond by a GPU, filtered exactly, which no graph does."""
+"""Up to this number of rows a GPU searches exactly: 2.6 GB of keys, which it reads in about a millisecond. An exact
+search filters exactly, a graph does not."""
 
 GRAPH_ROWS = 50_000_000
-"""More rows than this are quantised in a graph: 400 bytes a row would be 20 GB."""
+"""Above this number of rows keys are quantised in the graph: at 400 bytes a row it would take 20 GB."""
 
 
 @dataclass(frozen=True)
 class Server:
-    """version: (major, minor, patch). gpu: a build that has GPU indexes. embedded: Milvus Lite."""
+    """A server's capabilities. version: (major, minor, patch). gpu: whether the build has GPU indexes. embedded:
+    whether it is Milvus Lite."""
 
     version: Version
     gpu: bool = False
@@ -35,12 +38,12 @@ class Server:
 
     @classmethod
     def of(cls, client: Any, uri: str) -> Server:
-        """Ask a connected server what it is; raises StoreError when it is older than this program can use."""
+        """The server of a client; StoreError when its version is older than OLDEST."""
         if is_embedded(uri):
             return cls((0, 0, 0), embedded=True)
         text = client.get_server_version()
         found = re.search(r"(\d+)\.(\d+)(?:\.(\d+))?", text)
-        # A build from a branch has no number; it is taken for a new one.
+        # A build from a branch has no number and counts as newer than any release.
         version = tuple(int(part or 0) for part in found.groups()) if found else (99, 0, 0)
         if version < OLDEST:
             needed = ".".join(map(str, OLDEST))
@@ -53,7 +56,7 @@ class Server:
         return f"Milvus {'.'.join(map(str, self.version))}{' with GPU indexes' if self.gpu else ''}"
 
     def has(self, name: str) -> bool:
-        """Whether it has an index."""
+        """Whether the server has an index of this name."""
         index = CATALOGUE[name]
         if self.embedded:
             return index.embedded
@@ -61,34 +64,35 @@ class Server:
 
     @property
     def writes_at_once(self) -> int:
-        """Requests with rows that may be unanswered: with two, the next is there when the server is done with one.
+        """Maximum number of unanswered requests with rows.
 
-        Milvus Lite takes each in a thread of its own, and they write its log at once, which damages it: what was
-        answered can then not be read back after a crash. The next request is built meanwhile in any case.
+        Milvus Lite handles each request in a thread of its own. Two that write its log at once damage it, so that
+        acknowledged rows cannot be read after a crash.
         """
         return 1 if self.embedded else 4
 
     @property
     def float16(self) -> bool:
-        """Whether it stores keys in half precision."""
+        """Whether the server stores keys in half precision."""
         return not self.embedded and self.version >= FLOAT16_SINCE
 
     def choose(self, text: str, rows: int, dim: int, float16: bool) -> Chosen:
-        """The index that a user named, or for 'auto' the one that suits this server and number of rows.
+        """The index of a text (see Chosen.parse), or for 'auto' the best one for this server and number of rows.
 
+        dim: dimensions of a key. float16: whether keys are stored in half precision.
         Raises InputError for a wrong parameter, StoreError for an index that this server does not have.
         """
         name = self._auto(rows) if text.strip().lower() == "auto" else text
         chosen = Chosen.parse(name, dim)
         if not self.has(chosen.index.name):
-            raise StoreError(self.lacks(chosen))
+            raise StoreError(self.missing_index_message(chosen))
         if float16 and not (self.float16 and chosen.index.float16):
             what = chosen.index.name if self.float16 else str(self)
             raise StoreError(f"{what} does not take float16 keys; give --vectors float32")
         return chosen
 
-    def lacks(self, chosen: Chosen) -> str:
-        """What to say of an index that is not there: why, and the nearest one that is."""
+    def missing_index_message(self, chosen: Chosen) -> str:
+        """Message for an index that the server lacks: the reason, and the nearest index that it has."""
         nearest = chosen.index.nearest
         while not self.has(nearest):
             nearest = CATALOGUE[nearest].nearest

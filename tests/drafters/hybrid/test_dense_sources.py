@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from dresd_milvus.decoding.protocols import Context
 from dresd_milvus.drafters.dense import Dense
-from dresd_milvus.drafters.hybrid.dense_sources import MOST, BackgroundSearch, DenseSource, StaleHits
-from dresd_milvus.drafters.hybrid.evidence import Evidence, Kind
+from dresd_milvus.drafters.hybrid.dense_sources import MOST, BackgroundSearch, DenseSource, stale_hits
+from dresd_milvus.drafters.hybrid.evidence import Evidence, Kind, Session
 from dresd_milvus.retrieval.store import ContinuationStore, Hits, Rows
 from tests.oracle import MemoryStore, example_manifest, example_projection, example_replica, example_rows
 
@@ -25,7 +25,7 @@ MEMORY.write(Rows(np.arange(60), REPLICA.keys.vectors(), REPLICA.continuations))
 
 
 def proposed(store: ContinuationStore, context: Context, neighbours: int) -> Evidence:
-    return DenseSource(Dense(store, example_projection(), neighbours)).propose(context)
+    return DenseSource(Dense(store, example_projection(), neighbours)).propose([context], [Session()])[0]
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
@@ -59,56 +59,52 @@ def test_quality_is_the_similarity_above_four_tenths() -> None:
     np.testing.assert_allclose(found.weights, np.exp(10 * np.array([0, -0.34, -0.65])), rtol=1e-5)
 
 
-def left(stale: StaleHits, tokens: list[int]) -> list[tuple[list[int], int]]:
+def left(session: Session, tokens: list[int]) -> list[tuple[list[int], int]]:
     """(tokens after the root, how many were right) of the hits that are left when the text is these tokens."""
-    stale.follow(tokens)
-    return read(stale.evidence(DEPTH))
+    return read(stale_hits(session, tokens))
 
 
 def read(evidence: Evidence) -> list[tuple[list[int], int]]:
-    assert (evidence.kinds == Kind.STALE).all()
+    assert not len(evidence.rows) or (evidence.kinds == Kind.STALE).all()
     rows = zip(evidence.rows.tolist(), evidence.quality.tolist(), strict=True)
     return [([token for token in row if token >= 0], quality) for row, quality in rows]
 
 
+def hits(*rows: list[int]) -> Evidence:
+    """Hits of a search, without the root."""
+    table = np.full((len(rows), max(map(len, rows), default=0)), -1, np.int32)
+    for into, row in zip(table, rows, strict=True):
+        into[: len(row)] = row
+    return Evidence.of(Kind.STALE, table, 0)
+
+
 @given(st.data())
 def test_hits_are_left_as_long_as_the_text_has_followed_them(data: st.DataObject) -> None:
-    """Against the rule in words: the hit begins at its root and agrees with all that came since."""
+    """Against the rule in words: the hit agrees with all that came since, and goes on. Hits may come late, and a text
+    need not be looked at in between."""
     tokens = st.integers(0, 2)
-    text, stale = [0], StaleHits(4)
-    stale.begin(text)
-    hits: list[tuple[int, list[int]]] = []  # (where the hit's first token lies, the hit)
+    text, session = [0], Session()
+    found: list[tuple[int, list[int]]] = []  # (length of the text when it was found, the hit)
     for _ in range(data.draw(st.integers(1, 6))):
-        expected = [
-            (hit[len(text) - at :], len(text) - at - 1)
-            for at, hit in hits
-            if text[at:] == hit[: len(text) - at] and len(hit) > len(text) - at
-        ]
-        assert left(stale, text) == expected
+        if data.draw(st.booleans()):
+            expected = [
+                (hit[len(text) - length :], len(text) - length)
+                for length, hit in found
+                if text[length:] == hit[: len(text) - length] and len(hit) > len(text) - length
+            ]
+            assert left(session, text) == expected
         new = data.draw(st.lists(st.lists(tokens, min_size=1, max_size=4), max_size=5))
-        rows = np.full((len(new), 4), -1, np.int32)
-        for row, hit in zip(rows, new, strict=True):
-            row[: len(hit)] = hit
-        stale.add(rows, np.ones(len(new)), text[-1:])
-        hits += [(len(text) - 1, hit) for hit in new]
+        length = len(text)
         text += data.draw(st.lists(tokens, min_size=1, max_size=3))
+        session.earlier.append((hits(*new), length))
+        found += [(length, hit) for hit in new]
 
 
 def test_the_latest_hits_are_kept() -> None:
-    stale = StaleHits(3)
-    stale.begin([7])
-    stale.add(np.tile(np.array([7, 1, 1], np.int32), (MOST, 1)), np.ones(MOST), [7])
-    stale.add(np.array([[7, 2, 2]], np.int32), np.ones(1), [7])
-    rows = left(stale, [7])
+    session = Session()
+    session.earlier += [(hits(*[[1, 1]] * MOST), 1), (hits([2, 2]), 1)]
+    rows = left(session, [7])
     assert len(rows) == MOST and rows[-1] == ([2, 2], 0) and rows[0] == ([1, 1], 0)
-
-
-def test_a_new_text_forgets_stale_hits() -> None:
-    stale = StaleHits(3)
-    stale.begin([7])
-    stale.add(np.array([[7, 2, 2]], np.int32), np.ones(1), [7])
-    stale.begin([7])
-    assert left(stale, [7]) == []
 
 
 class SlowStore(MemoryStore):
@@ -133,19 +129,21 @@ def slow() -> tuple[BackgroundSearch, SlowStore]:
 
 def test_a_search_is_not_waited_for_and_its_hits_come_later(slow: tuple[BackgroundSearch, SlowStore]) -> None:
     source, store = slow
-    hidden = torch.randn(source.dense.projection.hidden_size)
+    hidden, session = torch.randn(source.dense.projection.hidden_size), Session()
     text = [1, 2]
-    source.begin(text)
-    assert read(source.propose(Context(text, hidden, 16, DEPTH))) == []
+
+    def proposed(states: torch.Tensor | None) -> list[tuple[list[int], int]]:
+        return read(source.propose([Context(text, states, 16, DEPTH)], [session])[0])
+
+    assert proposed(hidden) == []
     assert store.begun.wait(10)
-    hits = MemoryStore.search(store, source.dense.projection.query(hidden), np.array([2]), 20).continuations[0]
-    text.append(int(hits[0, 1]))
-    assert read(source.propose(Context(text, None, 16, DEPTH))) == [], "the search has not ended"
+    found = MemoryStore.search(store, source.dense.projection.query(hidden), np.array([2]), 20).continuations[0]
+    text.append(int(found[0, 1]))
+    assert proposed(None) == [], "the search has not ended"
     store.let.set()
     assert source.searching is not None and source.searching.result(10)
-    found = read(source.propose(Context(text, None, 16, DEPTH)))
-    right = [row[2:][row[2:] >= 0].tolist() for row in hits if row[:2].tolist() == text[1:] and row[2] >= 0]
-    assert right and [row for row, _ in found] == right
+    right = [row[2:][row[2:] >= 0].tolist() for row in found if row[:2].tolist() == text[1:] and row[2] >= 0]
+    assert right and [row for row, _ in proposed(None)] == right
 
 
 class Deferred(Executor):
@@ -161,18 +159,16 @@ def test_a_search_that_begins_late_is_for_the_text_as_it_was_asked() -> None:
     store, executor, text = MemoryStore(example_manifest()), Deferred(), [1, 2]
     store.write(example_rows(200, vocabulary=3))
     source = BackgroundSearch(Dense(store, example_projection(), neighbours=20), executor)
-    source.begin(text)
-    source.propose(Context(text, torch.randn(source.dense.projection.hidden_size), 16, DEPTH))
+    source.propose([Context(text, torch.randn(source.dense.projection.hidden_size), 16, DEPTH)], [Session()])
     text.append(0)
     executor.begin()
     assert (executor.future.result().continuations[0, :, 0] == 2).all()
 
 
-def test_hits_for_another_text_are_dropped(slow: tuple[BackgroundSearch, SlowStore]) -> None:
+def test_hits_for_another_text_are_not_proposed(slow: tuple[BackgroundSearch, SlowStore]) -> None:
     source, store = slow
-    source.propose(Context([1, 2], torch.randn(source.dense.projection.hidden_size), 16, DEPTH))
+    source.propose([Context([1, 2], torch.randn(source.dense.projection.hidden_size), 16, DEPTH)], [Session()])
     asked = source.searching
-    source.begin([2])
     store.let.set()
     assert asked is not None and asked.result(10)
-    assert read(source.propose(Context([2], None, 16, DEPTH))) == []
+    assert read(source.propose([Context([1, 2], None, 16, DEPTH)], [Session()])[0]) == []

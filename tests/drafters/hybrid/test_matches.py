@@ -7,9 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dresd_milvus.decoding.protocols import Context
-from dresd_milvus.drafters.hybrid.evidence import Kind
+from dresd_milvus.drafters.hybrid.evidence import Evidence, Kind, Session
 from dresd_milvus.drafters.hybrid.matches import Matches, earlier_occurrences
 from dresd_milvus.retrieval.suffix_store import SuffixStore
+
+
+def proposed(source: Matches, text: list[int], depth: int) -> Evidence:
+    return source.propose([Context(text, None, 16, depth)], [Session()])[0]
 
 
 @settings(max_examples=60, deadline=None)
@@ -32,7 +36,7 @@ def test_the_running_text_is_matched_with_itself(tokens: list[int], longest: int
 def test_the_longest_matches_are_told_from_shorter_ones(tmp_path: Path) -> None:
     """In the text, `1 2` came before, and `2` alone later than that; in the corpus, `1 2` once and `2` three times."""
     store = SuffixStore.build(tmp_path / "suffixes", [np.array(t, np.int32) for t in ([1, 2, 5], [7, 2, 6], [2, 6])])
-    found = Matches(store).propose(Context([1, 2, 3, 2, 4, 1, 2], None, 16, 2))
+    found = proposed(Matches(store), [1, 2, 3, 2, 4, 1, 2], 2)
     assert list(zip(found.kinds.tolist(), found.rows.tolist(), found.quality.tolist(), strict=True)) == [
         (Kind.TEXT_SHORTER, [4, 1], 1),
         (Kind.TEXT, [3, 2], 2),
@@ -48,4 +52,4 @@ def test_the_longest_matches_are_told_from_shorter_ones(tmp_path: Path) -> None:
 def test_without_a_match_there_is_no_evidence(tmp_path: Path) -> None:
     store = SuffixStore.build(tmp_path / "suffixes", [np.array([1, 2], np.int32)])
     for source in (Matches(store), Matches(None)):
-        assert len(source.propose(Context([8, 9], None, 16, 4)).rows) == 0
+        assert len(proposed(source, [8, 9], 4).rows) == 0

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from dresd_milvus.drafters.hybrid.evidence import Evidence, Kind
 from dresd_milvus.drafters.hybrid.mixer import NO_MIXER, Mixer
 from dresd_milvus.drafters.hybrid.recycling import NOTHING, Recycled
-from dresd_milvus.drafters.hybrid.tree_builder import LEAST_REACH, MOST_CANDIDATES, grow, learn
+from dresd_milvus.drafters.hybrid.tree_builder import LEAST_REACH, MOST_CANDIDATES, grow, learn, likeliest_chain
 from tests.decoding.trees import climb
 
 Row = tuple[list[int], Kind, int, float]
@@ -77,6 +77,17 @@ def test_every_token_that_the_evidence_names_after_a_node_is_a_candidate(
         named |= set(known.successors[tree.tokens[node]].tolist()) - {-1}
         found = grown.candidates[grown.first[node] : grown.first[node + 1]].tolist()
         assert sorted(found) == (sorted(named) if depth < 4 else [])
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows=ROWS, nodes=st.integers(0, 40), most=st.integers(0, 6))
+def test_the_likeliest_chain_has_the_highest_expected_length(rows: list[Row], nodes: int, most: int) -> None:
+    grown = grow(0, evidence(rows), recycled(1), Mixer.untaught(), nodes, 5)
+    tree, chain = grown.tree(nodes, "x"), likeliest_chain(grown, most)
+    assert len(chain) <= most and tree.parents[chain].tolist() == [0, *chain.tolist()][: len(chain)]
+    paths = [climb(tree, node)[1:] for node in range(len(tree) + 1)]
+    expected = max(grown.reach[path].sum() for path in paths if len(path) <= most)
+    assert grown.reach[chain].sum() == pytest.approx(expected)
 
 
 @settings(max_examples=60, deadline=None)

@@ -1,4 +1,4 @@
-"""What Milvus, gRPC and Milvus Lite raise, as one line that says what is wrong and what to do."""
+"""Translation of errors of pymilvus, gRPC and Milvus Lite into one line: what is wrong and what to do."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from dresd_milvus.errors import DresdError, StoreError
 
-EMBEDDED_REMEDIES = (
+EMBEDDED_REMEDIES = (  # (pattern of the error's text, message)
     (
         r"\block(ed)?\b|another process",
         "{uri} is open in another process; an embedded database serves one at a time: close the other one, or run "
@@ -17,7 +17,7 @@ EMBEDDED_REMEDIES = (
     ),
     (
         r"File exists: .*collections",
-        "a collection of {uri} was left half made ({first}); remove that folder and run the same command again",
+        "a collection of {uri} was created only in part ({first}); remove that folder and run the same command again",
     ),
 )
 
@@ -39,9 +39,9 @@ REMEDIES = (
     (
         r"CERTIFICATE_VERIFY_FAILED|certificate verify failed|Peer name .* is not in peer certificate",
         "the certificate of the Milvus at {uri} cannot be verified; set MILVUS_CA to the file of the authority that "
-        "signed it, and use the host name that it is made out to",
+        "signed it, and use the host name in the certificate",
     ),
-    (r"Domain name not found|lookup failed|DNS resolution failed", "there is no host of the name in {uri}; check it"),
+    (r"Domain name not found|lookup failed|DNS resolution failed", "no host has the name in {uri}; check the spelling"),
     (
         r"Connection refused",
         "nothing listens at {uri}; check host and port (19530 unless changed), or start the server: dresd stack up",
@@ -52,7 +52,7 @@ REMEDIES = (
     ),
     (
         r"Socket closed|Connection reset|recvmsg|Broken pipe",
-        "the server at {uri} broke the connection off; if it speaks TLS write https://, else check that the port is "
+        "the server at {uri} closed the connection; if it speaks TLS write https://, else check that the port is "
         "Milvus's (19530 unless changed) and its log",
     ),
     (
@@ -66,7 +66,7 @@ REMEDIES = (
     ),
     (
         r"collection not found|can't find collection|code=100\b",
-        "the collection is not in the Milvus at {uri} any more; see what is: dresd store list --uri {uri}",
+        "the collection is no longer in the Milvus at {uri}; list its collections: dresd store list --uri {uri}",
     ),
     (
         r"index not found|code=700\b|no vector index",
@@ -82,8 +82,8 @@ REMEDIES = (
 
 
 @contextmanager
-def explained(uri: str) -> Iterator[None]:
-    """Turn what pymilvus, gRPC and Milvus Lite raise into a StoreError of one line."""
+def translated_errors(uri: str) -> Iterator[None]:
+    """Context manager: errors of pymilvus, gRPC and Milvus Lite become StoreErrors of one line."""
     from dresd_milvus.milvus.client.libraries import MilvusException, MilvusLiteError, grpc
 
     try:
@@ -91,20 +91,20 @@ def explained(uri: str) -> Iterator[None]:
     except DresdError:
         raise
     except (MilvusException, MilvusLiteError, grpc.RpcError, OSError, RuntimeError) as error:
-        raise StoreError(explain(uri, error)) from error
+        raise StoreError(error_message(uri, error)) from error
 
 
-def explain(uri: str, error: BaseException) -> str:
-    """One line for an error and what caused it."""
+def error_message(uri: str, error: BaseException) -> str:
+    """One line for an error, chosen by the texts of the error and of its causes."""
     chain: list[BaseException] = []
     at: BaseException | None = error
-    while at is not None and at not in chain:  # gRPC's errors may be their own cause
+    while at is not None and at not in chain:  # an error of gRPC may be its own cause
         chain.append(at)
         at = at.__cause__ or at.__context__
     text = " ".join(str(link) for link in chain)
     if any(getattr(link, "errno", None) == errno.ENOSPC for link in chain) or "No space left" in text:
         return f"the disk that holds {uri} is full; free some space and run the same command again"
-    first = _first_line(error)
+    first = _first_line(chain)
     server = re.match(r"(https?|tcp)://|unix:", uri)
     for pattern, remedy in REMEDIES if server else EMBEDDED_REMEDIES:
         if re.search(pattern, text, re.IGNORECASE):
@@ -112,9 +112,10 @@ def explain(uri: str, error: BaseException) -> str:
     return f"the Milvus at {uri} failed: {first}"
 
 
-def _first_line(error: BaseException) -> str:
-    details = getattr(error, "details", None)
-    text = str(details() if callable(details) else getattr(error, "message", "") or error).strip()
-    if ".go:" in text:  # a server's stack trace; what went wrong stands at its end
+def _first_line(chain: list[BaseException]) -> str:
+    """The first line of gRPC's details of an error, if it has some, otherwise of its message."""
+    details = [found() for link in chain if callable(found := getattr(link, "details", None))]
+    text = str(next(iter(details), "") or getattr(chain[0], "message", "") or chain[0]).strip()
+    if ".go:" in text:  # a server's stack trace, with the error at its end
         text = re.sub(r".*attempt #\d+: ", "", text.splitlines()[-1])
-    return text.splitlines()[0] if text else type(error).__name__
+    return text.splitlines()[0] if text else type(chain[0]).__name__

@@ -1,4 +1,4 @@
-"""Reading what a database holds: its stores, their rows, and how far their index is."""
+"""Collections as the database describes them: stores and their manifests, rows, state of the index."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ from dresd_milvus.retrieval.store import Manifest, Rows
 SCAN_ROWS = 10_000
 
 INDEX_STALL_SECONDS, SLOWEST_ROWS = 60.0, 2_000
-"""An index is given up when no segment has been finished for so long, and for the time that its rows would take at
-this many a second: rows are reported by whole segments, which may hold millions."""
+"""Building an index has failed when no segment was finished for INDEX_STALL_SECONDS plus one second for every
+SLOWEST_ROWS pending rows: a server reports rows by whole segments, which may hold millions."""
 
 
 def scan(client: Any, collection: str, manifest: Manifest, readable: bool = False) -> Iterator[Rows]:
-    """All rows of a loaded collection, every acknowledged write seen; readable: with origins and previews."""
+    """Iterate over all acknowledged rows of a loaded collection, in batches.
+
+    readable: include origins and previews; then the rows of a batch have one origin.
+    """
     fields = ["pk", "vector", "next_tokens", *(["origin", "preview"] if readable else [])]
     batches = client.query_iterator(
         collection, filter="pk >= 0", batch_size=SCAN_ROWS, output_fields=fields, consistency_level="Strong"
@@ -49,7 +52,7 @@ def _rows(batch: list[dict[str, Any]], origin: str, manifest: Manifest) -> Rows:
 
 
 def key_index_state(client: Any, collection: str) -> dict[str, Any]:
-    """The index of the keys, as the database describes it; empty if there is none."""
+    """The database's description of the index of the keys; empty if there is no index."""
     names = client.list_indexes(collection, field_name="vector")
     return dict(client.describe_index(collection, names[0])) if names else {}
 
@@ -57,16 +60,17 @@ def key_index_state(client: Any, collection: str) -> dict[str, Any]:
 def wait_for_index(
     client: Any, uri: str, collection: str, end: float, progress: Callable[[int], None] = lambda rows: None
 ) -> None:
-    """Return when all flushed rows are indexed; raises StoreError at time.monotonic() `end`, or when it stalls.
+    """Wait until all flushed rows are indexed; StoreError when that fails, stalls or takes longer than until `end`.
 
-    A server may accept an index that it cannot build: it says 'Finished' and never indexes a row.
+    end: on the clock of time.monotonic, in seconds. progress: gets the number of rows that were indexed since the last
+    call. A server may accept an index that it cannot build: it then reports 'Finished' without indexing a row.
     """
     done, moved = 0, time.monotonic()
     while True:
         state = key_index_state(client, collection)
         kind = state.get("index_type", "?")
         if state.get("state") == "Failed":
-            reason = state.get("index_state_fail_reason") or state.get("reason") or "it does not say why"
+            reason = state.get("index_state_fail_reason") or state.get("reason") or "it gives no reason"
             raise StoreError(f"the Milvus at {uri} could not build the index {kind}: {reason}")
         indexed, pending = int(state.get("indexed_rows", 0)), int(state.get("pending_index_rows", 0))
         if indexed > done:
@@ -76,17 +80,17 @@ def wait_for_index(
             return
         if time.monotonic() > min(end, moved + INDEX_STALL_SECONDS + pending / SLOWEST_ROWS):
             raise StoreError(
-                f"the Milvus at {uri} took the index {kind} and has not built it ({indexed} rows done, {pending} to "
-                f"do); it may lack it: choose another with "
+                f"the Milvus at {uri} accepted the index {kind} and has not built it ({indexed} rows done, {pending} "
+                f"pending); it may lack it: choose another with "
                 f"dresd store index --uri {uri} --collection {collection} --index HNSW"
             )
         time.sleep(0.2)
 
 
 def make_embedded_ready(client: Any, collection: str, chosen: Chosen) -> None:
-    """Have a collection of an embedded database loaded, with its index made anew where that cannot be read.
+    """Load a collection of an embedded database; build its index again when it cannot be read.
 
-    Milvus Lite writes an index in place, and would read the half that a killed process has left for good.
+    Milvus Lite writes an index in place, so that a killed process may leave half of one.
     """
     from dresd_milvus.milvus.client.libraries import MilvusException
 
@@ -99,13 +103,13 @@ def make_embedded_ready(client: Any, collection: str, chosen: Chosen) -> None:
         make_ready(client, collection)
 
 
-def stores(client: Any) -> list[str]:
-    """The names of a database's collections of continuations."""
+def store_names(client: Any) -> list[str]:
+    """Names of a database's collections, without those of projections."""
     return [name for name in client.list_collections() if not name.startswith(PREFIX)]
 
 
 def resolve(client: Any, uri: str, name: str, timeout: float | None = None) -> tuple[str, Manifest]:
-    """(own name, manifest) of a collection or alias; StoreError when another program made it."""
+    """(collection, manifest) of a collection or alias; StoreError when another program made it."""
     described = client.describe_collection(name, timeout=timeout)
     properties = described.get("properties") or {}
     if MANIFEST not in properties:

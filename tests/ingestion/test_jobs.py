@@ -1,4 +1,4 @@
-"""Several workers, several machines, several commands: the same store as one command's."""
+"""Workers, jobs and single phases build the same store as one command."""
 
 import json
 import re
@@ -12,12 +12,13 @@ import pytest
 
 from dresd_milvus.errors import InputError, StoreError
 from dresd_milvus.milvus import MilvusStore
+from dresd_milvus.progress import SILENT
 from dresd_milvus.storage.inspection import inspect_store
-from ingestion.planning.share import Share
+from ingestion.planning.job import SINGLE_JOB, Job
 from ingestion.run import Run
 from tests.helpers import dresd, exit_code
 from tests.milvus_server import MilvusServer
-from tests.samples import Silent, write_corpus
+from tests.samples import write_corpus
 
 Capture = pytest.CaptureFixture[str]
 SMALL = ("--dim", "16", "--shard-size", "3000", "--dtype", "float32")
@@ -35,25 +36,25 @@ def arguments(corpus: Path, uri: Path) -> tuple[str | Path, ...]:
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_corpus(tmp_path_factory.mktemp("shares") / "corpus.jsonl", 40)
+    return write_corpus(tmp_path_factory.mktemp("jobs") / "corpus.jsonl", 40)
 
 
 @pytest.fixture(scope="module")
 def whole(corpus: Path) -> tuple[int, str]:
-    """The store of one undisturbed command."""
+    """Rows and checksum of the store that one undisturbed command builds."""
     uri = corpus.with_name("whole.db")
     assert exit_code("ingest", "run", *arguments(corpus, uri)) == 0
     return rows(uri)
 
 
-def test_shares_are_read_and_split() -> None:
-    assert Share.parse("1/3") == Share(1, 3) and str(Share(1, 3)) == "1/3"
+def test_jobs_are_named_by_number_and_count() -> None:
+    assert Job.parse("1/3") == Job(1, 3) and str(Job(1, 3)) == "1/3"
     for text in ("3/3", "1", "a/b", "-1/2", "1/0"):
-        with pytest.raises(InputError, match="share"):
-            Share.parse(text)
+        with pytest.raises(InputError, match="--shard"):
+            Job.parse(text)
 
 
-def test_every_phase_by_itself_by_workers_and_by_shares(
+def test_every_phase_by_itself_by_workers_and_by_jobs(
     corpus: Path, tmp_path: Path, whole: tuple[int, str], capsys: Capture
 ) -> None:
     uri, run = tmp_path / "parts.db", ("--run-dir", tmp_path / "run")
@@ -83,12 +84,12 @@ def test_every_phase_by_itself_by_workers_and_by_shares(
     assert (sealed["rows"], sealed["checksum"]) == whole
 
 
-def test_two_shares_one_after_the_other_give_the_store_of_one(
+def test_two_jobs_one_after_the_other_give_the_store_of_one(
     corpus: Path, tmp_path: Path, whole: tuple[int, str], capsys: Capture
 ) -> None:
     command = ("ingest", "run", *arguments(corpus, tmp_path / "two.db"))
     first = dresd(capsys, *command, "--shard", "1/2")
-    assert first.code == 0 and "left to the other shares; not sealed yet" in first.err
+    assert first.code == 0 and "left to the other jobs; not sealed yet" in first.err
     assert dresd(capsys, *command, "--shard", "0/2").code == 0
     assert rows(tmp_path / "two.db") == whole
     assert "run it once without --shard" in dresd(capsys, *command, "--shard", "0/2", "--replace").error
@@ -120,9 +121,8 @@ def test_another_projection_or_model_is_refused(corpus: Path, tmp_path: Path, ca
     marker = run / "embed" / "00001.done"
     assert dresd(capsys, "ingest", "embed", "--run-dir", run).code == 0
     marker.write_text(json.dumps({**json.loads(marker.read_text()), "projection": "another"}))
-    going = Run.open(run)
     with pytest.raises(StoreError, match="another projection"):
-        going.load(Share(), Silent())
+        Run.open(run).load(SINGLE_JOB, SILENT)
 
 
 def test_workers_end_with_their_parent(corpus: Path, tmp_path: Path, capsys: Capture) -> None:
