@@ -27,7 +27,8 @@ from dresd_milvus.drafters.hybrid import PRIOR, Hybrid
 from dresd_milvus.drafters.hybrid.dense_sources import BackgroundSearch, DenseSource
 from dresd_milvus.drafters.hybrid.mixer import Mixer
 from dresd_milvus.models.loading import load_model
-from dresd_milvus.systems.registry import Sources, make_drafter
+from dresd_milvus.systems.factory import make_drafter
+from dresd_milvus.systems.sources import Sources
 from evaluation.offline.replay import Recorded, Recording, read_text, recorded_model, replay
 from evaluation.prompts import Prompt
 

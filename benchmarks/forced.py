@@ -20,7 +20,8 @@ from published import RestPackage, SuffixDecoding
 from dresd_milvus.decoding.protocols import Drafter
 from dresd_milvus.errors import InputError
 from dresd_milvus.retrieval.suffix_store import SuffixStore
-from dresd_milvus.systems.registry import Where, make_drafter, open_sources
+from dresd_milvus.systems.factory import make_drafter
+from dresd_milvus.systems.sources import Where, open_sources
 from evaluation.offline.intrinsic import Shape, Tally, force
 from evaluation.offline.replay import Recording, recorded_model, recorded_says
 from evaluation.reporting.bootstrap import interval
@@ -98,7 +99,7 @@ def table(cell: dict[str, Any]) -> str:
         shown = (by[str(nodes)] for nodes in NODES)
         lines.append(_row(name, [(each["accepted_length"], each["interval"]) for each in shown]))
     adds = (cell["dense adds"][str(nodes)] for nodes in NODES)
-    lines.append(_row("hybrid / hybrid-dense", [(each["ratio"], each["interval"]) for each in adds]))
+    lines.append(_row("hybrid / hybrid-no-dense", [(each["ratio"], each["interval"]) for each in adds]))
     return "\n".join(lines) + "\n"
 
 

@@ -151,11 +151,12 @@ def _summary(cells: dict[str, Any], sweeps: dict[str, Any]) -> str:
         middle = (cell["systems"][system][MIDDLE] for system in SHOWN)
         shown = " | ".join(_with(each["accepted_length"], each["interval"]) for each in middle)
         text += f"| {domain}, {kind} | {store.upper()} | {shown} | {_percent(cell['dense adds'][MIDDLE])} |\n"
-    text += "\n**What is bad.**\n\n" + "\n".join(f"- {line}" for line in _bad(cells, sweeps)) + "\n\n"
+    text += "\n**What is bad.**\n\n" + "\n".join(f"- {line}" for line in what_is_bad(cells, sweeps)) + "\n\n"
     return text
 
 
-def _bad(cells: dict[str, Any], sweeps: dict[str, Any]) -> Iterator[str]:
+def what_is_bad(cells: dict[str, Any], sweeps: dict[str, Any]) -> Iterator[str]:
+    """A line for each kind of cell or text that went badly; it also says so where there is none."""
     unsure = [name for name, cell in cells.items() if cell["dense adds"][MIDDLE]["interval"][0] <= 1]
     listed = "; ".join(f"{_named(name)} {_percent(cells[name]['dense adds'][MIDDLE])}" for name in unsure) or "none"
     yield f"Cells in which dense retrieval adds nothing for certain: {len(unsure)} of {len(cells)}: {listed}."

@@ -73,7 +73,7 @@ def up(stack: Stack, deadline: float, watch: Watch) -> list[Service]:
                 if now != before:
                     watch(services)
                     before = now
-                _raise_for_failed([service for service in services if _new_trouble(service, old, ended)])
+                _raise_for_failed([service for service in services if newly_failed(service, old, ended)])
                 if ended:
                     log.seek(0)
                     said = log.read().decode(errors="replace").strip().splitlines() or ["it does not say why"]
@@ -95,7 +95,7 @@ def up(stack: Stack, deadline: float, watch: Watch) -> list[Service]:
                 running.wait()
 
 
-def _new_trouble(service: Service, old: dict[str, int], ended: int | None) -> bool:
+def newly_failed(service: Service, old: dict[str, int], ended: int | None) -> bool:
     """Whether a service has failed since: one that compose has not touched yet may still be left from before.
 
     Some restarts are normal while others start; once compose has given up, a single one says which service it was.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -37,11 +38,17 @@ TINY = LlamaConfig(
 )
 
 
-def build_tiny(eos_ids: Iterable[int] = (), seed: int = 0, context: int = TINY.max_position_embeddings) -> HFTarget:
+def build_tiny(
+    eos_ids: Iterable[int] = (),
+    seed: int = 0,
+    context: int = TINY.max_position_embeddings,
+    vocabulary: int = TINY.vocab_size,
+) -> HFTarget:
     """A tiny random Llama in float64; the same seed gives the same weights."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        config = LlamaConfig(**{**TINY.to_dict(), "max_position_embeddings": context})
+        sizes = {"max_position_embeddings": context, "vocab_size": vocabulary}
+        config = LlamaConfig(**{**TINY.to_dict(), **sizes})
         model = LlamaForCausalLM(config).to(torch.float64)
     return HFTarget(model, frozenset(eos_ids))
 
@@ -84,6 +91,12 @@ def server_uri(milvus_server: MilvusServer) -> Iterator[str]:
             client.drop_alias(alias)
         client.drop_collection(name)
     client.close()
+
+
+@pytest.fixture(params=["milvus-lite", "server"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of an empty database: an embedded one, and a server."""
+    return str(tmp_path / "a.db") if request.param == "milvus-lite" else request.getfixturevalue("server_uri")
 
 
 def pytest_terminal_summary(terminalreporter) -> None:

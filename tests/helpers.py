@@ -28,12 +28,16 @@ class Outcome(NamedTuple):
 def dresd(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> Outcome:
     """Run `dresd ...`."""
     capsys.readouterr()
+    return Outcome(exit_code(*arguments), *capsys.readouterr())
+
+
+def exit_code(*arguments: str | Path) -> int:
+    """Run `dresd ...`, for fixtures that outlive a test and so cannot see what it prints."""
     before, sys.argv = sys.argv, ["dresd", *map(str, arguments)]
-    code = 0
     try:
         run_app(app, "dresd")
     except SystemExit as ended:
-        code = int(ended.code or 0)
+        return int(ended.code or 0)
     finally:
         sys.argv = before
-    return Outcome(code, *capsys.readouterr())
+    return 0

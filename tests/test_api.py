@@ -251,7 +251,6 @@ def test_what_cannot_be_used_is_one_clear_line(
     sample: LoadedModel, store: dresd.Store, drafter: dresd.PreparedDrafter, message: str, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=re.escape(message)) as raised:
         CALLS[message](sample, store, drafter)

@@ -34,6 +34,12 @@ def test_links_hold(page: Path) -> None:
     assert broken == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_tests_that_are_named_are_there(page: Path) -> None:
+    named = set(re.findall(r"\btests/[\w/]+\.py\b", (ROOT / page).read_text())) - {"tests/drafters/test_NAME.py"}
+    assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
+
+
 def test_one_version_stands_everywhere() -> None:
     project = tomli.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     cited = re.search(r"^version: (\S+)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)

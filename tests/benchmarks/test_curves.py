@@ -55,20 +55,22 @@ def test_bytes_of_a_step_are_weights_and_keys_and_values(curves: ModuleType, tin
 def test_steps_take_turns_and_the_text_stays_in_its_bounds(
     curves: ModuleType, tiny: HFTarget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lengths, sizes = [], []
-    verify = tiny.verify
+    passes: list[tuple[int, int]] = []  # (the first position, how many tokens)
 
-    def spy(tree):
-        lengths.append(tiny._cache.length)
-        sizes.append(len(tree.tokens) - 1)
-        return verify(tree)
+    def spy(_module: object, _args: object, given: dict[str, torch.Tensor]) -> None:
+        passes.append((int(given["position_ids"][0, 0]), given["position_ids"].shape[1]))
 
-    monkeypatch.setattr(tiny, "verify", spy)
     monkeypatch.setattr(curves, "GROWS", 8)
-    times = curves.step_times(tiny, [0, 1, 8], 16, 4)
+    hook = tiny.model.model.register_forward_pre_hook(spy, with_kwargs=True)
+    try:
+        times = curves.step_times(tiny, [0, 1, 8], 16, 4)
+    finally:
+        hook.remove()
     assert [len(times[nodes]) for nodes in (0, 1, 8)] == [4, 4, 4]
-    assert sizes == [0, 1, 8, 0, 1, 8, 8, 1, 0, 0, 1, 8, 8, 1, 0]
-    assert lengths == [16 + step % 8 for step in range(15)]
+    prompt, *steps = passes
+    assert prompt == (0, 16)
+    assert [tokens - 1 for _, tokens in steps] == [0, 1, 8, 0, 1, 8, 8, 1, 0, 0, 1, 8, 8, 1, 0]
+    assert [start for start, _ in steps] == [16 + step % 8 for step in range(15)]
 
 
 def test_bandwidth_is_of_a_machine(curves: ModuleType) -> None:

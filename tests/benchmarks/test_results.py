@@ -91,7 +91,7 @@ def test_the_page_names_what_is_bad(benchmark_module: Module) -> None:
         {**counted, "system": "hybrid", "speedup": 0.9, "speedup_interval": [0.8, 1.0]},
         {**counted, "system": "hybrid-no-dense", "speedup": 1.2, "speedup_interval": [1.1, 1.3]},
     ]
-    bad = "\n".join(page._bad({"gsm8k-id-greedy": cell}, {"gsm8k-id": entries}))
+    bad = "\n".join(page.what_is_bad({"gsm8k-id-greedy": cell}, {"gsm8k-id": entries}))
     assert "for certain: 1 of 1: gsm8k, ID store, greedy -10% [-20%, +10%]." in bad
     assert "less than SuffixDecoding's core: gsm8k, ID store, greedy at 16 nodes." in bad
     assert "less than REST's package: nowhere." in bad

@@ -1,212 +1,124 @@
-"""`dresd chat` and `dresd generate`: what is read, what is shown, and how an answer or the chat is ended."""
+"""Conversations as turns: by a plain template, by a chat template, or refused with the reason."""
 
-from __future__ import annotations
-
-import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from dataclasses import replace
-from io import StringIO
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
-from dresd_milvus.cli.speaker import Speaker, chat
-from dresd_milvus.corpus.chat import CHAT
-from dresd_milvus.corpus.conversation import Conversation
-from dresd_milvus.decoding.sampling import Greedy
-from dresd_milvus.models.loading import LoadedModel, load_tokenizer
-from dresd_milvus.systems.prepared import prepare_drafter
-from dresd_milvus.systems.sources import Sources
-from tests.helpers import dresd
-from tests.samples import write_chat_model
-
-TOKENS = 12
-QUESTIONS = ["Write a Python function `close`. Close the file.", "Write `open`.", "Write `read`."]
+from dresd_milvus.corpus import ReadOptions, Source, Template, read_documents
+from dresd_milvus.corpus.chat import CHAT, chat_template
+from dresd_milvus.errors import InputError
+from dresd_milvus.models.loading import load_tokenizer
+from tests.corpus.reading import TALK, read, write_jsonl
+from tests.samples import CHATML
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_chat_model(tmp_path_factory.mktemp("chatty") / "model")
+def conversations(tmp_path: Path) -> Path:
+    other = [{"from": "human", "value": "1?"}, {"from": "gpt", "value": "1!"}]
+    return write_jsonl(tmp_path / "chat.jsonl", [{"messages": TALK}, {"messages": other}])
 
 
-@pytest.fixture
-def model(sample: LoadedModel, folder: Path) -> LoadedModel:
-    """The sample with a chat template."""
-    return replace(sample, tokenizer=load_tokenizer(str(folder)))
+def test_conversations_under_a_plain_template(tmp_path: Path) -> None:
+    first, second = read(conversations(tmp_path), template=Template("Q: {prompt}\nA: "))
+    assert first.turns == ("Be kind.\nQ: Hello?\nA: ", "Hello!", "\nQ: Bye.\nA: ", "Farewell.")
+    assert second.turns == ("Q: 1?\nA: ", "1!")
 
 
-class Talk:
-    """A chat that was held: what was shown, and of every answer the ids before it, what followed and how many tokens
-    went through the model."""
+class ChatTokenizer:
+    """What the chat code asks of a tokenizer."""
 
-    def __init__(
-        self,
-        model: LoadedModel,
-        lines: list[Any],
-        watch: Callable[[int], None] = lambda step: None,
-        stop: tuple[str, ...] = (),
-    ) -> None:
-        out, self.model = StringIO(), model
-        self.read: list[list[int]] = []
-        self.said: list[Any] = []
-        self.passed: list[list[int]] = []
-        speaker = Speaker(model, prepare_drafter("hybrid-no-dense", Sources(), model, 8, 4), Greedy(), TOKENS, stop)
-        speaker.console, answer = Console(file=out, width=200), speaker.answer
+    chat_template, bos_token, bos_token_id = "there is one", "<s>", 1
 
-        def spy(ids: list[int], reuse: bool, interrupted: Callable[[], bool]) -> Any:
-            self.read.append(list(ids))
-            self.passed.append([])
-            steps = iter(range(TOKENS))
+    def get_chat_template(self) -> str:
+        return self.chat_template
 
-            def watched() -> bool:
-                watch(next(steps))
-                return interrupted()
+    def apply_chat_template(self, messages: list[dict[str, str]], add_generation_prompt: bool, **_: Any) -> str:
+        said = "".join(f"<{m['role']}>{m['content']}</>" for m in messages)
+        return "<s>" + said + ("<assistant>" if add_generation_prompt else "")
 
-            self.said.append(answer(ids, reuse, watched))
-            return self.said[-1]
-
-        speaker.answer = spy  # type: ignore[method-assign]
-        hook = model.target.model.get_input_embeddings().register_forward_hook(self._count)
-        try:
-            chat(speaker, Conversation(model.tokenizer, CHAT), self._reader(lines))
-        finally:
-            hook.remove()
-            self.shown = out.getvalue()
-
-    def _count(self, _module: Any, args: tuple[Any, ...], _out: Any) -> None:
-        self.passed[-1].append(args[0].numel())
-
-    @staticmethod
-    def _reader(lines: list[Any]) -> Callable[[], str]:
-        left: Iterator[Any] = iter(lines)
-
-        def read() -> str:
-            line = next(left, EOFError)
-            if isinstance(line, type):
-                raise line
-            return str(line)
-
-        return read
+    def __call__(self, text: str) -> Any:
+        return type("Found", (), {"input_ids": [1]})
 
 
-def test_a_turn_goes_on_from_what_was_read_before(model: LoadedModel) -> None:
-    talk = Talk(model, QUESTIONS)
-    assert len(talk.read) == 3
-    for before, done, after, passed in zip(talk.read, talk.said, talk.read[1:], talk.passed[1:], strict=False):
-        committed = before + done.tokens[:-1]  # the last token was picked, and has not been read yet
-        assert after[: len(before) + len(done.answer)] == before + done.answer
-        assert passed[0] == len(after) - 1 - len(committed)
-    # /new forgets, blank lines ask nothing, and /exit ends the chat.
-    plain = Talk(model, ["/new", QUESTIONS[0], "/new", "  ", "/exit", QUESTIONS[1]])
-    assert len(plain.read) == 1 and plain.said[0].tokens == talk.said[0].tokens
+def test_conversations_in_the_models_own_chat_template(tmp_path: Path) -> None:
+    tokenizer = ChatTokenizer()
+    first, second = read(conversations(tmp_path), template=CHAT, tokenizer=tokenizer)
+    assert first.turns == (
+        "<system>Be kind.</><user>Hello?</><assistant>",
+        "Hello!",
+        "</><user>Bye.</><assistant>",
+        "Farewell.",
+    )
+    assert second.turns == ("<user>1?</><assistant>", "1!")
+    assert chat_template(tokenizer) == "<user>{prompt}</><assistant>"
+    with pytest.raises(InputError, match="has no chat template"):
+        chat_template(type("Plain", (), {"chat_template": None}))
 
 
-def test_every_turn_is_the_rendered_conversation_and_answered_as_from_the_start(model: LoadedModel) -> None:
-    talk = Talk(model, QUESTIONS)
-    messages = []
-    for question, ids, done in zip(QUESTIONS, talk.read, talk.said, strict=True):
-        messages.append({"role": "user", "content": question})
-        text = model.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        assert model.tokenizer.decode(ids) == model.tokenizer.bos_token + text
-        speaker = Speaker(model, prepare_drafter("vanilla", Sources(), model), Greedy(), TOKENS)
-        speaker.console = Console(file=StringIO())
-        assert speaker.answer(ids).tokens == done.tokens
-        messages.append({"role": "assistant", "content": model.tokenizer.decode(done.answer)})
+CALLING = CHATML.replace(
+    "{{ message.content }}",
+    "{{ message.content }}{% for call in message.tool_calls %}<call>{{ call.function.name }} "
+    "{{ call.function.arguments.city }}</call>{% endfor %}",
+)
 
 
-def test_the_answer_is_shown_and_nothing_of_the_template(model: LoadedModel) -> None:
-    talk = Talk(model, QUESTIONS[:2])
-    help_line, *shown = talk.shown.splitlines()
-    assert "/new" in help_line and "<|im" not in talk.shown and "Write" not in talk.shown and "</s>" not in talk.shown
-    answers = [model.tokenizer.decode(done.answer) for done in talk.said]
-    figures = [line for line in shown if line.startswith("hybrid-no-dense: ")]
-    assert "\n".join(shown) == "\n".join(part for pair in zip(answers, figures, strict=True) for part in pair)
+CALL = {"id": "1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Oslo"}'}}
 
 
-def test_an_answer_is_remembered_as_it_was_shown_where_a_stop_string_ended_it(model: LoadedModel) -> None:
-    whole = model.tokenizer.decode(Talk(model, QUESTIONS[:1]).said[0].answer)
-    stop = whole[5:9]
-    text = whole[: whole.index(stop)]
-    talk = Talk(model, QUESTIONS[:2], stop=(stop,))
-    assert talk.said[0].reason == "stop" and f"\n{text}\n" in talk.shown and "ended by stop" in talk.shown
-    messages = [{"role": "user", "content": QUESTIONS[0]}, {"role": "assistant", "content": text}]
-    messages.append({"role": "user", "content": QUESTIONS[1]})
-    rendered = model.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    assert model.tokenizer.decode(talk.read[1]) == model.tokenizer.bos_token + rendered
+TOOLS = [
+    {"role": "user", "content": [{"type": "text", "text": "Is it "}, {"type": "text", "text": "warm?"}]},
+    {"role": "assistant", "content": None, "tool_calls": [CALL]},
+    {"role": "tool", "content": "12 degrees", "tool_call_id": "1"},
+    {"role": "assistant", "content": "No. ", "tool_calls": None},
+    {"role": "user", "content": "Thanks."},
+    {"role": "assistant", "content": "Bye."},
+]
 
 
-def test_ctrl_c_ends_an_answer_and_not_the_chat(model: LoadedModel) -> None:
-    def press(step: int) -> None:
-        if step == 1 and not pressed:
-            pressed.append(step)
-            signal.raise_signal(signal.SIGINT)
-
-    pressed: list[int] = []
-    before = signal.getsignal(signal.SIGINT)
-    talk = Talk(model, QUESTIONS[:2], press)
-    assert pressed and signal.getsignal(signal.SIGINT) is before
-    first, second = talk.said
-    assert first.reason == "interrupt" and len(first.steps) == 2 and second.reason != "interrupt"
-    assert talk.read[1][: len(talk.read[0]) + len(first.tokens)] == talk.read[0] + first.tokens
-    assert "ended by interrupt" in talk.shown
+def chatty(template: str) -> Any:
+    tokenizer = load_tokenizer("sample")
+    tokenizer.chat_template = template
+    return tokenizer
 
 
-def test_ctrl_c_twice_or_at_the_prompt_ends_the_chat(model: LoadedModel) -> None:
-    assert len(Talk(model, [QUESTIONS[0], KeyboardInterrupt, QUESTIONS[1]]).read) == 1
+def test_text_parts_and_tool_calls_are_read(tmp_path: Path) -> None:
+    """By a template that knows calls; what an answer calls is part of it, and what a tool says is read."""
+    path = write_jsonl(tmp_path / "tools.jsonl", [{"messages": TOOLS[:2]}, {"messages": TOOLS}])
+    _, document = read(path, template=CHAT, tokenizer=chatty(CALLING))
+    assert document.turns == (
+        "<|im_start|>user\nIs it warm?<|im_end|>\n<|im_start|>assistant\n",
+        "<call>weather Oslo</call>",
+        "<|im_end|>\n<|im_start|>tool\n12 degrees<|im_end|>\n<|im_start|>assistant\n",
+        "No. ",
+        "<|im_end|>\n<|im_start|>user\nThanks.<|im_end|>\n<|im_start|>assistant\n",
+        "Bye.",
+    )
+    trimming = CALLING.replace("{{ message.content }}", "{{ message.content | trim }}")
+    trimmed = read(path, template=CHAT, tokenizer=chatty(trimming))[1].turns
+    assert trimmed == tuple(turn.strip() if turn == "No. " else turn for turn in document.turns)
 
-    def press(step: int) -> None:
-        signal.raise_signal(signal.SIGINT)
-        signal.raise_signal(signal.SIGINT)
 
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background ignores it
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            Talk(model, QUESTIONS, press)
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def test_a_conversation_that_outgrows_the_context_is_one_clear_line(
-    model: LoadedModel, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("messages", "template", "reason"),
+    [
+        (TOOLS, CHATML, "the chat template does not write the tools that message 2 calls (weather)"),
+        (TOOLS, None, "message 2 calls a tool, which needs a chat template (--template chat)"),
+        ([*TOOLS[:3], {"role": "assistant", "content": None}], CALLING, "message 4 has content that is not text"),
+        ([{"role": "user", "content": [{"type": "image_url"}]}, TOOLS[5]], CHATML, "message 1 has content that is no"),
+        (TOOLS[:1], CHATML, "it has no answer"),
+        (TOOLS[3:], CHATML, "it begins with an answer"),
+        (TOOLS[4:], "{{ raise_exception('no thanks') }}", "refuses a conversation: no thanks"),
+        (TOOLS[2:], CHATML.replace("message.content", "message.content[:3]"), "does not write an answer as it is"),
+    ],
+)
+def test_a_conversation_that_cannot_be_written_is_counted_and_named(
+    tmp_path: Path, messages: list[Any], template: str | None, reason: str
 ) -> None:
-    monkeypatch.setattr(model.target, "context", 150)
-    talk = Talk(model, [*QUESTIONS, *QUESTIONS, "/new", QUESTIONS[0]])
-    lines = [line for line in talk.shown.splitlines() if "/new begins a new one" in line]
-    assert lines and all("and the model's context holds 150;" in line for line in lines)
-    assert len(talk.read) + len(lines) == 7, "every question was answered or refused"
-    assert talk.read[-1] == talk.read[0], "a new conversation begins"
-
-
-def test_chat_takes_lines_from_a_pipe(folder: Path) -> None:
-    command = [sys.executable, "-c", "from dresd_milvus.cli.main import main; main()", "chat", "--model", str(folder)]
-    options = ["--nodes", "4", "--max-new-tokens", "4", "--system-prompt", "Be kind.", "--dtype", "float32"]
-    said = f"{QUESTIONS[0]}\n\xff\n".encode("latin-1")
-    done = subprocess.run([*command, *options], input=said, capture_output=True, timeout=300)
-    assert done.returncode == 0, done.stderr.decode()
-    assert done.stdout.decode().count("hybrid-no-dense: ") == 2 and done.stdout.endswith(b"> \n")
-
-
-def test_a_closed_input_is_one_clear_line(
-    capsys: pytest.CaptureFixture[str], folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys, "stdin", None)
-    assert "standard input, which is closed" in dresd(capsys, "chat", "--model", folder, "--nodes", "4").error
-
-
-def test_generate_shows_the_answer_alone(capsys: pytest.CaptureFixture[str], folder: Path, model: LoadedModel) -> None:
-    options = ["--nodes", "4", "--max-new-tokens", "8", "--dtype", "float32"]
-    done = dresd(capsys, "generate", QUESTIONS[0], "--model", folder, *options)
-    talk = Talk(model, QUESTIONS[:1])
-    answer = done.out.rstrip("\n").rsplit("\n", 1)[0]
-    assert done.code == 0 and answer == model.tokenizer.decode(talk.said[0].tokens[:8], skip_special_tokens=True)
-    other = dresd(capsys, "generate", QUESTIONS[0], "--model", folder, *options, "--template", "{prompt}")
-    assert other.out.rsplit("\n", 2)[0] != answer, "a template that is asked for wins"
-
-
-def test_a_system_prompt_needs_a_chat_template(capsys: pytest.CaptureFixture[str]) -> None:
-    for command in (["generate", "Hello"], ["chat"]):
-        assert "--system-prompt is for models" in dresd(capsys, *command, "--system-prompt", "Be kind.").error
+    path = write_jsonl(tmp_path / "a.jsonl", [{"messages": messages}, {"messages": TALK}])
+    how = {"template": CHAT, "tokenizer": chatty(template)} if template else {"template": Template()}
+    with pytest.raises(InputError, match=rf"rows of .* the first of them row 1: .*{re.escape(reason)}"):
+        read(path, **how)
+    reading = ReadOptions(incomplete="skip", **how)
+    left = list(read_documents(Source.parse(str(path)), reading))
+    assert len(left) + reading.skipped["incomplete rows"] == 2 and reading.skipped["incomplete rows"] > 0

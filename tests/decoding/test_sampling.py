@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from dresd_milvus.decoding.sampling import Greedy, GumbelSampler, make_sampler
-from dresd_milvus.decoding.scores import Scored, kth_highest
+from dresd_milvus.decoding.scores import Scored
 from dresd_milvus.decoding.tree import DraftTree
 from dresd_milvus.errors import InputError
 from tests.decoding.trees import climb, trees
@@ -254,22 +254,6 @@ def test_a_walk_takes_a_pick_after_the_other(dtype, tree, seed, temperature, top
     assert tree.tokens[path[1:]].tolist() == picks[:-1].tolist()
     below = tree.parents == path[-1]
     assert picks[-1] not in tree.tokens[below], "it goes as far as the tree does"
-
-
-@given(seeds, st.integers(1, 5000), st.integers(1, 70), st.booleans())
-def test_the_kth_highest_is_that_of_a_sorted_row(seed, size, k, coarse):
-    row = random_logits(seed, size).numpy()
-    row = row.round() if coarse else row
-    k = min(k, size)
-    assert kth_highest(row, k) == np.sort(row)[size - k]
-
-
-def test_a_row_is_fetched_once_and_as_the_host_reads_it():
-    logits = torch.randn(1, 3, 7, dtype=torch.bfloat16)
-    scored = Scored(logits, logits)
-    assert scored.row(2) is scored.row(2)
-    assert scored.row(2).dtype == np.float32 and (scored.row(2) == logits[0, 2].float().numpy()).all()
-    assert Scored(logits.double(), logits).row(1).dtype == np.float64
 
 
 @pytest.mark.parametrize(

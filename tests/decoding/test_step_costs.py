@@ -8,9 +8,6 @@ import pytest
 import torch
 
 from dresd_milvus.decoding.step_costs import PRIORS, LearnedCosts, StepCosts, costs_file
-from dresd_milvus.models.loading import LoadedModel
-from dresd_milvus.systems.factory import step_costs
-from tests.conftest import build_tiny
 
 CPU = {0: 36.0, 4: 45.0, 8: 57.0, 16: 72.0, 32: 110.0, 64: 190.0}
 """Milliseconds of a small model on a CPU."""
@@ -137,16 +134,3 @@ def test_costs_are_kept_by_all_that_they_depend_on(tmp_path: Path, monkeypatch: 
               ("f", half, cpu, False, 2)]  # fmt: skip
     files = {costs_file(*some) for some in (about, about, *others)}
     assert len(files) == 5 and all(file.is_relative_to(tmp_path) for file in files)
-
-
-def test_a_models_costs_start_without_a_step_and_are_found_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    target = build_tiny(seed=0)
-    monkeypatch.setattr(target, "verify", lambda tree: pytest.fail("a step was timed"))
-    model = LoadedModel("tiny", target, None, "f", "t")
-    costs = step_costs(model)
-    assert costs.ms == PRIORS["cpu"]
-    learned(CPU, costs=costs).save()
-    assert step_costs(model).ms == pytest.approx(costs.ms) and step_costs(model, ranks=2).ms == PRIORS["cpu"]

@@ -103,9 +103,16 @@ def test_a_stop_string_is_not_shown_nor_part_of_one() -> None:
 
 
 def test_a_file_gets_the_text_as_it_is_and_a_terminal_nothing_that_steers_it() -> None:
-    text = "\tx = 1\r\n\x1b[31m\u3000y"
-    into_a_file, on_a_terminal = (Console(file=StringIO(), force_terminal=forced) for forced in (False, True))
-    for console in (into_a_file, on_a_terminal):
-        TokenStream(TOKENIZERS["bytes"], console)._print(text, "bold green")
-    assert into_a_file.file.getvalue() == text
-    assert on_a_terminal.file.getvalue() == "\x1b[1;32m\tx = 1\n[31m\u3000y\x1b[0m"
+    text, tokenizer = "\tx = 1\r\n\x1b[31m\u3000y", TOKENIZERS["bytes"]
+    ids = np.array(tokenizer(text, add_special_tokens=False)["input_ids"])
+    scored = Scored(torch.zeros(len(ids) + 1, 1), torch.zeros(len(ids) + 1, 1))
+    shown = []
+    for forced in (False, True):
+        stream = TokenStream(tokenizer, Console(file=StringIO(), force_terminal=forced))
+        stream(Step(ids.tolist(), ids, DraftTree.root_only(0), np.arange(len(ids) + 1), scored))
+        stream.finish()
+        shown.append(stream.console.file.getvalue())
+    into_a_file, on_a_terminal = shown
+    assert into_a_file == text + "\n"
+    assert on_a_terminal.count("\x1b[1;32m") == on_a_terminal.count("\x1b[0m") > 0, "drafted tokens are green"
+    assert on_a_terminal.replace("\x1b[1;32m", "").replace("\x1b[0m", "") == "\tx = 1\n[31m\u3000y\n"

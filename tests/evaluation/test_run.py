@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 
 from dresd_milvus.models.loading import LoadedModel
-from dresd_milvus.progress import Silent
-from dresd_milvus.storage.opening import open_retrieval
 from tests.helpers import dresd
 from tests.samples import build, write_chat_model, write_corpus
 
@@ -123,17 +121,6 @@ def test_inspect_tells_what_is_there(store: Path, capsys: pytest.CaptureFixture[
     assert "⟶" in content["sample"][0]["preview"]
     shown = dresd(capsys, "inspect", "--uri", store, "--collection", "code")
     assert content["checksum"] in shown.out and shown.code == 0
-
-
-def test_a_replica_is_kept_and_used_again(store: Path, sample: LoadedModel) -> None:
-    first = open_retrieval(str(store), "code", sample)
-
-    class Unexpected(Silent):
-        def phase(self, name: str, total: int | None, unit: str, done: int = 0) -> None:
-            raise AssertionError(f"{name}, though it was done before")
-
-    second = open_retrieval(str(store), "code", sample, progress=Unexpected())
-    assert second.manifest == first.manifest and second.search_mode == "replica"
 
 
 def test_an_interrupted_run_goes_on(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from dresd_milvus.milvus import MilvusStore
 from infra.compose import Service
-from infra.stack import _new_trouble
+from infra.stack import newly_failed
 from tests import milvus_server
 from tests.helpers import dresd
 from tests.infra.standins import import_images, name_of
@@ -120,7 +120,7 @@ def test_a_service_that_was_restarted_is_to_blame_once_compose_gives_up(
     restarts: int, ended: int | None, trouble: bool
 ) -> None:
     service = Service("milvus-cpu", "running", "starting", restarts, 0, "new", None)
-    assert _new_trouble(service, {"old": 0}, ended) is trouble
+    assert newly_failed(service, {"old": 0}, ended) is trouble
 
 
 @needs_engine

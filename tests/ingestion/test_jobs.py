@@ -1,7 +1,6 @@
 """Workers, jobs and single phases build the same store as one command."""
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -17,7 +16,7 @@ from dresd_milvus.progress import SILENT
 from dresd_milvus.storage.inspection import inspect_store
 from ingestion.planning.job import SINGLE_JOB, Job
 from ingestion.run import Run
-from tests.helpers import dresd
+from tests.helpers import dresd, exit_code
 from tests.milvus_server import MilvusServer
 from tests.samples import write_corpus
 
@@ -40,12 +39,12 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_corpus(tmp_path_factory.mktemp("jobs") / "corpus.jsonl", 40)
 
 
-@pytest.fixture
-def whole(corpus: Path, tmp_path: Path, capsys: Capture) -> tuple[int, str]:
+@pytest.fixture(scope="module")
+def whole(corpus: Path) -> tuple[int, str]:
     """Rows and checksum of the store that one undisturbed command builds."""
-    done = dresd(capsys, "ingest", "run", *arguments(corpus, tmp_path / "whole.db"))
-    assert done.code == 0, done
-    return rows(tmp_path / "whole.db")
+    uri = corpus.with_name("whole.db")
+    assert exit_code("ingest", "run", *arguments(corpus, uri)) == 0
+    return rows(uri)
 
 
 def test_jobs_are_named_by_number_and_count() -> None:
@@ -142,7 +141,7 @@ def test_workers_end_with_their_parent(corpus: Path, tmp_path: Path, capsys: Cap
     parent.wait()
     while any(Path(f"/proc/{pid}").exists() for pid in children) and time.monotonic() < end:
         time.sleep(0.05)
-    assert len(children) == 2 and not any(Path(f"/proc/{pid}").exists() for pid in children), os.getpid()
+    assert len(children) == 2 and not any(Path(f"/proc/{pid}").exists() for pid in children)
 
 
 def test_a_failing_worker_is_named(corpus: Path, tmp_path: Path, capsys: Capture) -> None:

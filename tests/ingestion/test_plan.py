@@ -13,11 +13,12 @@ from dresd_milvus.corpus import Source, Template
 from dresd_milvus.corpus.sources import content_hash
 from dresd_milvus.errors import InputError, StoreError
 from dresd_milvus.models.loading import LoadedModel
+from dresd_milvus.progress import SILENT
 from ingestion.options import AUTO
 from ingestion.planning.documents import MAX_CHARACTERS, read_documents
 from ingestion.planning.plan import Plan, load_plan, make_plan
 from ingestion.planning.run_folder import RunFolder
-from ingestion.runner import _nothing_left_of
+from ingestion.runner import plan
 from tests.samples import CHATML, settings
 
 
@@ -162,14 +163,22 @@ def test_one_process_at_a_time_is_at_work_on_a_shard(tmp_path: Path) -> None:
         pass
 
 
-def test_a_plan_that_another_process_made_meanwhile_is_left_alone(sample: LoadedModel, tmp_path: Path) -> None:
-    run = tmp_path / "new" / "run"
-    planned(sample, tmp_path, [row("q", "a")])
-    with pytest.raises(InputError), _nothing_left_of(run, tmp_path / "new"):
-        (tmp_path / "run").rename(run.parent.mkdir() or run)
-        raise InputError("begun with other settings")
+def test_a_plan_that_another_process_made_meanwhile_is_left_alone(
+    sample: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is made after the folder was seen to be new, and before it is this process's turn."""
+    run, lock = tmp_path / "new" / "run", RunFolder.lock
+
+    def locked_late(folder: RunFolder, *which: Any, **how: Any) -> Any:
+        planned(sample, tmp_path, [row("q", "a")])
+        run.parent.mkdir()
+        (tmp_path / "run").rename(run)
+        return lock(folder, *which, **how)
+
+    with monkeypatch.context() as patch, pytest.raises(InputError, match="dim was 16 and is 8"):
+        patch.setattr(RunFolder, "lock", locked_late)
+        plan(settings(tmp_path / "a.jsonl", "x.db", dim=8), run, SILENT, sample)
     assert (run / "plan.json").exists()
-    with pytest.raises(InputError), _nothing_left_of(tmp_path / "x" / "run", tmp_path / "x"):
-        (tmp_path / "x" / "run").mkdir(parents=True)
-        raise InputError("nothing came of it")
-    assert not (tmp_path / "x").exists()
+    with pytest.raises(InputError, match="to 321 dimensions"):
+        plan(settings(tmp_path / "a.jsonl", "x.db", dim=321), tmp_path / "x" / "run", SILENT, sample)
+    assert not (tmp_path / "x").exists(), "nothing came of it"

@@ -10,10 +10,10 @@ from unittest.mock import patch
 import pytest
 
 from dresd_milvus.errors import DresdError, InputError, StoreError
-from dresd_milvus.milvus import MilvusStore, admin, users
+from dresd_milvus.milvus import MilvusStore, admin
 from dresd_milvus.milvus.client import connection
 from dresd_milvus.milvus.client.connection import connect
-from dresd_milvus.milvus.users import make_users
+from dresd_milvus.milvus.users import await_rights, make_users
 from tests import milvus_server
 from tests.fakes import FakeMilvus
 from tests.helpers import dresd
@@ -177,7 +177,7 @@ def test_making_users_waits_for_their_rights() -> None:
     client = Client()
     opened = patch("dresd_milvus.milvus.users.connection", return_value=nullcontext(client))
     with opened:
-        users.await_rights("http://server", "writer", "writing-1")
+        await_rights("http://server", "writer", "writing-1")
     assert client.asked == 3
 
 

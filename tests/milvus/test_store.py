@@ -8,10 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dresd_milvus.errors import MismatchError, StoreError
+from dresd_milvus.errors import StoreError
 from dresd_milvus.milvus import MilvusStore, has_collection
-from dresd_milvus.retrieval.store import Manifest
-from dresd_milvus.storage.inspection import inspect_store
 from tests.oracle import MemoryStore, example_manifest, example_projection, example_rows
 
 
@@ -60,31 +58,6 @@ def test_the_projection_travels_with_the_database(uri: str) -> None:
     build(uri)
     with MilvusStore.open(uri, "rows") as store:
         assert store.projection().fingerprint == example_projection().fingerprint
-
-
-def test_inspection_does_not_depend_on_the_order_of_rows(tmp_path: Path) -> None:
-    checksums = set()
-    rows, order = example_rows(30), np.random.default_rng(1).permutation(30)
-    shuffled = replace(rows, pk=rows.pk[order], vectors=rows.vectors[order], next_tokens=rows.next_tokens[order])
-    for name, content in {"one": rows, "two": shuffled}.items():
-        with MilvusStore.create(str(tmp_path / "a.db"), name, example_manifest(), example_projection()) as store:
-            store.write(content)
-            store.seal(store.manifest)
-            found = inspect_store(store)
-            checksums.add(found["checksum"])
-            assert found["rows"] == 30 and found["index"]["index_type"] == "FLAT"
-            assert "⟶" in found["sample"][0]["preview"]
-    assert len(checksums) == 1
-
-
-def test_another_continuation_changes_the_checksum(tmp_path: Path) -> None:
-    checksums = []
-    for name, seed in (("one", 0), ("two", 1)):
-        with MilvusStore.create(str(tmp_path / "a.db"), name, example_manifest(), example_projection()) as store:
-            store.write(replace(example_rows(9), next_tokens=example_rows(9, seed=seed).next_tokens))
-            store.seal(store.manifest)
-            checksums.append(inspect_store(store)["checksum"])
-    assert checksums[0] != checksums[1]
 
 
 def test_a_missing_database_is_not_made_by_asking(uri: str) -> None:
@@ -142,19 +115,3 @@ def test_a_database_held_by_another_process_is_one_clear_line(uri: str) -> None:
         holder.kill()
         holder.wait()
     MilvusStore.open(uri, "rows").close()
-
-
-def test_a_manifest_names_every_difference() -> None:
-    manifest = example_manifest()
-    manifest.require(dim=8)
-    with pytest.raises(MismatchError, match=r"its dim is 8, not 9; its projection is"):
-        manifest.require(dim=9, projection="other")
-
-
-def test_a_manifest_survives_json_and_refuses_a_newer_one() -> None:
-    manifest = replace(example_manifest(), template="Q: {prompt}\n", rows=3, seal="s")
-    assert Manifest.from_json(manifest.to_json()) == manifest
-    with pytest.raises(StoreError, match="newer version"):
-        Manifest.from_json(manifest.to_json().replace('"version": 1', '"version": 2'))
-    with pytest.raises(StoreError, match="cannot be read"):
-        Manifest.from_json("{")

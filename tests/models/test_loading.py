@@ -19,7 +19,6 @@ from dresd_milvus.drafters.base import Vanilla
 from dresd_milvus.drafters.prompt_lookup import PromptLookup
 from dresd_milvus.errors import InputError
 from dresd_milvus.models.checkpoint import SAMPLE_FOLDER
-from dresd_milvus.models.devices import DTYPES, pick_device, pick_dtype
 from dresd_milvus.models.loading import check_model, load_model
 from tests.conftest import TINY
 
@@ -112,28 +111,6 @@ def test_weights_of_another_shape_are_refused(copied):
     assert "mlp.down_proj.weight (one of 18) is missing or has another shape" in refusal(str(copied))
 
 
-@pytest.mark.parametrize("dtype", ["float8", "int8", "Float32", ""])
-def test_a_bad_dtype_is_refused(dtype):
-    assert "float32" in refusal("sample", dtype, "cpu")
-
-
-@pytest.mark.parametrize("device", ["nonsense", "", "cpu:x", "meta"])
-def test_a_bad_device_is_refused(device):
-    refusal("sample", "float32", device)
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
-@pytest.mark.parametrize("device", ["cuda", "cuda:1"])
-def test_cuda_is_refused_where_there_is_none(device):
-    assert "CUDA" in refusal("sample", "float32", device)
-
-
-def test_auto_is_a_device_and_a_dtype_that_work():
-    assert pick_device("auto").type in ("cpu", "cuda")
-    assert pick_dtype("auto", CPU) in (torch.bfloat16, torch.float32)
-    assert [pick_dtype(dtype, CPU) for dtype in DTYPES[1:]] == [getattr(torch, dtype) for dtype in DTYPES[1:]]
-
-
 def test_a_parameter_that_the_files_lack_is_refused(copied):
     tensors = load_file(copied / "model.safetensors")
     del tensors["model.norm.weight"]
@@ -173,11 +150,3 @@ def test_rows_that_no_token_belongs_to_do_no_harm(tmp_path):
     )
     assert len(done.tokens) == 12 and min(done.tokens) >= 8192
     assert loaded.tokenizer.decode(done.tokens) == "" == console.file.getvalue()
-
-
-def test_every_rank_of_a_launcher_has_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.delenv("LOCAL_RANK", raising=False)
-    assert pick_device("auto") == torch.device("cuda")
-    monkeypatch.setenv("LOCAL_RANK", "3")
-    assert pick_device("auto") == torch.device("cuda:3")

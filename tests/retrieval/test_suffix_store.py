@@ -7,9 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dresd_milvus.decoding.protocols import Context
-from dresd_milvus.drafters.rest import Rest
-from dresd_milvus.drafters.suffix import Suffix
 from dresd_milvus.errors import MismatchError, StoreError
 from dresd_milvus.retrieval.suffix_store import INDEXED, SuffixStore
 
@@ -61,24 +58,6 @@ def test_shorter_matches_are_those_that_occur_more_often(
         more = [size for size in range(1, match.length) if counts[size] > match.occurrences]
         assert (shorter.length if shorter else 0) == max(more, default=0)
         match = shorter
-
-
-def test_rest_follows_the_most_frequent_continuation(tmp_path: Path) -> None:
-    store = build(tmp_path, [[7, 1, 2, 3, 4], [8, 1, 2, 3, 5], [9, 1, 2, 3, 5]])
-    tree = Rest(store).draft(Context([6, 1, 2], None, 2, 4))
-    assert tree.tokens.tolist() == [2, 3, 5] and tree.parents.tolist() == [-1, 0, 1]
-    # A longer match decides alone.
-    assert Rest(store).draft(Context([7, 1, 2], None, 2, 4)).tokens.tolist() == [2, 3, 4]
-
-
-def test_suffix_prefers_the_longer_match_and_the_text_itself(tmp_path: Path) -> None:
-    store = build(tmp_path, [[1, 2, 3, 4], [5, 2, 3, 6], [7, 2, 3, 6]])
-    drafter = Suffix(store)
-    drafter.begin([1, 2, 3])
-    assert drafter.draft(Context([1, 2, 3], None, 1, 1)).tokens.tolist() == [3, 4]
-    text = [5, 2, 3, 9, 5, 2, 3]
-    drafter.begin(text)
-    assert drafter.draft(Context(text, None, 1, 1)).tokens.tolist() == [3, 9]
 
 
 def test_a_missing_or_damaged_store_is_refused(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,13 +21,20 @@ from tests.samples import build, write_corpus
 NOTE = "dresd store restamp"
 
 
-@pytest.fixture
-def uri(sample: LoadedModel, tmp_path: Path) -> Iterator[str]:
-    """A store of an earlier version."""
-    build(sample, write_corpus(tmp_path / "corpus.jsonl", 8), tmp_path / "a.db")
-    with MilvusStore.open(str(tmp_path / "a.db"), "code") as store:
+@pytest.fixture(scope="module")
+def built(sample: LoadedModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a store of an earlier version and its run."""
+    folder = tmp_path_factory.mktemp("built")
+    build(sample, write_corpus(folder / "corpus.jsonl", 8), folder / "a.db")
+    with MilvusStore.open(str(folder / "a.db"), "code") as store:
         store.save(replace(store.manifest, model_fingerprint=sample.weights_fingerprint))
-    yield str(tmp_path / "a.db")
+    return folder
+
+
+@pytest.fixture
+def uri(built: Path, tmp_path: Path) -> str:
+    """A copy of that store, to change."""
+    return str(shutil.copytree(built, tmp_path / "copy") / "a.db")
 
 
 def test_a_store_of_the_version_before_opens_with_a_line_and_is_stamped_anew_by_a_command(

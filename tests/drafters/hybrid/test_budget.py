@@ -7,9 +7,6 @@ from hypothesis import strategies as st
 
 from dresd_milvus.decoding.step_costs import LearnedCosts, StepCosts
 from dresd_milvus.drafters.hybrid.budget import FIRM, PATIENCE, AdaptiveBudget
-from dresd_milvus.errors import InputError
-from dresd_milvus.options import parse_nodes
-from dresd_milvus.systems.registry import MOST_NODES, NODES, budget_of
 
 COSTS = StepCosts({0: 10.0, 4: 10.5, 8: 11.0, 16: 13.0, 64: 30.0})
 
@@ -110,11 +107,3 @@ def test_a_size_that_takes_longer_than_expected_is_chosen_less() -> None:
         budget.observe(chosen[-1], chosen[-1] // 20, 10.0 + chosen[-1])
     assert chosen[:3] == [0, 0, 64], "steps without a draft come first: with their cost all others are compared"
     assert np.mean(np.array(chosen[-40:]) >= 16) < 0.2
-
-
-def test_a_budget_is_what_was_asked_for_or_what_is_usual() -> None:
-    assert budget_of("rest", None, 8) == (NODES, 8) and budget_of("hybrid-no-dense", None, 8) == (MOST_NODES, 8)
-    assert budget_of("hybrid", 5, 8) == (5, 8)
-    assert parse_nodes("auto") is None and parse_nodes("12") == 12
-    with pytest.raises(InputError, match="a number or 'auto'"):
-        parse_nodes("-1")

@@ -2,7 +2,7 @@
 
 from concurrent.futures import Executor, Future
 from threading import Event
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,14 +12,9 @@ from hypothesis import strategies as st
 
 from dresd_milvus.decoding.protocols import Context
 from dresd_milvus.drafters.dense import Dense
-from dresd_milvus.drafters.hybrid import Hybrid
 from dresd_milvus.drafters.hybrid.dense_sources import MOST, BackgroundSearch, DenseSource, stale_hits
 from dresd_milvus.drafters.hybrid.evidence import Evidence, Kind, Session
-from dresd_milvus.retrieval.circuit_breaker import CircuitBreaker, RemoteStore
 from dresd_milvus.retrieval.store import ContinuationStore, Hits, Rows
-from dresd_milvus.storage.opening import Retrieval
-from dresd_milvus.systems.factory import make_drafter
-from dresd_milvus.systems.sources import Sources
 from tests.oracle import MemoryStore, example_manifest, example_projection, example_replica, example_rows
 
 DEPTH = 5
@@ -177,10 +172,3 @@ def test_hits_for_another_text_are_not_proposed(slow: tuple[BackgroundSearch, Sl
     store.let.set()
     assert asked is not None and asked.result(10)
     assert read(source.propose([Context([1, 2], None, 16, DEPTH)], [Session()])[0]) == []
-
-
-def test_a_server_is_asked_in_the_background_and_a_store_in_memory_at_every_step() -> None:
-    store = MemoryStore(example_manifest())
-    for asked, kind in ((CircuitBreaker(cast(RemoteStore, store)), BackgroundSearch), (store, DenseSource)):
-        drafter = make_drafter("hybrid", Sources(Retrieval(asked, example_projection(), "filter")))
-        assert isinstance(drafter, Hybrid) and isinstance(drafter.batch.sources[-1], kind)
