@@ -10,7 +10,7 @@ import pytest
 from evaluation.offline.intrinsic import Shape, Tally
 from evaluation.reporting.intrinsic_report import report_curves, report_systems
 from evaluation.reporting.metrics import summarise
-from evaluation.reporting.report import HEADINGS, print_sweep, print_table, write_report
+from evaluation.reporting.report import print_table, table, write_report
 from tests.evaluation.test_metrics import record
 
 Capture = pytest.CaptureFixture[str]
@@ -36,7 +36,8 @@ def test_a_page_stands_alone_and_says_where_texts_differ(runs: list[dict[str, An
     assert "&lt;dense&gt;: prompt p1 &lt;&amp;&gt;, token 4, gap 5e-05; &lt;dense&gt;: prompt p2" in page
     assert (tmp_path / "report.png").read_bytes().startswith(b"\x89PNG")
     head, rule, *lines = (tmp_path / "table.md").read_text().splitlines()
-    assert head == f"| {' | '.join(HEADINGS)} |" and rule.count("---") == len(HEADINGS)
+    headings = table(runs)[0]
+    assert head == f"| {' | '.join(headings)} |" and rule.count("---") == len(headings)
     assert [line.split(" | ")[0] for line in lines] == ["| vanilla", "| <dense>"]
     assert lines[1].endswith("| 1/3 +1 |") and "| 3.00 |" in lines[1], "identical, explained; 6 tokens in 2 steps"
 
@@ -50,7 +51,7 @@ def test_tables_of_a_terminal_leave_two_columns_out(runs: list[dict[str, Any]], 
     print_table(runs)
     head, *lines = capsys.readouterr().out.splitlines()
     assert head.split()[:2] == ["system", "MAT"] and "path acc." not in head and len(lines) == 2
-    print_sweep([{"cell": {"nodes": "8"}, **run} for run in runs], ["nodes"])
+    print_table([{"cell": {"nodes": "8"}, **run} for run in runs], ["nodes"])
     swept = capsys.readouterr().out.splitlines()
     assert swept[0].split()[:3] == ["nodes", "system", "MAT"] and [line.split()[0] for line in swept[1:]] == ["8", "8"]
 
