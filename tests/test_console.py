@@ -94,7 +94,7 @@ def test_a_phase_is_a_line_at_its_end_and_one_now_and_then(capsys: Capture, cloc
         for _ in range(3):
             clock.now += LINE_EVERY / 2 + 1
             phases.advance(600)
-        phases.tell("by the way")
+        phases.message("by the way")
         clock.now += 2
 
     assert shown(capsys, work) == [
@@ -117,8 +117,9 @@ def test_workers_are_counted_apart(capsys: Capture, clock: Clock) -> None:
 
 def test_ranks_that_follow_another_show_nothing(capsys: Capture, clock: Clock) -> None:
     def work(phases: Phases) -> None:
-        phases.replica(10)(10)
-        phases.tell("a line")
+        phases.phase("copying", 10, "rows")
+        phases.advance(10)
+        phases.message("a line")
 
     assert shown(capsys, work, silent=True) == []
     assert len(shown(capsys, work)) == 2

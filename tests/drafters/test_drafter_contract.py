@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from dresd_milvus.decoding.loop import FixedBudget, generate
 from dresd_milvus.decoding.protocols import Context, Drafter, Step
-from dresd_milvus.decoding.sampling import Chooser, Greedy, Sampler
+from dresd_milvus.decoding.sampling import Greedy, GumbelSampler, Sampler
 from dresd_milvus.decoding.scores import Scored
 from dresd_milvus.decoding.step_costs import StepCosts
 from dresd_milvus.decoding.tree import DraftTree
@@ -71,9 +71,9 @@ def target() -> HFTarget:
 
 
 @cache
-def plain(prompt: tuple[int, ...], choose: Chooser) -> list[int]:
+def plain(prompt: tuple[int, ...], sampler: Sampler) -> list[int]:
     """What the target writes without drafts."""
-    return generate(target(), Vanilla(), choose, prompt, LENGTH, FixedBudget(0, 0)).tokens
+    return generate(target(), Vanilla(), sampler, prompt, LENGTH, FixedBudget(0, 0)).tokens
 
 
 @cache
@@ -230,14 +230,14 @@ def test_a_text_leaves_nothing_behind_for_the_next(
     assert followed(used, text, seed) == followed(MAKERS[name](), text, seed)
 
 
-@pytest.mark.parametrize("choose", [Greedy(), Sampler(0.8, 0.95, 3)], ids=["greedy", "sampled"])
+@pytest.mark.parametrize("sampler", [Greedy(), GumbelSampler(0.8, 0.95, 3)], ids=["greedy", "sampled"])
 @pytest.mark.parametrize("name", MAKERS)
-def test_texts_are_the_targets_own(name: str, choose: Chooser) -> None:
+def test_texts_are_the_targets_own(name: str, sampler: Sampler) -> None:
     """In float64, with one drafter from text to text, and with drafts of which some come true."""
     drafter, steps, tokens = MAKERS[name](), 0, 0
     for prompt in ((3,), (1, 7, 2, 1, 7), tuple(texts()[5][:9])):
         for budget in (FixedBudget(8, 4), FixedBudget(24, 8)):
-            done = generate(target(), drafter, choose, prompt, LENGTH, budget)
-            assert done.tokens == plain(prompt, choose)
+            done = generate(target(), drafter, sampler, prompt, LENGTH, budget)
+            assert done.tokens == plain(prompt, sampler)
             steps, tokens = steps + len(done.steps), tokens + len(done.tokens)
     assert (tokens > steps) == (name not in SILENT)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dresd_milvus.decoding.protocols import Context
-from dresd_milvus.drafters.rest import CONTINUATION, Rest
+from dresd_milvus.drafters.rest import MAX_DEPTH, Rest
 from dresd_milvus.retrieval.suffix_store import SuffixStore
 
 
@@ -25,14 +25,14 @@ def test_the_most_frequent_continuation_comes_first(store: SuffixStore) -> None:
 
 def test_a_longer_match_decides_alone(store: SuffixStore) -> None:
     assert Rest(store).draft(Context([7, 1, 2], None, 2, 4)).tokens.tolist() == [2, 3, 4]
-    assert Rest(store, longest=2).draft(Context([7, 1, 2], None, 2, 4)).tokens.tolist() == [2, 3, 5]
+    assert Rest(store, max_match=2).draft(Context([7, 1, 2], None, 2, 4)).tokens.tolist() == [2, 3, 5]
 
 
 def test_a_match_may_have_to_be_longer(store: SuffixStore) -> None:
     """The published system does not match single tokens."""
     assert len(Rest(store).draft(Context([0, 3], None, 8, 4))) == 2
-    assert len(Rest(store, shortest=2).draft(Context([0, 3], None, 8, 4))) == 0
+    assert len(Rest(store, min_match=2).draft(Context([0, 3], None, 8, 4))) == 0
 
 
 def test_a_continuation_is_as_long_as_published(store: SuffixStore) -> None:
-    assert Rest(store).draft(Context([6], None, 64, 64)).tokens.tolist() == [6, *range(20, 20 + CONTINUATION)]
+    assert Rest(store).draft(Context([6], None, 64, 64)).tokens.tolist() == [6, *range(20, 20 + MAX_DEPTH)]

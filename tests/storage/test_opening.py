@@ -1,6 +1,5 @@
 """Opening a store for drafting: what fits, and how it is searched."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,8 +7,9 @@ import numpy as np
 import pytest
 
 from dresd_milvus.errors import InputError, MismatchError, StoreError
-from dresd_milvus.milvus import MilvusStore, admin, sidecar
+from dresd_milvus.milvus import MilvusStore, admin, local_folder
 from dresd_milvus.models.loading import LoadedModel
+from dresd_milvus.progress import Silent
 from dresd_milvus.retrieval.circuit_breaker import CircuitBreaker
 from dresd_milvus.retrieval.replica import Replica
 from dresd_milvus.storage.opening import Search, open_retrieval
@@ -35,24 +35,24 @@ def model(tiny: HFTarget) -> LoadedModel:
     return LoadedModel("tiny", tiny, None, about.model_fingerprint, about.tokenizer_hash)
 
 
-def counting(built: list[int]) -> Callable[[int], Callable[[int], None]]:
-    """A progress that keeps how many rows a replica is built of."""
+class Recorded(Silent):
+    """Keeps the phases that were begun and their amounts of work."""
 
-    def progress(total: int) -> Callable[[int], None]:
-        built.append(total)
-        return lambda rows: None
+    def __init__(self) -> None:
+        self.phases: list[tuple[str, int | None]] = []
 
-    return progress
+    def phase(self, name: str, total: int | None, unit: str, done: int = 0) -> None:
+        self.phases.append((name, total))
 
 
 def replicas(uri: str) -> list[Path]:
-    return list((sidecar(uri) / "replicas").glob("*"))
+    return list((local_folder(uri) / "replicas").glob("*"))
 
 
 def test_a_replica_is_kept_and_used_again(uri: str, model: LoadedModel) -> None:
-    built: list[int] = []
-    first, second = (open_retrieval(uri, "rows", model, progress=counting(built)) for _ in range(2))
-    assert built == [60] and len(replicas(uri)) == 1
+    progress = Recorded()
+    first, second = (open_retrieval(uri, "rows", model, progress=progress) for _ in range(2))
+    assert [rows for _, rows in progress.phases] == [60] and len(replicas(uri)) == 1
     assert isinstance(second.store, Replica) and second.search_mode == "replica" and second.manifest == first.manifest
     assert second.projection.fingerprint == example_projection().fingerprint
 
