@@ -14,14 +14,13 @@ from types import TracebackType
 from typing import Literal
 
 from dresd_milvus.console import Phases
-from dresd_milvus.decoding.loop import DEPTH
+from dresd_milvus.defaults import DEPTH, SEARCH_SECONDS, Search
 from dresd_milvus.errors import InputError, keywords
 from dresd_milvus.models import loading
 from dresd_milvus.models.loading import LoadedModel
 from dresd_milvus.options import parse_nodes
-from dresd_milvus.retrieval.circuit_breaker import SEARCH_SECONDS
 from dresd_milvus.retrieval.store import Manifest
-from dresd_milvus.storage.opening import Search, check_fits
+from dresd_milvus.storage.opening import check_fits
 from dresd_milvus.systems.answering import Result as Result
 from dresd_milvus.systems.answering import generate as generate
 from dresd_milvus.systems.answering import stream as stream

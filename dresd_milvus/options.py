@@ -1,4 +1,8 @@
-"""Options of the command line, each declared once: single ones, groups of them, and how a group gets into a command."""
+"""Options of the command line, each declared once: single ones, groups of them, and how a group gets into a command.
+
+Modules that declare options import PyTorch, pymilvus and other large libraries in functions only, so that `--help`
+answers at once.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +10,17 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
-from typing import Annotated, Any, Literal, cast, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_type_hints
 
 import typer
 
 from dresd_milvus.console import Phases
-from dresd_milvus.decoding.loop import DEPTH
-from dresd_milvus.decoding.sampling import Sampler, make_sampler
+from dresd_milvus.defaults import DEPTH
 from dresd_milvus.errors import InputError
-from dresd_milvus.models.loading import LoadedModel, load_model
+
+if TYPE_CHECKING:
+    from dresd_milvus.decoding.sampling import Sampler
+    from dresd_milvus.models.loading import LoadedModel
 
 
 def parse_nodes(text: object) -> int | None:
@@ -90,6 +96,8 @@ class ModelOptions:
 
     def load(self, phases: Phases, ranks: int = 1, graphs: bool = False) -> LoadedModel:
         """Load the model, see load_model; the progress shows it. Raises InputError when it cannot be loaded."""
+        from dresd_milvus.models.loading import load_model
+
         phases.phase(f"loading the model {self.model}", None, "")
         return load_model(self.model, self.dtype, self.device, ranks, graphs)
 
@@ -114,6 +122,8 @@ class SamplingOptions:
 
     def sampler(self, text: int = 0) -> Sampler:
         """What picks the tokens of a text, whose number is added to the seed. Raises InputError for bad values."""
+        from dresd_milvus.decoding.sampling import make_sampler
+
         filters = self.top_k, self.min_p, self.repetition_penalty
         return make_sampler(self.temperature, self.top_p, self.seed + text, *filters)
 

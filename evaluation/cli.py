@@ -6,15 +6,12 @@ import sys
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dresd_milvus.console import Phases
 from dresd_milvus.corpus.conversation import choose_template
-from dresd_milvus.models.devices import pick_device
-from dresd_milvus.models.loading import LoadedModel
-from dresd_milvus.models.ranks import Ranks
 from dresd_milvus.options import (
     DecodingOptions,
     DraftModelOption,
@@ -32,8 +29,9 @@ from evaluation.options import NeighboursOption, PromptOptions, SystemsOption
 from evaluation.original import OriginalOptions
 from evaluation.prompts import SUITES, about_suite
 from evaluation.reporting.report import print_table
-from evaluation.running.harness import Options
-from evaluation.running.runner import Evaluation, run_evaluation
+
+if TYPE_CHECKING:
+    from dresd_milvus.models.loading import LoadedModel
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.registered_commands += offline.registered_commands
@@ -68,6 +66,11 @@ def run(
 
     vanilla always runs. Interrupted, the same command goes on where it was.
     """
+    from dresd_milvus.models.devices import pick_device
+    from dresd_milvus.models.ranks import Ranks
+    from evaluation.running.harness import Options
+    from evaluation.running.runner import Evaluation, run_evaluation
+
     names = parse_systems(systems)
     where.check(names)
     decoding.sampler()  # refuse bad values before loading
@@ -90,10 +93,14 @@ def run(
             what = Evaluation(suite, names, put, options, out, replace, neighbours, skip_long, drafts)
             summary = run_evaluation(what, model, sources, phases, ranks)
     if summary:
-        print_table(summary["runs"])
-        if sources.failure_summary():
-            print(f"\nwarning: {sources.failure_summary()}")
-        print(f"\nwritten: {out}/summary.json, table.md, records.jsonl, report.html, spec-bench/")
+        _show(summary, sources, out)
+
+
+def _show(summary: dict[str, Any], sources: Sources, out: Path) -> None:
+    print_table(summary["runs"])
+    if sources.failure_summary():
+        print(f"\nwarning: {sources.failure_summary()}")
+    print(f"\nwritten: {out}/summary.json, table.md, records.jsonl, report.html, spec-bench/")
 
 
 def _open(where: Where, systems: list[str], model: LoadedModel, phases: Phases, draft_model: str | None) -> Sources:

@@ -6,31 +6,25 @@ import json
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dresd_milvus.console import Phases, print_rows
 from dresd_milvus.corpus.conversation import Conversation, choose_template
-from dresd_milvus.decoding.loop import DEPTH
-from dresd_milvus.decoding.step_costs import StepCosts
+from dresd_milvus.defaults import DEPTH
 from dresd_milvus.errors import InputError
-from dresd_milvus.models.loading import LoadedModel
 from dresd_milvus.options import DepthOption, ModelOptions, SamplingOptions, TemplateOption, parse_nodes, with_options
-from dresd_milvus.systems.factory import make_drafter
 from dresd_milvus.systems.registry import must_know_costs, needs, parse_systems
 from dresd_milvus.systems.sources import Sources, Where, open_sources
-from evaluation.offline import replay as replaying
-from evaluation.offline.intrinsic import Shape, Tally, force, listener
-from evaluation.offline.study import Axis, Study, as_text, parse_vary, read_texts
 from evaluation.options import NeighboursOption, PromptOptions, SystemsOption
-from evaluation.reporting import compare as comparing
-from evaluation.reporting.intrinsic_report import report_curves, report_systems
 from evaluation.reporting.report import print_table
-from evaluation.running.harness import Options, check_lengths
-from evaluation.running.provenance import provenance
-from evaluation.running.results import Results
-from evaluation.running.runner import write_results
+
+if TYPE_CHECKING:
+    from dresd_milvus.models.loading import LoadedModel
+    from evaluation.offline.intrinsic import Shape, Tally
+    from evaluation.offline.replay import Recording
+    from evaluation.offline.study import Axis
 
 app = typer.Typer()
 
@@ -48,6 +42,8 @@ class HeldOut:
 
     def shapes(self) -> list[Shape]:
         """The budgets. Raises InputError for --nodes that are no numbers."""
+        from evaluation.offline.intrinsic import Shape
+
         parts = [part.strip() for part in self.nodes.split(",")]
         if not all(part.isdecimal() and int(part) > 0 for part in parts):
             raise InputError(f"--nodes is numbers by comma, such as 4,8,16, not '{self.nodes}'")
@@ -77,6 +73,10 @@ def intrinsic(
 
     With --vary, of dense retrieval by how its store is made: this is how layer, dimensions, K and N are chosen.
     """
+    from evaluation.offline.study import parse_vary
+    from evaluation.reporting.intrinsic_report import report_curves, report_systems
+    from evaluation.running.provenance import provenance
+
     held.shapes()  # refuse bad ones before loading
     axes = [parse_vary(text) for text in vary or []]
     names = [name for name in parse_systems(systems) if name != "vanilla"]
@@ -102,6 +102,8 @@ def _vary(
     model: LoadedModel, held: HeldOut, axes: list[Axis], source: str, tokens: int, phases: Phases
 ) -> dict[str, list[dict[str, Any]]]:
     """What dense retrieval drafts, by what was varied and its settings."""
+    from evaluation.offline.study import Study, read_texts
+
     template = choose_template(model.tokenizer, held.template)
     texts = read_texts(model, held.texts, template, held.limit, held_back=True)
     corpus = read_texts(model, source, template, 10**9, held_back=False, tokens=tokens)
@@ -120,6 +122,10 @@ def _ask(
     model: LoadedModel, held: HeldOut, systems: list[str], sources: Sources, phases: Phases
 ) -> dict[str, dict[Shape, Tally]]:
     """What every system drafts."""
+    from dresd_milvus.systems.factory import make_drafter
+    from evaluation.offline.intrinsic import force, listener
+    from evaluation.offline.study import as_text, read_texts
+
     template = choose_template(model.tokenizer, held.template, sources.manifest)
     texts = [as_text(encoded) for encoded in read_texts(model, held.texts, template, held.limit, held_back=True)]
     phases.phase("asking", len(texts), "texts")
@@ -137,6 +143,9 @@ def record(
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer (tokens).")] = 128,
 ) -> None:
     """Have the target answer a suite and keep its tokens, its states and what its steps cost, for `replay`."""
+    from evaluation.offline import replay as replaying
+    from evaluation.running.harness import Options, check_lengths
+
     sampling.sampler()  # refuse bad values before loading
     with Phases() as phases:
         suite = asked.load()
@@ -173,6 +182,13 @@ def replay(
 
     vanilla always runs.
     """
+    from dresd_milvus.decoding.step_costs import StepCosts
+    from dresd_milvus.systems.factory import make_drafter
+    from evaluation.offline import replay as replaying
+    from evaluation.running.harness import Options
+    from evaluation.running.results import Results
+    from evaluation.running.runner import write_results
+
     names = parse_systems(systems)
     if "draft_model" in needs(names):
         raise InputError("a recording has no texts for a draft model to read; leave small_lm out")
@@ -188,15 +204,22 @@ def replay(
             options = Options(nodes=nodes, depth=depth)
             records = replaying.replay(recorded, model, drafters, options, phases.advance)
         settings = {"nodes": nodes, "depth": depth, "neighbours": neighbours, "recording": str(recording)}
-        about = {
-            **sources.about(), "simulated": {"recorded": recorded.about, "step_ms": recorded.costs},
-            "provenance": provenance(model, settings),
-        }  # fmt: skip
+        about = _about_replay(recorded, model, sources, settings)
         Results(out, settings, replace=True).add(records)
         summary = write_results(out, str(recording), names, records, about)
     print_table(summary["runs"])
     print("\nspeeds are simulated: drafts as they took here, the target's steps as they took where it was recorded")
     print(f"written: {out}/summary.json, table.md, records.jsonl, report.html")
+
+
+def _about_replay(
+    recorded: Recording, model: LoadedModel, sources: Sources, settings: dict[str, Any]
+) -> dict[str, Any]:
+    """What the records of a replay were made from, for its summary."""
+    from evaluation.running.provenance import provenance
+
+    simulated = {"recorded": recorded.about, "step_ms": recorded.costs}
+    return {**sources.about(), "simulated": simulated, "provenance": provenance(model, settings)}
 
 
 @app.command()
@@ -206,6 +229,8 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="Output as JSON.")] = False,
 ) -> None:
     """B over A, system by system, over the prompts that both have, with 95 % intervals."""
+    from evaluation.reporting import compare as comparing
+
     entries = comparing.compare(a, b)
     if as_json:
         print(json.dumps(entries, ensure_ascii=False))

@@ -12,12 +12,10 @@ import typer
 
 from dresd_milvus.console import print_rows, wide_console
 from dresd_milvus.errors import InputError
-from dresd_milvus.milvus.users import make_users
 from dresd_milvus.options import UriOption
 from infra import stack
 from infra.compose import Service, Stack, read_settings
 from infra.doctor import examine
-from infra.sizing import GPU_GB, GPU_SHARE, ROWS, needs, payload_bytes, stored_bytes
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -106,6 +104,8 @@ def doctor(project: ProjectOption = Path()) -> None:
 @app.command()
 def init_users(project: ProjectOption = Path(), uri: UriOption = "") -> None:
     """Make the users 'reader' (may search) and 'writer' (may build stores), with the passwords in .env."""
+    from dresd_milvus.milvus.users import make_users
+
     settings = read_settings(project / ".env")
     passwords = {}
     for role in ("root", "reader", "writer"):
@@ -126,6 +126,8 @@ def sizing(
     half: Annotated[bool, typer.Option("--half", help="Keys in float16.")] = False,
 ) -> None:
     """The memory that each index needs, from a million rows to a billion. Derived, not measured."""
+    from infra.sizing import GPU_GB, GPU_SHARE, ROWS, needs, payload_bytes, stored_bytes
+
     rows = [f"{count // 10**6:,} M" for count in ROWS]
     lines = [["index", "B/row", f"rows on {GPU_GB} GB", *(f"GB at {each}" for each in rows), "GPUs"]]
     for need in needs(dim, half):

@@ -7,24 +7,20 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dresd_milvus.console import Phases, print_facts
 from dresd_milvus.errors import InputError
-from dresd_milvus.models.loading import LoadedModel, load_model
-from dresd_milvus.models.parallel import run_on_all_ranks
 from dresd_milvus.options import DeviceOption, LocalRankOption, TokenOption, TpOption, UriOption, with_options
-from dresd_milvus.retrieval.store import Manifest
-from ingestion import runner
 from ingestion.options import CollectionToBuild, Settings
 from ingestion.planning.job import SINGLE_JOB, Job
-from ingestion.planning.run_folder import default_run_folder
-from ingestion.run import Run
-from ingestion.seal import seal as seal_run
-from ingestion.status import print_status
-from ingestion.status import status as read_status
+
+if TYPE_CHECKING:
+    from dresd_milvus.models.loading import LoadedModel
+    from dresd_milvus.retrieval.store import Manifest
+    from ingestion.run import Run
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -52,6 +48,8 @@ class Named:
 
     def open(self, token: str = "", device: str = "auto", model: LoadedModel | None = None) -> Run:
         """Raises InputError when no run is named, or there is none."""
+        from ingestion.run import Run
+
         return Run.open(_folder(self.run_dir, self.uri, self.collection), token, device, model)
 
 
@@ -97,6 +95,8 @@ def run(
     replace: ReplaceOption = False,
 ) -> None:
     """Plan, fit, embed, load and seal; after an interruption the same command goes on where it was."""
+    from ingestion import runner
+
     folder = _folder(run_dir, settings.uri, settings.collection)
 
     def ingest(model: LoadedModel | None) -> None:
@@ -117,6 +117,8 @@ def plan(
     settings: Settings, run_dir: RunDirOption = None, token: TokenOption = "", replace: ReplaceOption = False
 ) -> None:
     """Read the sources once and divide them into shards; the commands below need no more than the run folder."""
+    from ingestion import runner
+
     folder = _folder(run_dir, settings.uri, settings.collection)
     with Phases() as phases:
         if replace:
@@ -129,6 +131,7 @@ def plan(
 @with_options
 def generate(named: Named, work: Work) -> None:
     """Have the model answer the prompts of a run planned with --answers greedy or sampled, or of a share of them."""
+    from ingestion import runner
 
     def answer(model: LoadedModel | None) -> None:
         with Phases() as phases:
@@ -156,6 +159,7 @@ def fit(named: Named, device: DeviceOption = "auto", tp: TpOption = 1) -> None:
 @with_options
 def embed(named: Named, work: Work) -> None:
     """Write the rows of a fitted run's shards, or of a share of them, as Parquet files."""
+    from ingestion import runner
 
     def embed_run(model: LoadedModel | None) -> None:
         with Phases() as phases:
@@ -177,6 +181,8 @@ def load(named: Named, shard: ShardOption = None, bulk: BulkOption = None, token
 @with_options
 def seal(named: Named, token: TokenOption = "", keep_rows: KeepRowsOption = False) -> None:
     """Index, count and seal the collection of a run whose shards are all loaded."""
+    from ingestion.seal import seal as seal_run
+
     going = named.open(token)
     with Phases() as phases:
         manifest = seal_run(going, phases, keep_rows)
@@ -187,6 +193,9 @@ def seal(named: Named, token: TokenOption = "", keep_rows: KeepRowsOption = Fals
 @with_options
 def status(named: Named, as_json: Annotated[bool, typer.Option("--json", help="Output as JSON.")] = False) -> None:
     """Every phase and shard of a run, and how far it is."""
+    from ingestion.status import print_status
+    from ingestion.status import status as read_status
+
     content = read_status(named.open())
     if as_json:
         print(json.dumps(content, indent=2))
@@ -195,6 +204,8 @@ def status(named: Named, as_json: Annotated[bool, typer.Option("--json", help="O
 
 
 def _folder(run_dir: Path | None, uri: str, collection: str) -> Path:
+    from ingestion.planning.run_folder import default_run_folder
+
     if run_dir is None and not (uri and collection):
         raise InputError("say which run: give --run-dir, or --uri and --collection")
     return run_dir or default_run_folder(uri, collection)
@@ -202,6 +213,9 @@ def _folder(run_dir: Path | None, uri: str, collection: str) -> Path:
 
 def _on_ranks(settings: Settings, device: str, tp: int, work: Callable[[LoadedModel | None], None]) -> None:
     """Do it with a model that a launcher's ranks share; with one rank the work loads the model itself."""
+    from dresd_milvus.models.loading import load_model
+    from dresd_milvus.models.parallel import run_on_all_ranks
+
     if tp == 1:
         work(None)
     else:

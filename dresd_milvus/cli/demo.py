@@ -6,9 +6,7 @@ With main.py and api.py the only part of the core that imports the packages arou
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from dresd_milvus.cli.speaker import Speaker
 from dresd_milvus.console import Phases, wide_console
@@ -26,8 +24,6 @@ from evaluation.running.runner import Evaluation, run_evaluation
 from ingestion.cli import print_summary
 from ingestion.options import Answers, Settings
 from ingestion.runner import ingest
-
-app = typer.Typer()
 
 QUICKSTART_DOCUMENTS = 800
 QUICKSTART_PROMPTS = 16
@@ -49,13 +45,8 @@ DEMO_SHARD = 6_000
 """Characters of a shard, some twenty problems: answers are lost by the shard when the demo is interrupted."""
 
 
-@app.command()
-def quickstart(
-    out: Annotated[Path, typer.Option(help="Folder for the database, the results and the report.")] = Path(
-        "runs/quickstart"
-    ),
-) -> None:
-    """Ingest Python's standard library with the sample model, measure on functions it held back, show one."""
+def quickstart(out: Path) -> None:
+    """See main.quickstart. out: folder for the database, the results and the report."""
     uri, collection, template = str(out / "store.db"), "stdlib", Template()
     with Phases() as phases:
         phases.phase("loading the sample model", None, "")
@@ -78,17 +69,8 @@ def quickstart(
     wide_console().print(f"\nreport: {out}/report.html")
 
 
-@app.command()
-def demo(
-    out: Annotated[Path, typer.Option(help="Folder for the database, the results and the reports.")] = Path(
-        "runs/demo"
-    ),
-    model: Annotated[str, typer.Option(help="Model to show: a name, a folder, or a hub name.")] = "smollm2",
-) -> None:
-    """Show what drafts do for a real chat model: problems of GSM8K, a store of its own answers and one of people's.
-
-    Interrupted, the same command goes on where it was; run again, it shows what it found.
-    """
+def demo(out: Path, model: str) -> None:
+    """See main.demo. out: folder for the database, the results and the reports. model: see load_model."""
     uri, summaries, opened = str(out / "store.db"), {}, {}
     suite, options = load_suite("gsm8k-extract", DEMO_PROMPTS), Options(max_new_tokens=DEMO_TOKENS)
     with Phases() as phases:

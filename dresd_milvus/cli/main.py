@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from dresd_milvus.cli.demo import app as demo
 from dresd_milvus.cli.store import app as store
 from dresd_milvus.cli.talk import app as talk
 from dresd_milvus.console import Phases, run_app
-from dresd_milvus.milvus import MilvusStore
 from dresd_milvus.options import CollectionOption, TokenOption, UriOption
-from dresd_milvus.storage.inspection import inspect_store, print_inspection
-from dresd_milvus.storage.recall import measure_recall
 from evaluation.cli import app as evaluation
 from infra.cli import app as stack
 from ingestion.cli import app as ingestion
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-app.registered_commands += [*demo.registered_commands, *talk.registered_commands]
+app.registered_commands += talk.registered_commands
 for name, part in {"ingest": ingestion, "eval": evaluation, "store": store, "stack": stack}.items():
     app.add_typer(part, name=name)
 
@@ -28,6 +25,34 @@ for name, part in {"ingest": ingestion, "eval": evaluation, "store": store, "sta
 @app.callback()
 def root() -> None:
     """Dense retrieval for speculative decoding, on Milvus."""
+
+
+@app.command()
+def quickstart(
+    out: Annotated[Path, typer.Option(help="Folder for the database, the results and the report.")] = Path(
+        "runs/quickstart"
+    ),
+) -> None:
+    """Ingest Python's standard library with the sample model, measure on functions it held back, show one."""
+    from dresd_milvus.cli.demo import quickstart
+
+    quickstart(out)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the database, the results and the reports.")] = Path(
+        "runs/demo"
+    ),
+    model: Annotated[str, typer.Option(help="Model to show: a name, a folder, or a hub name.")] = "smollm2",
+) -> None:
+    """Show what drafts do for a real chat model: problems of GSM8K, a store of its own answers and one of people's.
+
+    Interrupted, the same command goes on where it was; run again, it shows what it found.
+    """
+    from dresd_milvus.cli.demo import demo
+
+    demo(out, model)
 
 
 @app.command()
@@ -39,6 +64,10 @@ def inspect(
     token: TokenOption = "",
 ) -> None:
     """Show what is in a collection: rows, checksum, index, manifest, a few readable rows."""
+    from dresd_milvus.milvus import MilvusStore
+    from dresd_milvus.storage.inspection import inspect_store, print_inspection
+    from dresd_milvus.storage.recall import measure_recall
+
     with MilvusStore.open(uri, collection, token) as store, Phases() as phases:
         phases.phase("reading the rows", store.manifest.rows or None, "rows")
         content = inspect_store(store, progress=phases.advance)

@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dresd_milvus.console import Phases, print_rows
-from dresd_milvus.milvus import MilvusStore, admin
-from dresd_milvus.models.loading import load_model
 from dresd_milvus.options import (
     CollectionOption,
     DtypeOption,
@@ -22,8 +20,9 @@ from dresd_milvus.options import (
     UriOption,
     with_options,
 )
-from dresd_milvus.storage import opening
-from dresd_milvus.storage.transfer import export_store, exported_rows, import_store
+
+if TYPE_CHECKING:
+    from dresd_milvus.milvus import MilvusStore
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -38,6 +37,8 @@ class Named:
 
     def open(self) -> MilvusStore:
         """Raises StoreError when it cannot be opened."""
+        from dresd_milvus.milvus import MilvusStore
+
         return MilvusStore.open(self.uri, self.collection, self.token)
 
 
@@ -53,6 +54,8 @@ def list_(
     token: TokenOption = "",
 ) -> None:
     """Every collection of a database, with its aliases."""
+    from dresd_milvus.milvus import admin
+
     found = admin.list_stores(uri, token)
     if as_json:
         print(json.dumps(found, ensure_ascii=False, indent=2))
@@ -83,6 +86,8 @@ def load(named: Named) -> None:
 @with_options
 def index(named: Named, index: IndexOption = "auto") -> None:
     """Give a collection another index, or other search parameters. While it is built, searches fail."""
+    from dresd_milvus.milvus import admin
+
     with named.open() as store, Phases() as phases:
         phases.phase("indexing", store.manifest.rows or None, "rows")
         manifest = admin.reindex(store, index, progress=phases.advance)
@@ -97,6 +102,8 @@ def publish(
     drop_old: Annotated[bool, typer.Option("--drop-old", help="Removal of the collection that it stood for.")] = False,
 ) -> None:
     """Have readers of an alias use this collection from now on; it takes no moment in which there is none."""
+    from dresd_milvus.milvus import admin
+
     with named.open() as store:
         old = admin.publish(store, alias)
     print(f"'{alias}' is {store.collection} now" + (f", it was {old}" if old else ""))
@@ -114,6 +121,8 @@ def drop(
 
 
 def _drop(named: Named, force: bool = False) -> None:
+    from dresd_milvus.milvus import admin
+
     with named.open() as store:
         if force:
             admin.drop_aliases(store)
@@ -125,6 +134,9 @@ def _drop(named: Named, force: bool = False) -> None:
 @with_options
 def restamp(named: Named, model: ModelOption, dtype: DtypeOption = "auto") -> None:
     """Have a store of an earlier version know its model by the files of its checkpoint, not by loaded weights."""
+    from dresd_milvus.models.loading import load_model
+    from dresd_milvus.storage import opening
+
     with named.open() as store:
         changed = opening.restamp(store, load_model(model, dtype))
     print(f"{store.collection} knows {model} by its files" + ("" if changed else " already"))
@@ -134,6 +146,8 @@ def restamp(named: Named, model: ModelOption, dtype: DtypeOption = "auto") -> No
 @with_options
 def export(named: Named, to: Annotated[Path, typer.Option(help="Folder to write, which is not there yet.")]) -> None:
     """Write a collection, its projection and its manifest into a folder of Parquet files."""
+    from dresd_milvus.storage.transfer import export_store
+
     with named.open() as store, Phases() as phases:
         phases.phase("exporting", store.manifest.rows, "rows")
         rows = export_store(store, to, phases.advance)
@@ -148,6 +162,8 @@ def import_(
     layout: LayoutOptions,
 ) -> None:
     """Build a collection from an exported folder, in any Milvus; after an interruption run it again."""
+    from dresd_milvus.storage.transfer import exported_rows, import_store
+
     with Phases() as phases:
         phases.phase("importing", exported_rows(folder), "rows")
         manifest = import_store(folder, named.uri, named.collection, named.token, phases.advance, **asdict(layout))
@@ -160,6 +176,8 @@ def expire(
     named: Named, days: Annotated[float, typer.Option(min=0, help="Age at which rows vanish (days); 0: never.")]
 ) -> None:
     """Have rows vanish some time after they were written. Such a store is searched on its server only."""
+    from dresd_milvus.milvus import admin
+
     with named.open() as store:
         admin.expire(store, round(days * 86_400))
     print(f"rows of {store.collection} vanish after {days:g} days" if days else f"rows of {store.collection} stay")
@@ -171,6 +189,8 @@ def drop_source(
     named: Named, source: Annotated[str, typer.Option(help="Source of the rows, as dresd inspect shows it.")]
 ) -> None:
     """Remove the rows of one source."""
+    from dresd_milvus.milvus import admin
+
     with named.open() as store:
         rows = admin.drop_source(store, source)
     print(f"{rows:,} rows of '{source}' are gone from {store.collection}")

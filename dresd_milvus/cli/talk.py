@@ -6,16 +6,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dresd_milvus.cli.speaker import Speaker
-from dresd_milvus.cli.speaker import chat as talk
 from dresd_milvus.console import Phases
 from dresd_milvus.corpus.conversation import Conversation, choose_template
-from dresd_milvus.decoding.loop import MAX_NEW_TOKENS
-from dresd_milvus.decoding.token_stream import parse_stop
+from dresd_milvus.defaults import MAX_NEW_TOKENS
 from dresd_milvus.errors import InputError
 from dresd_milvus.options import (
     DecodingOptions,
@@ -25,9 +22,11 @@ from dresd_milvus.options import (
     TemplateOption,
     with_options,
 )
-from dresd_milvus.systems.prepared import prepare_drafter
 from dresd_milvus.systems.registry import parse_systems
 from dresd_milvus.systems.sources import Where, open_sources
+
+if TYPE_CHECKING:
+    from dresd_milvus.cli.speaker import Speaker
 
 app = typer.Typer()
 
@@ -54,6 +53,10 @@ class SpeakerOptions:
     @contextmanager
     def open(self) -> Iterator[tuple[Speaker, Conversation]]:
         """The speaker, and what its prompts go into; its sources are closed afterwards."""
+        from dresd_milvus.cli.speaker import Speaker
+        from dresd_milvus.decoding.token_stream import parse_stop
+        from dresd_milvus.systems.prepared import prepare_drafter
+
         sampler, strings = self.decoding.sampler(), parse_stop(self.stop or ())
         system = self.system or ("hybrid" if self.where.uri else "hybrid-no-dense")
         names = parse_systems(system)
@@ -85,6 +88,8 @@ def generate(
 @with_options
 def chat(options: SpeakerOptions) -> None:
     """Talk with the model, turn by turn; what it has read and what its drafts have learnt is kept between turns."""
+    from dresd_milvus.cli.speaker import chat as talk
+
     with suppress(ImportError):
         import readline  # noqa: F401  (input() takes lines back and edits them)
     if sys.stdin is None:

@@ -24,14 +24,8 @@ from dresd_milvus.decoding.protocols import Budget, Context, Drafter, Step, Targ
 from dresd_milvus.decoding.sampling import GumbelSampler, Sampler
 from dresd_milvus.decoding.scores import Scored
 from dresd_milvus.decoding.tree import DraftTree
+from dresd_milvus.defaults import DEPTH
 from dresd_milvus.errors import InputError
-
-DEPTH = 32
-"""Default for the most tokens on one path of a draft."""
-
-MAX_NEW_TOKENS = 512
-"""Default for the most tokens of one answer."""
-
 
 StopsAt = Callable[[int], bool]
 """Takes every token of a text in turn, end tokens apart; whether the text ends with it."""

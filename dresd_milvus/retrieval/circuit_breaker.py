@@ -13,11 +13,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from dresd_milvus.defaults import SEARCH_SECONDS
 from dresd_milvus.errors import StoreError
 from dresd_milvus.retrieval.store import Hits, Manifest
-
-SEARCH_SECONDS = 0.25
-"""Default deadline of a search in a decoding step, in seconds."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.5
 """Seconds between two probes: the pause doubles from the first to the longest."""

@@ -7,21 +7,18 @@ import shutil
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
+from dresd_milvus.defaults import SEARCH_SECONDS, Search
 from dresd_milvus.errors import InputError
 from dresd_milvus.milvus import MilvusStore, is_embedded, local_folder
 from dresd_milvus.models.loading import LoadedModel
 from dresd_milvus.progress import SILENT, Progress
-from dresd_milvus.retrieval.circuit_breaker import SEARCH_SECONDS, CircuitBreaker
+from dresd_milvus.retrieval.circuit_breaker import CircuitBreaker
 from dresd_milvus.retrieval.projection import Projection
 from dresd_milvus.retrieval.replica import FORMAT, Replica
 from dresd_milvus.retrieval.store import NEIGHBOURS, ContinuationStore, Manifest
-
-Search = Literal["auto", "server", "replica", "filter", "partition", "oversample"]
-"""Where a store is searched, and by which plan; see open_retrieval."""
 
 FIRST_SEARCH_SECONDS = 30.0
 """Deadline of the first search, which may wait for the server to load the collection."""

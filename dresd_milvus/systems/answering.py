@@ -11,10 +11,11 @@ from weakref import WeakKeyDictionary
 
 from dresd_milvus.corpus.conversation import Conversation, choose_template
 from dresd_milvus.decoding import loop
-from dresd_milvus.decoding.loop import MAX_NEW_TOKENS, FixedBudget, Generation
+from dresd_milvus.decoding.loop import FixedBudget, Generation
 from dresd_milvus.decoding.protocols import Step
 from dresd_milvus.decoding.sampling import Sampler, make_sampler
 from dresd_milvus.decoding.token_stream import AnswerText, parse_stop
+from dresd_milvus.defaults import MAX_NEW_TOKENS
 from dresd_milvus.drafters.base import Vanilla
 from dresd_milvus.errors import InputError, MismatchError, keywords
 from dresd_milvus.models.loading import LoadedModel

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dresd_milvus.decoding.loop import DEPTH, FixedBudget, warm_up
+from dresd_milvus.decoding.loop import FixedBudget, warm_up
 from dresd_milvus.decoding.protocols import Drafter
 from dresd_milvus.decoding.step_costs import StepCosts
+from dresd_milvus.defaults import DEPTH
 from dresd_milvus.models.loading import LoadedModel
 from dresd_milvus.systems.factory import make_drafter, step_costs
 from dresd_milvus.systems.registry import budget_of, current_name, must_know_costs

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from dresd_milvus.decoding.loop import FixedBudget
 from dresd_milvus.errors import InputError
+
+if TYPE_CHECKING:
+    from dresd_milvus.decoding.loop import FixedBudget
 
 SYSTEMS = ("vanilla", "prompt_lookup", "rest", "suffix", "small_lm", "dense", "hybrid")
 """Every system that can be named, the reference first."""
@@ -78,6 +81,8 @@ def needs(systems: Sequence[str]) -> set[str]:
 def budget_of(system: str, nodes: int | None, depth: int) -> FixedBudget:
     """The budget of a system's drafts. nodes: draft nodes per step; None for NODES, for composites MOST_NODES. depth:
     tokens on one path."""
+    from dresd_milvus.decoding.loop import FixedBudget
+
     usual = MOST_NODES if is_composite(system) else NODES
     return FixedBudget(usual if nodes is None else nodes, depth)
 

@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dresd_milvus.defaults import SEARCH_SECONDS, Search
 from dresd_milvus.errors import InputError, MismatchError, StoreError
-from dresd_milvus.models.checkpoint import SAMPLE, SAMPLE_FOLDER
-from dresd_milvus.models.loading import LoadedModel, load_model
 from dresd_milvus.options import TokenOption
 from dresd_milvus.progress import SILENT, Progress
-from dresd_milvus.retrieval.circuit_breaker import SEARCH_SECONDS
-from dresd_milvus.retrieval.store import Manifest
-from dresd_milvus.retrieval.suffix_store import SuffixStore
-from dresd_milvus.storage.opening import Retrieval, Search, open_retrieval
 from dresd_milvus.systems.registry import drafting, needs
-from dresd_milvus.target.hf_target import HFTarget
+
+if TYPE_CHECKING:
+    from dresd_milvus.models.loading import LoadedModel
+    from dresd_milvus.retrieval.store import Manifest
+    from dresd_milvus.retrieval.suffix_store import SuffixStore
+    from dresd_milvus.storage.opening import Retrieval
+    from dresd_milvus.target.hf_target import HFTarget
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,8 @@ def open_sources(
 
     Raises InputError, StoreError or MismatchError for what is missing or does not fit the model.
     """
+    from dresd_milvus.storage.opening import open_retrieval
+
     where.check(systems)
     small = load_draft_model(draft_model, model) if "draft_model" in needs(systems) else None
     retrieval = None
@@ -136,6 +139,9 @@ def load_draft_model(name: str | None, target: LoadedModel) -> HFTarget:
 
     Raises InputError when it cannot be loaded, MismatchError when its tokenizer is not the target's.
     """
+    from dresd_milvus.models.checkpoint import SAMPLE, SAMPLE_FOLDER
+    from dresd_milvus.models.loading import load_model
+
     if name is None and target.name != SAMPLE:
         raise InputError("the system 'small_lm' needs a small model with the target's tokenizer; give --draft-model")
     model = load_model(name or str(SAMPLE_FOLDER / "draft"), target.dtype, str(target.target.device))
@@ -152,6 +158,8 @@ def open_suffixes(
 
     Raises StoreError for one that cannot be read, MismatchError for one of another tokenizer.
     """
+    from dresd_milvus.retrieval.suffix_store import SuffixStore
+
     if not {"rest", "suffix"} & drafting(systems):
         return None
     named = where or (retrieval.manifest.suffixes if retrieval else None)

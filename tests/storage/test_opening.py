@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dresd_milvus.defaults import Search
 from dresd_milvus.errors import InputError, MismatchError, StoreError
 from dresd_milvus.milvus import MilvusStore, admin, local_folder
 from dresd_milvus.models.loading import LoadedModel
 from dresd_milvus.progress import Silent
 from dresd_milvus.retrieval.circuit_breaker import CircuitBreaker
 from dresd_milvus.retrieval.replica import Replica
-from dresd_milvus.storage.opening import Search, open_retrieval
+from dresd_milvus.storage.opening import open_retrieval
 from dresd_milvus.target.hf_target import HFTarget
 from tests.oracle import example_manifest, example_projection, example_rows
 from tests.sealed import build_collection
