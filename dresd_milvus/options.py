@@ -28,7 +28,7 @@ def parse_nodes(text: object) -> int | None:
     if text == "auto":
         return None
     if not str(text).isdecimal():
-        raise InputError(f"nodes (--nodes) is a number or 'auto', not '{text}'")
+        raise InputError(f"the number of draft nodes is a number or 'auto', not '{text}'")
     return int(str(text))
 
 

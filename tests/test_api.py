@@ -230,7 +230,9 @@ CALLS: dict[str, Callable[[LoadedModel, dresd.Store, dresd.PreparedDrafter], obj
     "there is no system 'magic'": lambda model, store, _: dresd.make_drafter("magic", model, store),
     "the system 'dense' needs a store": lambda model, *_: dresd.make_drafter("dense", model),
     "the system 'rest' needs a store with suffixes": lambda model, *_: dresd.make_drafter("rest", model),
-    "nodes is a number or 'auto'": lambda model, store, _: dresd.make_drafter("hybrid", model, store, nodes=-1),
+    "number of draft nodes is a number or 'auto'": lambda model, store, _: dresd.make_drafter(
+        "hybrid", model, store, nodes=-1
+    ),
     "max_new_tokens must be at least 1": lambda model, *_: dresd.generate(model, PROMPT, max_new_tokens=0),
     "temperature must be a number above 0": lambda model, *_: dresd.stream(model, PROMPT, temperature=-1),
     "top-p must be above 0": lambda model, *_: dresd.generate(model, PROMPT, temperature=1, top_p=2),

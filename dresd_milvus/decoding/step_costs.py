@@ -25,8 +25,9 @@ a size that seems expensive would never be tried."""
 LEARNING_RATE = 0.1
 """Weight of a new step in an estimate that rests on many steps."""
 
-DRIFT_RATE = 0.003
-"""Weight of a new step in the estimates of other sizes: a machine that slows down does so at all sizes."""
+DRIFT_RATE = 0.05
+"""Weight of a new step in the estimates of other sizes, half the learning rate: half of a change is taken to be one of
+the machine, which slows down at all sizes."""
 
 
 class StepCosts:

@@ -45,10 +45,10 @@ class Detokenizer:
         self._waiting += 1
         text = self._decode([*self._before, *self._held]).removeprefix(self._anchor)
         certain = text.rstrip(UNKNOWN)
-        if certain == text or self._waiting >= LONGEST:
-            return self._start_anew(text)
         added = certain[self._shown :]
-        if added:
+        if certain == text or (self._waiting >= LONGEST and not added):
+            return self._start_anew(text)
+        if added:  # the last token ends within the next character
             self._shown, self._waiting = len(certain), 1
         return added
 

@@ -57,7 +57,7 @@ class Talk:
         speaker = Speaker(model, prepare_drafter("hybrid-no-dense", Sources(), model, 8, 4), Greedy(), TOKENS, stop)
         speaker.console, answer = Console(file=out, width=200), speaker.answer
 
-        def spy(ids: list[int], reuse: bool, interrupted: Callable[[], bool]) -> Any:
+        def spy(ids: list[int], reuse_prefix: bool, interrupted: Callable[[], bool]) -> Any:
             self.read.append(list(ids))
             self.passed.append([])
             steps = iter(range(TOKENS))
@@ -66,7 +66,7 @@ class Talk:
                 watch(next(steps))
                 return interrupted()
 
-            self.said.append(answer(ids, reuse, watched))
+            self.said.append(answer(ids, reuse_prefix, watched))
             return self.said[-1]
 
         speaker.answer = spy  # type: ignore[method-assign]

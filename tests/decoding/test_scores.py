@@ -29,4 +29,4 @@ def test_a_row_is_fetched_once_and_as_the_host_reads_it():
 def test_states_and_logits_have_one_shape_however_the_model_gives_them():
     logits, states = torch.randn(3, 7), torch.randn(3, 4)
     for scored in (Scored(logits, states), Scored(logits[None], states[None])):
-        assert torch.equal(scored.logits, logits) and torch.equal(scored.hidden, states) and scored.vocabulary == 7
+        assert torch.equal(scored.logits, logits) and torch.equal(scored.hidden, states) and scored.vocab_size == 7

@@ -55,10 +55,10 @@ class Script:
         logits = torch.nn.functional.one_hot(following, self.vocab_size).double()
         return Scored(logits, logits)
 
-    def keep(self, path):
+    def commit(self, path):
         self.kept += len(path)
 
-    def room(self, prompt):
+    def context_left(self, prompt):
         return self.context - prompt
 
 
@@ -144,3 +144,9 @@ def test_one_string_is_one_stop_string_and_an_empty_one_is_refused() -> None:
     for stop in ("", ["a", ""]):
         with pytest.raises(InputError, match="stop string is empty"):
             parse_stop(stop)
+
+
+def test_a_token_that_ends_one_character_and_begins_the_next_shows_the_first() -> None:
+    tokenizer = ByteTokenizer([b"\xf0", b"\x9f", b"\x98", b"\x80\xc3", b"\xa9"])
+    text = AnswerText(tokenizer)
+    assert [text.piece(token) for token in tokenizer.ids] == ["", "", "", "😀", "é"]

@@ -19,8 +19,8 @@ Capture = pytest.CaptureFixture[str]
 @pytest.fixture
 def runs() -> list[dict[str, Any]]:
     """Plain decoding, and a system whose second text differs at a near tie and whose third at no tie."""
-    plain = [record([0] * 6, [0] * 6, [0] * 6, 60.0) for _ in range(3)]
-    ours = [record([3, 1], [8, 8], [4, 4], 30.0) for _ in range(3)]
+    plain = [record([0] * 6, [0] * 6, [0] * 6, 60.0, index) for index in range(3)]
+    ours = [record([3, 1], [8, 8], [4, 4], 30.0, index) for index in range(3)]
     for number, gap in ((1, 5e-5), (2, 0.25)):
         ours[number] |= {"first_difference": 4, "gap": gap, "prompt_id": f"p{number} <&>"}
     about = {"suite": "code <&>"}

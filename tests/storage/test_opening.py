@@ -105,7 +105,7 @@ def test_a_store_that_is_not_sealed_is_refused(tmp_path: Path, model: LoadedMode
 def test_rows_that_expire_are_never_copied(server_uri: str, model: LoadedModel) -> None:
     with build_collection(server_uri) as store:
         admin.expire(store, 3600)
-    with pytest.raises(InputError, match="which a replica would miss"):
+    with pytest.raises(InputError, match="a replica would keep them"):
         open_retrieval(server_uri, "rows", model, "replica")
     opened = open_retrieval(server_uri, "rows", model)
     assert opened.search_mode == "filter"

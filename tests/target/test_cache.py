@@ -44,7 +44,7 @@ def test_a_pass_sees_what_was_kept_and_itself(data: st.DataObject) -> None:
             assert cache.capacity >= len(committed) + len(new)
             path = [0, *sorted(data.draw(st.sets(st.integers(1, max(len(new) - 1, 1)), max_size=4)))]
             path = [node for node in path if node < len(new)]
-            cache.keep(np.array(path))
+            cache.commit(np.array(path))
             committed += [new[node] for node in path]
             assert cache.length == cache.get_seq_length() == len(committed)
 
@@ -56,7 +56,7 @@ def test_memory_doubles_and_never_shrinks() -> None:
         assert cache.capacity == 0, "before the first pass nobody knows how wide rows are"
         written(cache, [0, 1, 2])
         assert cache.capacity == 4
-        cache.keep(np.arange(3))
+        cache.commit(np.arange(3))
         assert_seen(written(cache, [3, 4]), [0, 1, 2, 3, 4])
         assert cache.capacity == 8
         cache.reserve(33)
@@ -69,8 +69,8 @@ def test_memory_doubles_and_never_shrinks() -> None:
 def test_a_pass_of_a_fixed_shape_writes_where_it_is_told_and_sees_as_far_as_that() -> None:
     cache = TreeCache(LAYERS)
     written(cache, [0, 1, 2])
-    cache.keep(np.arange(2))
-    with cache.fixed(torch.tensor([5, 3]), shown=6):
+    cache.commit(np.arange(2))
+    with cache.static_shapes(torch.tensor([5, 3]), shown=6):
         for layer, (keys, _) in enumerate(written(cache, [7, 8])):
             assert keys.shape[2] == 6
             assert torch.equal(keys[:, :, [0, 1, 5, 3]], states([0, 1, 7, 8], 4, layer))
@@ -82,6 +82,6 @@ def test_rows_that_are_where_they_belong_are_not_moved(path: list[int]) -> None:
     cache = TreeCache(LAYERS)
     written(cache, [0, 1, 2])
     before = [layer.keys.clone() for layer in cache.layers]
-    cache.keep(np.array(path))
+    cache.commit(np.array(path))
     assert all(torch.equal(layer.keys, held) for layer, held in zip(cache.layers, before, strict=True))
     assert cache.length == len(path)
