@@ -23,12 +23,13 @@ from dresd_milvus.decoding.tree import DraftTree, Walk
 from dresd_milvus.errors import InputError
 
 Float64 = NDArray[np.float64]
+Hashes = NDArray[np.uint64]
 
 FAINTEST = -700.0
 """e^-700 adds nothing to a sum; of lower numbers, -inf among them, np.exp takes four times as long."""
 
-CLASSES = 64
-"""Log-probabilities are grouped by how far they lie below the highest: 0 to 1, 1 to 2, ..., and 63 or more."""
+NEAR = 8.0
+"""Tokens whose log-probabilities lie at most this far below the highest are scored whatever their noise is."""
 
 MARGIN, SLACK = 1 + 1e-9, 8
 """How much a bound on the noise's hash is loosened, as a factor and in units of the hash: far more than rounding of
@@ -114,7 +115,7 @@ class GumbelSampler:
 
     def noise(self, size: int, position: int) -> Float64:
         """Standard Gumbel noise [size] of tokens 0 to size - 1 at a position (the index of a token in its text)."""
-        return _noise(np.uint64(self.seed), np.uint64(position), size)
+        return _gumbel(_hashes(np.uint64(self.seed), np.uint64(position), size))
 
     def scores(self, row: Floats, text: Sequence[int]) -> Float64:
         return self.filtered(row, text) + self.noise(len(row), len(text))
@@ -123,9 +124,9 @@ class GumbelSampler:
         return _walk(tree, scored, text, self._pick)
 
     def _pick(self, row: Floats, text: Sequence[int]) -> int:
-        """The argmax of `scores`, without making noise for all tokens."""
-        levels = self.filtered(row, text)
-        return draw(levels, int(levels.argmax()), np.uint64(self.seed), np.uint64(len(text)))
+        """The argmax of `scores`, found without a logarithm for every token."""
+        hashes = _hashes(np.uint64(self.seed), np.uint64(len(text)), len(row))
+        return draw(self.filtered(row, text), hashes)
 
 
 def make_sampler(
@@ -186,68 +187,40 @@ def _keep_nucleus(levels: Float64, top_p: float) -> None:
     levels[few[:count]] = likely[:count]
 
 
-@compiled
-def draw(levels: Float64, top: int, seed: np.uint64, position: np.uint64) -> int:
-    """The first token whose level plus noise is highest, as argmax(levels + noise) finds it.
+def draw(levels: Float64, hashes: Hashes) -> int:
+    """The first token whose level plus noise is highest.
 
-    levels [V]: see `GumbelSampler.filtered`. top: the token with the highest of them, 0. A token's noise grows with its
-    hash. To beat the best score so far it must be higher than how far the token's level lies below that: a bound on the
-    hash, kept per class of levels, that rules out all but a few tokens before a logarithm is taken.
+    levels [V]: see `GumbelSampler.filtered`. hashes [V]: of the tokens, from which their noise is made.
+    A token's noise grows with its hash. Tokens with high levels are scored first. To beat the best of them, any other
+    token must make up for more than NEAR, which only the few with the highest hashes do.
     """
-    base, least = _base(seed, position), np.empty(CLASSES, np.uint64)
-    pick, best = top, levels[top] + _gumbel(_hash(base, top))
-    _bounds(best, least)
-    for token in range(len(levels)):
-        level = levels[token]
-        if level == -np.inf:
-            continue
-        hashed = _hash(base, token)
-        if hashed >= least[int(min(-level, CLASSES - 1))]:
-            score = level + _gumbel(hashed)
-            if score > best or (score == best and token < pick):
-                pick, best = token, score
-                _bounds(best, least)
-    return pick
+    near = np.flatnonzero(levels >= -NEAR)
+    best = (levels[near] + _gumbel(hashes[near])).max()
+    tokens = np.union1d(near, np.flatnonzero(hashes >= _least_hash(best + NEAR)))
+    return int(tokens[(levels[tokens] + _gumbel(hashes[tokens])).argmax()])
 
 
-@compiled
-def _bounds(best: float, least: NDArray[np.uint64]) -> None:
-    """Write into least [CLASSES] the smallest hash with which a token of each class could reach the score `best`.
+def _least_hash(noise: float) -> np.uint64:
+    """A hash that all hashes whose noise is at least this high reach.
 
-    A token at level -c or lower needs noise of at least best + c. By the Gumbel distribution a share
-    1 - exp(-exp(-noise)) of the 2^53 hashes, the highest ones, gives that.
+    By the Gumbel distribution they are a share 1 - exp(-exp(-noise)) of the 2^53 hashes, the highest ones.
     """
-    for below in range(len(least)):
-        share = -np.expm1(-np.exp(-(best + below)))
-        highest = int(min(2.0**53 * MARGIN * share + SLACK, 2.0**53))
-        least[below] = np.uint64(2**53 - highest)
+    share = -np.expm1(-np.exp(-noise))
+    return np.uint64(2**53 - min(int(2.0**53 * MARGIN * share) + SLACK, 2**53))
+
+
+def _gumbel(hashes: Hashes) -> Float64:
+    """Standard Gumbel noise -log(-log(u)), u from 53 bits of a hash."""
+    return -np.log(-np.log((hashes + 0.5) * 2.0**-53))
 
 
 @compiled
-def _noise(seed: np.uint64, position: np.uint64, size: int) -> Float64:
-    """See `GumbelSampler.noise`."""
-    base, found = _base(seed, position), np.empty(size)
+def _hashes(seed: np.uint64, position: np.uint64, size: int) -> Hashes:
+    """53 bits of the hash of every token at a position."""
+    base, found = _mix(_mix(seed) ^ position), np.empty(size, np.uint64)
     for token in range(size):
-        found[token] = _gumbel(_hash(base, token))
+        found[token] = _mix(base ^ np.uint64(token)) >> np.uint64(11)
     return found
-
-
-@compiled
-def _gumbel(hashed: np.uint64) -> float:
-    """-log(-log(u)), u from 53 bits of a hash."""
-    return -np.log(-np.log((np.float64(hashed) + 0.5) * 2.0**-53))
-
-
-@compiled
-def _hash(base: np.uint64, token: int) -> np.uint64:
-    """53 bits of a token's hash at a position."""
-    return _mix(base ^ np.uint64(token)) >> np.uint64(11)
-
-
-@compiled
-def _base(seed: np.uint64, position: np.uint64) -> np.uint64:
-    """The state that all hashes of a position begin with."""
-    return _mix(_mix(seed) ^ position)
 
 
 @compiled
