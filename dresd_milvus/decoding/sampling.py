@@ -25,8 +25,8 @@ from dresd_milvus.errors import InputError
 Float64 = NDArray[np.float64]
 Hashes = NDArray[np.uint64]
 
-FAINTEST = -700.0
-"""e^-700 adds nothing to a sum; of lower numbers, -inf among them, np.exp takes four times as long."""
+FAINTEST = -80.0
+"""e^-80 adds nothing to a sum of at least 1; of lower numbers, -inf among them, np.exp takes four times as long."""
 
 NEAR = 8.0
 """Tokens whose log-probabilities lie at most this far below the highest are scored whatever their noise is."""
@@ -98,13 +98,13 @@ class GumbelSampler:
             raise InputError(f"min-p must be from 0 to 1, not {self.min_p:g}")
         _check_penalty(self.repetition_penalty)
 
-    def filtered(self, row: Floats, text: Sequence[int]) -> Float64:
+    def filtered(self, row: Floats, text: Sequence[int]) -> Floats:
         """Logits [V] after a text -> how far each log-probability lies below the highest, at most 0; -inf for tokens
-        that are not kept."""
-        levels = penalised(row, text, self.repetition_penalty).astype(np.float64)
-        levels -= levels.max()
+        that are not kept. Of the dtype of the logits."""
+        levels = penalised(row, text, self.repetition_penalty)
+        levels = levels - levels.max()
         with np.errstate(over="ignore"):  # at the lowest temperatures: -inf
-            levels /= self.temperature
+            levels /= max(self.temperature, np.finfo(levels.dtype).tiny)  # not 0, which 0 cannot be divided by
         if 0 < self.top_k < len(levels):
             levels[levels < kth_highest(levels, self.top_k)] = -np.inf
         if self.top_p < 1:
@@ -171,7 +171,7 @@ def _walk(tree: DraftTree, scored: Scored, text: Sequence[int], pick: Callable[[
     return tree.walk(pick_at)
 
 
-def _keep_nucleus(levels: Float64, top_p: float) -> None:
+def _keep_nucleus(levels: Floats, top_p: float) -> None:
     """Set levels [V] (see `GumbelSampler.filtered`) outside of the nucleus to -inf.
 
     Of equal ones the first stay. In place, because to allocate a row takes longer than to work on it.
@@ -187,7 +187,7 @@ def _keep_nucleus(levels: Float64, top_p: float) -> None:
     levels[few[:count]] = likely[:count]
 
 
-def draw(levels: Float64, hashes: Hashes) -> int:
+def draw(levels: Floats, hashes: Hashes) -> int:
     """The first token whose level plus noise is highest.
 
     levels [V]: see `GumbelSampler.filtered`. hashes [V]: of the tokens, from which their noise is made.
