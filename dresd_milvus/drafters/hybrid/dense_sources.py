@@ -31,13 +31,13 @@ class DenseSource:
     def __init__(self, dense: Dense) -> None:
         self.dense = dense
 
-    def propose(self, contexts: Sequence[Context], sessions: Sequence[Session]) -> list[Evidence]:
+    def propose(self, contexts: Sequence[Context], sessions: Sequence[Session]) -> list[list[Evidence]]:
         """The hits; their quality is the similarity above 0.4 in tenths, 0 to 6."""
-        found = [Evidence.none()] * len(contexts)
+        found: list[list[Evidence]] = [[] for _ in contexts]
         asked = _with_states(contexts)
         for at, (rows, scores, votes) in zip(asked, self.dense.search([contexts[at] for at in asked]), strict=True):
             quality = (10 * (scores.astype(np.float64) - 0.4)).clip(0, 6).astype(np.int32)
-            found[at] = Evidence.of(Kind.DENSE, rows[:, : contexts[at].max_depth], quality, votes)
+            found[at].append(Evidence.of(Kind.DENSE, rows[:, : contexts[at].max_depth], quality, votes))
         return found
 
 
@@ -70,7 +70,7 @@ class BackgroundSearch:
         """The search whose hits have not been taken yet."""
         return self._asked.search if self._asked else None
 
-    def propose(self, contexts: Sequence[Context], sessions: Sequence[Session]) -> list[Evidence]:
+    def propose(self, contexts: Sequence[Context], sessions: Sequence[Session]) -> list[list[Evidence]]:
         """The stale hits that are left. Also takes the hits of a search that is done, and starts the next search."""
         if self._asked and self._asked.search.done():
             self._take(self._asked)
@@ -78,7 +78,7 @@ class BackgroundSearch:
         asked = _with_states(contexts)
         if asked and self._asked is None:
             self._asked = self._ask([contexts[at] for at in asked], [sessions[at] for at in asked])
-        return [stale_hits(session, context.tokens) for context, session in zip(contexts, sessions, strict=True)]
+        return [[stale_hits(session, context.tokens)] for context, session in zip(contexts, sessions, strict=True)]
 
     def _ask(self, contexts: Sequence[Context], sessions: list[Session]) -> _Asked:
         queries, roots = self.dense.queries(contexts)

@@ -36,9 +36,9 @@ class BatchHybrid:
 
     def grow(self, contexts: Sequence[Context], sessions: Sequence[Session]) -> list[Grown]:
         """The tree of every text, given its context [B] and its session [B]. Each source is asked once for all."""
-        evidence = [source.propose(contexts, sessions) for source in self.sources]
+        proposed = [source.propose(contexts, sessions) for source in self.sources]
         recycled = self.recycling.recycled if self.recycling else NOTHING
-        found = [Evidence.join([parts[at] for parts in evidence]) for at in range(len(contexts))]
+        found = [Evidence.join([part for parts in proposed for part in parts[at]]) for at in range(len(contexts))]
         return [
             grow(int(context.tokens[-1]), rows, recycled, self.mixer, context.max_nodes, context.max_depth)
             for context, rows in zip(contexts, found, strict=True)

@@ -75,10 +75,8 @@ class Evidence(NamedTuple):
     ) -> Evidence:
         """Rows [R, L] with a kind, a quality and a weight: each one for all rows, or [R]. Qualities above 127 become
         127."""
-        kinds, limited = np.empty(len(rows), np.int8), np.empty(len(rows), np.int32)
-        kinds[:], limited[:] = kind, np.minimum(quality, QUALITIES - 1)
-        weight = np.empty(len(rows))
-        weight[:] = weights
+        kinds, limited, weight = np.empty(len(rows), np.int8), np.empty(len(rows), np.int32), np.empty(len(rows))
+        kinds[:], limited[:], weight[:] = kind, np.minimum(quality, QUALITIES - 1), weights
         return cls(np.ascontiguousarray(rows, np.int32), kinds, limited, weight)
 
     @classmethod
@@ -117,8 +115,8 @@ class Source(Protocol):
 
     name: str
 
-    def propose(self, contexts: Sequence[Context], sessions: Sequence[Session]) -> list[Evidence]:
-        """What may come next in each text, given its context [B] and its session [B].
+    def propose(self, contexts: Sequence[Context], sessions: Sequence[Session]) -> list[list[Evidence]]:
+        """What may come next in each text, in any number of parts, given its context [B] and its session [B].
 
         The text is in context.tokens. Continuations need not be longer than context.max_depth. What belongs to one text
         is kept in its session alone, so that texts may come and go, and miss steps.

@@ -38,11 +38,11 @@ class Matches:
         self.store, self.longest, self.most = store, longest, most
         self._fading = FADING ** np.arange(most)
 
-    def propose(self, contexts: Sequence[Context], sessions: Sequence[Session]) -> list[Evidence]:
+    def propose(self, contexts: Sequence[Context], sessions: Sequence[Session]) -> list[list[Evidence]]:
         return [self._after(np.asarray(context.tokens, np.int32), context.max_depth) for context in contexts]
 
-    def _after(self, text: Int32, depth: int) -> Evidence:
-        return Evidence.join([*self._in_text(text, depth), *self._in_corpus(text, depth)])
+    def _after(self, text: Int32, depth: int) -> list[Evidence]:
+        return [*self._in_text(text, depth), *self._in_corpus(text, depth)]
 
     def _in_text(self, text: Int32, depth: int) -> Iterator[Evidence]:
         """All occurrences of the last token, the latest first."""

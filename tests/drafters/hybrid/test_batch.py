@@ -18,7 +18,7 @@ from dresd_milvus.decoding.scores import Scored
 from dresd_milvus.drafters.dense import Dense
 from dresd_milvus.drafters.hybrid import BatchHybrid
 from dresd_milvus.drafters.hybrid.dense_sources import BackgroundSearch, DenseSource
-from dresd_milvus.drafters.hybrid.evidence import Session, Source
+from dresd_milvus.drafters.hybrid.evidence import Evidence, Session, Source
 from dresd_milvus.drafters.hybrid.matches import Matches
 from dresd_milvus.drafters.hybrid.recycling import SUCCESSORS, Recycling
 from dresd_milvus.drafters.hybrid.tree_builder import Grown
@@ -145,7 +145,7 @@ def test_a_batch_is_searched_for_at_once() -> None:
     source = DenseSource(Dense(Counted(), dense().projection, 20))
     contexts = [Context([0, root], None if root == 1 else state(root, 2), 12, 4) for root in range(VOCABULARY)]
     found = source.propose(contexts, [Session() for _ in contexts])
-    assert asked == [VOCABULARY - 1] and len(found[1].rows) == 0
-    for context, evidence in zip(contexts, found, strict=True):
-        alone = source.propose([context], [Session()])[0]
-        assert all(map(np.array_equal, alone, evidence))
+    assert asked == [VOCABULARY - 1] and found[1] == []
+    for context, parts in zip(contexts, found, strict=True):
+        [alone] = source.propose([context], [Session()])
+        assert all(map(np.array_equal, Evidence.join(alone), Evidence.join(parts)))

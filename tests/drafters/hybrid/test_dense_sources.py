@@ -25,7 +25,7 @@ MEMORY.write(Rows(np.arange(60), REPLICA.keys.vectors(), REPLICA.continuations))
 
 
 def proposed(store: ContinuationStore, context: Context, neighbours: int) -> Evidence:
-    return DenseSource(Dense(store, example_projection(), neighbours)).propose([context], [Session()])[0]
+    return Evidence.join(DenseSource(Dense(store, example_projection(), neighbours)).propose([context], [Session()])[0])
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
@@ -133,7 +133,7 @@ def test_a_search_is_not_waited_for_and_its_hits_come_later(slow: tuple[Backgrou
     text = [1, 2]
 
     def proposed(states: torch.Tensor | None) -> list[tuple[list[int], int]]:
-        return read(source.propose([Context(text, states, 16, DEPTH)], [session])[0])
+        return read(Evidence.join(source.propose([Context(text, states, 16, DEPTH)], [session])[0]))
 
     assert proposed(hidden) == []
     assert store.begun.wait(10)
@@ -171,4 +171,5 @@ def test_hits_for_another_text_are_not_proposed(slow: tuple[BackgroundSearch, Sl
     asked = source.searching
     store.let.set()
     assert asked is not None and asked.result(10)
-    assert read(source.propose([Context([1, 2], None, 16, DEPTH)], [Session()])[0]) == []
+    [parts] = source.propose([Context([1, 2], None, 16, DEPTH)], [Session()])
+    assert read(Evidence.join(parts)) == []

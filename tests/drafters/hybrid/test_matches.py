@@ -13,7 +13,7 @@ from dresd_milvus.retrieval.suffix_store import SuffixStore
 
 
 def proposed(source: Matches, text: list[int], depth: int) -> Evidence:
-    return source.propose([Context(text, None, 16, depth)], [Session()])[0]
+    return Evidence.join(source.propose([Context(text, None, 16, depth)], [Session()])[0])
 
 
 @settings(max_examples=60, deadline=None)
