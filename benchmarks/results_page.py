@@ -169,12 +169,7 @@ def what_is_bad(cells: dict[str, Any], sweeps: dict[str, Any]) -> Iterator[str]:
         ]
         yield f"`hybrid` accepts less than {peer}: {'; '.join(behind) or 'nowhere'}."
     entries = [(name, entry) for name, found in sorted(sweeps.items()) for entry in found]
-    slow = [
-        f"{entry['system']} on {_named(name)} {_cell(entry)} ({_speed(entry)})"
-        for name, entry in entries
-        if entry["system"] != "vanilla" and entry["speedup_interval"][0] <= 1
-    ]
-    yield f"Not faster than plain decoding here, or not for certain: {'; '.join(slow) or 'none'}."
+    yield "Not faster than plain decoding here, or not for certain:" + "".join(_slow(entries))
     by = {(name, _cell(entry), entry["system"]): entry for name, entry in entries}
     pairs = [(key, by[(*key, "hybrid")], by[(*key, "hybrid-no-dense")]) for key in dict.fromkeys(key[:2] for key in by)]
     worse = [
@@ -188,6 +183,14 @@ def what_is_bad(cells: dict[str, Any], sweeps: dict[str, Any]) -> Iterator[str]:
     compared = sum(entry["compared"] for _, entry in entries)
     explained = sum(entry["explained"] for _, entry in entries)
     yield f"Of {compared} texts {differing} differ from plain decoding's, {explained} of them at a gap below 1e-4."
+
+
+def _slow(entries: Sequence[tuple[str, dict[str, Any]]]) -> Iterator[str]:
+    """For each system, the cells in which its speed-up's interval reaches 1, as a list within a list."""
+    slow = [(entry["system"], name, entry) for name, entry in entries if entry["speedup_interval"][0] <= 1]
+    for system in dict.fromkeys(system for system, *_ in slow if system != "vanilla"):
+        cells = [f"{_named(name)} {_cell(entry)} ({_speed(entry)})" for of, name, entry in slow if of == system]
+        yield f"\n  - `{system}`, {len(cells)}: {'; '.join(cells)}."
 
 
 def _replays(folder: Path, options: Namespace) -> str:

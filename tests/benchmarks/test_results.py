@@ -95,7 +95,7 @@ def test_the_page_names_what_is_bad(benchmark_module: Module) -> None:
     assert "for certain: 1 of 1: gsm8k, ID store, greedy -10% [-20%, +10%]." in bad
     assert "less than SuffixDecoding's core: gsm8k, ID store, greedy at 16 nodes." in bad
     assert "less than REST's package: nowhere." in bad
-    assert "not for certain: hybrid on gsm8k, ID store temperature 0 (0.90x [0.80, 1.00])." in bad
+    assert "not for certain:\n  - `hybrid`, 1: gsm8k, ID store temperature 0 (0.90x [0.80, 1.00])." in bad
     assert (
         "where intervals meet): gsm8k, ID store temperature 0 (0.90x [0.80, 1.00], without 1.20x [1.10, 1.30])." in bad
     )
