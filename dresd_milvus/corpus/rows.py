@@ -10,6 +10,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, BinaryIO
 
 from dresd_milvus.corpus.files import not_utf8, opened
@@ -92,7 +93,7 @@ def _no_json(where: str, data: bytes, error: ValueError | RecursionError) -> Inp
     if isinstance(error, RecursionError):
         return InputError(f"{where} is nested too deeply; leave out what is no text")
     if isinstance(error, json.JSONDecodeError):
-        why = "it has NUL bytes" if b"\0" in data else f"{error.msg} at character {error.pos + 1}"
+        why = "it has NUL bytes" if b"\0" in data else f"{error.msg.removesuffix(' at')} at character {error.pos + 1}"
         return InputError(f"{where} is not JSON ({why}); check that the file is complete")
     return InputError(f"{where} has a number of more than 4,300 digits; put it in quotes")  # Python's limit
 
@@ -145,8 +146,8 @@ def _csv(path: Path, file: BinaryIO) -> Iterator[Row]:
             _require_utf8(where, "".join(record))
             if columns and record and len(record) != len(columns):
                 raise InputError(
-                    f"{where} has {len(record)} fields for {len(columns)} columns; put fields with commas, quotes or "
-                    "line breaks in quotes"
+                    f"{where} does not fit the columns (fields: {len(record)}, columns: {len(columns)}); put fields "
+                    "with commas, quotes or line breaks in quotes"
                 )
             if columns and record:
                 yield {name: field for name, field in zip(columns, record, strict=True) if name}
@@ -192,12 +193,15 @@ def _parquet(path: Path, file: BinaryIO, keys: Collection[str] | None) -> Iterat
             names = table.schema_arrow.names
             needed = [name for name in dict.fromkeys(names) if keys is None or name in keys]
             _require_once(path, needed, names)
+            if not needed:  # Arrow ends the process where a damaged file has rows without columns
+                yield from (dict.fromkeys(names) for _ in range(table.metadata.num_rows))
+                return
             for batch in table.iter_batches(1_000, columns=needed):
                 columns = [column.to_pylist() for column in batch.columns]
                 for number in range(batch.num_rows):
                     yield dict.fromkeys(names) | {n: c[number] for n, c in zip(needed, columns, strict=True)}
-    except (pa.ArrowException, ValueError, OverflowError) as error:  # Python's dates end with the year 9999
-        raise InputError(f"{path} cannot be read ({error}); check that it is complete") from error
+    except (pa.ArrowException, OSError, ValueError, OverflowError, LookupError) as error:  # the last three: of dates
+        raise InputError(f"{path} cannot be read ({shorten(str(error), 200)}); check that it is complete") from error
 
 
 def shuffled(rows: Iterable[Row], seed: int) -> Iterator[Row]:

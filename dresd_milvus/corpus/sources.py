@@ -221,8 +221,8 @@ def _converter(source: Source, row: Row, options: ReadOptions) -> Callable[[Row]
     prompt_key, response_key = _given_keys(source, options)
     if not prompt_key:
         prompt_key = next((key for key in MESSAGES_KEYS if is_conversation(row.get(key))), None)
-        prompt_key = prompt_key or _usual(source, row, PROMPT_KEYS, "--prompt-key")
-    if is_conversation(row.get(prompt_key)):
+        prompt_key = prompt_key or _usual(source, row, PROMPT_KEYS + MESSAGES_KEYS, "--prompt-key")
+    if prompt_key in MESSAGES_KEYS or is_conversation(row.get(prompt_key)):
         return lambda row: _conversation(row.get(prompt_key), recipe, options)
     if not options.answers:
         return lambda row: (format_prompt(_first(row, prompt_key)), "")
@@ -261,7 +261,9 @@ def _usual(source: Source, row: Row, names: tuple[str, ...], option: str) -> str
     found = next((name for name in names if name in row), None)
     if found is None:
         what, where = ("columns", " or name them in its first line") if ".csv" in source.where else ("keys", "")
-        raise InputError(f"{source.where} has the {what} {shown_keys(row)}; say with {option} which to use{where}")
+        raise InputError(
+            f"the first row of {source.where} has the {what} {shown_keys(row)}; say with {option} which to use{where}"
+        )
     return found
 
 

@@ -117,8 +117,8 @@ REFUSED = {
     "xz": ("a.csv", lzma.compress(TABLE), "compressed with xz"),
     "zip": ("a.json", zipped(ROW), "compressed with zip"),
     "zlib": ("a.jsonl", zlib.compress(ROW), "line 1 .*not UTF-8"),
-    "a field too many": ("a.csv", TABLE + b"q,a,b\n", "line 3 .*3 fields .*2 columns; "),
-    "a field too few": ("a.csv", TABLE + b"q\n", "line 3 .*1 fields? .*2 columns; "),
+    "a field too many": ("a.csv", TABLE + b"q,a,b\n", "line 3 .*fields: 3, columns: 2.*; "),
+    "a field too few": ("a.csv", TABLE + b"q\n", "line 3 .*fields: 1, columns: 2.*; "),
     "a column twice": ("a.csv", b"instruction,output,output\nq,a,b\n", "column 'output' twice"),
     "no names of columns": ("a.csv", b"what is it,this\nand that,those\n", "columns what is it, this; .*first line"),
     "a quote that is not closed": ("a.csv", TABLE + b'q,"a\nq,b\n', "line 4 .*quote|unexpected end"),
@@ -149,6 +149,8 @@ REFUSED = {
     "only spaces": ("a.jsonl", b" \n \r\n\t\n", "has no rows"),
     "an empty list": ("a.json", b"[]", "has no rows"),
     "an object of nothing": ("a.json", b"{}", "nothing in it; .*list of rows"),
+    "a string that does not end": ("a.jsonl", b'{"text": "a', "starting at character 10"),
+    "a conversation of nothing": ("a.jsonl", b'{"messages": []}', "1 of 1 rows .*not a list of messages"),
     "many keys": ("a.jsonl", json.dumps({f"key {n}": n for n in range(10_000)}).encode(), "key 0, .* more; "),
     "a long key": ("a.jsonl", json.dumps({"k" * 100_000: 1}).encode(), "kkk.*; "),
 }
@@ -260,6 +262,16 @@ def test_damaged_parquet_is_refused(tmp_path: Path, change: str) -> None:
         read(path)
 
 
+def test_a_damaged_parquet_file_does_not_end_the_process(tmp_path: Path) -> None:
+    """Arrow aborts where it is to make a batch of very many rows and no columns."""
+    pq.write_table(pa.table({}), tmp_path / "a.parquet")
+    data = (tmp_path / "a.parquet").read_bytes()
+    (tmp_path / "a.parquet").write_bytes(data.replace(b"\x16\x00\x16\x00&", b"\x16\x00\x16\xeb&"))
+    with pytest.raises(InputError, match=r"has no rows|cannot be read"):
+        read(tmp_path / "a.parquet")
+    assert (tmp_path / "a.parquet").read_bytes() != data
+
+
 def test_parquet_of_other_kinds_of_text(tmp_path: Path) -> None:
     """Dictionaries, long texts, a column twice that is not needed, compressed once more."""
     values = [pa.array(["q", "q"]).dictionary_encode(), pa.array(["a", "b"], pa.large_string()), [1, 2], [3, 4]]
@@ -309,16 +321,6 @@ def test_a_folder_that_may_not_be_entered_is_refused(tmp_path: Path, monkeypatch
     for use in (read, lambda folder: content_hash(Source.parse(str(folder)))):
         with pytest.raises(InputError, match=r"closed cannot be read \(Permission denied\); "):
             use(tmp_path)
-
-
-def test_a_folder_of_a_thousand_levels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    for _ in range(1_200):
-        Path("d").mkdir()
-        os.chdir("d")
-    Path("a.txt").write_text("a")
-    os.chdir(tmp_path)
-    assert [document.turns[1] for document in read("d")] == ["a"]
 
 
 @pytest.mark.parametrize(
