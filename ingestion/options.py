@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from dresd_milvus.corpus import Template
+from dresd_milvus.corpus import Source, Template
 from dresd_milvus.corpus.chat import CHAT
 from dresd_milvus.corpus.duplicates import Dedup
 from dresd_milvus.errors import InputError
@@ -124,7 +123,7 @@ class Settings(LayoutOptions):
 
     def for_sources(self) -> Settings:
         """The same, without a template where all sources are folders of plain text, which holds no prompts."""
-        plain = all(Path(source.partition("=")[2] or source).is_dir() for source in self.sources)
+        plain = all(Source.parse(source).is_folder for source in self.sources)
         return replace(self, template=None) if plain and self.template != CHAT else self
 
     def pruning(self) -> Pruning:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
+import stat
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -23,8 +25,9 @@ from dresd_milvus.corpus.chat import (
     turns_by_template,
 )
 from dresd_milvus.corpus.documents import Document, Template
+from dresd_milvus.corpus.files import file_mode, reading, valid_text, walk
 from dresd_milvus.corpus.recipes import RECIPES, Recipe
-from dresd_milvus.corpus.rows import FILE_TYPES, file_type, read_hub, read_rows
+from dresd_milvus.corpus.rows import FILE_TYPES, Row, file_type, read_hub, read_rows, shown_keys, shuffled
 from dresd_milvus.errors import InputError
 
 STDLIB, HUB = "stdlib", "hf:"
@@ -51,24 +54,35 @@ class Source(NamedTuple):
     def parse(cls, text: str) -> Source:
         """Parse 'stdlib', a recipe, hf:DATASET, a file or a folder, with NAME= before it or not.
 
-        RECIPE=FILE is a local copy of a recipe's data set. Raises InputError for a name without a place.
+        RECIPE=FILE is a local copy of a recipe's data set; a file with = in its name is not taken apart. Raises
+        InputError for a name without a place.
         """
         name, given, where = text.partition("=")
-        if not given or "/" in name:
+        if not given or "/" in name or file_mode(Path(text)):
             name, where = "", text
         if not where:
             raise InputError(f"the source '{text}' names no place; give NAME=FILE, NAME=hf:DATASET or NAME=FOLDER")
         recipe = RECIPES.get(name) or RECIPES.get(where)
         if not name:
             hub = where.removeprefix(HUB)
-            name = where if where == STDLIB or recipe else hub if where != hub else Path(where).resolve().name
-        return cls(name, where, recipe)
+            name = where if where == STDLIB or recipe else hub if where != hub else _name(Path(where))
+        return cls(valid_text(name), where, recipe)
 
     @property
     def path(self) -> Path | None:
         """The local file or folder; None for the standard library and the hub."""
         remote = self.where == STDLIB or self.where in RECIPES or self.where.startswith(HUB)
         return None if remote else Path(self.where)
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is a local folder. Raises InputError where that cannot be known."""
+        return self.path is not None and stat.S_ISDIR(file_mode(self.path))
+
+
+def _name(path: Path) -> str:
+    """The name of a file or folder, links and dots resolved; as it is written if nothing is there."""
+    return path.resolve().name if file_mode(path) else path.name
 
 
 @dataclass
@@ -78,7 +92,7 @@ class ReadOptions:
     prompt_key, response_key: keys of a row, None for the usual names. template: of prompts, None for no template, CHAT
     for the chat template of `tokenizer`. answers: whether rows must have an answer; false if the target writes the
     answers. split, config, streaming: of a data set on the hub. incomplete: 'refuse' or 'skip' rows without text under
-    a key. skipped: counts documents that were skipped, by reason.
+    a key. skipped: counts documents and files that were skipped, by reason; the reasons of files name the first.
     """
 
     prompt_key: str | None = None
@@ -117,9 +131,9 @@ def read_documents(source: Source, options: ReadOptions, limit: int | None = Non
         documents = (
             Document((options.format_prompt(pair.prompt), pair.response), source.name) for pair in stdlib.pairs()
         )
-    elif path is not None and path.is_dir():
-        documents = _folder(path, source.name, options)
-    elif path is not None and not path.exists():
+    elif source.is_folder:
+        documents = _folder(Path(source.where), source.name, options)
+    elif path is not None and not file_mode(path):
         raise InputError(
             f"there is no source '{source.where}'; give a file, a folder, {HUB}DATASET, '{STDLIB}' or one of "
             f"{', '.join(RECIPES)}"
@@ -135,63 +149,80 @@ def read_documents(source: Source, options: ReadOptions, limit: int | None = Non
 
 
 def content_hash(source: Source) -> str:
-    """A hash of the local files of a source, which changes when they change; for a remote source, of its name."""
-    digest = hashlib.blake2b(f"{source.name} {source.where}".encode(), digest_size=16)
+    """A hash of the local files of a source, which changes when they change; for a remote source, of its name.
+
+    Raises InputError for a file that cannot be read.
+    """
+    digest = hashlib.blake2b(f"{source.name} {source.where}".encode(errors="replace"), digest_size=16)
     if source.path is not None:
         root = source.path
-        for path in sorted(root.rglob("*")) if root.is_dir() else [root]:
-            if path.is_file():
+        for path in (path for path, other in walk(root) if not other):
+            with reading(path), path.open("rb") as file:
                 digest.update(f"{path.relative_to(root)} {path.stat().st_size}".encode(errors="replace"))
-                with path.open("rb") as file:
-                    while part := file.read(1 << 20):
-                        digest.update(part)
+                while part := file.read(1 << 20):
+                    digest.update(part)
     return digest.hexdigest()
 
 
 def _rows(source: Source, options: ReadOptions, limit: int | None) -> Iterator[Document]:
     """The documents of a file or a data set of the hub, one a row; see read_documents."""
-    recipe, path = source.recipe, source.path
-    if recipe and (recipe.shuffle is not None or path is None):
-        rows = read_hub(recipe.hub, None, recipe.split, options.streaming, recipe.shuffle, path)
-    elif path is not None:
-        rows = read_rows(path)
-    else:
-        name = source.where.removeprefix(HUB)
-        rows = read_hub(name, options.config, options.split, options.streaming)
+    recipe = source.recipe
     most = min((n for n in (limit, recipe and recipe.take) if n is not None), default=None)
-    convert: Callable[[dict[str, Any]], tuple[str, ...]] | None = None
-    read, incomplete = 0, []
-    for read, row in enumerate(islice(rows, most), 1):
+    convert: Callable[[Row], tuple[str, ...]] | None = None
+    read, incomplete, first = 0, 0, ""
+    for read, row in enumerate(islice(_raw_rows(source, options), most), 1):
         if convert is None:
             convert = _converter(source, row, options)
         try:
-            yield Document(convert(row), source.name)
+            yield Document(tuple(map(valid_text, convert(row))), source.name)
         except UnwritableError as why:
-            incomplete.append(f"row {read}: {why}")
+            first, incomplete = first or f"row {read}: {why}", incomplete + 1
     if not read:
         raise InputError(f"{source.where} has no rows; give another source")
     if incomplete and options.incomplete == "refuse":
         raise InputError(
-            f"{len(incomplete)} of {read} rows of {source.where} cannot be used, the first of them {incomplete[0]}; "
+            f"{incomplete} of {read} rows of {source.where} cannot be used, the first of them {first}; "
             "correct the file, give --prompt-key and --response-key, or --skip-incomplete"
         )
-    options.skipped["incomplete rows"] += len(incomplete)
+    options.skipped["incomplete rows"] += incomplete
 
 
-def _converter(
-    source: Source, row: dict[str, Any], options: ReadOptions
-) -> Callable[[dict[str, Any]], tuple[str, ...]]:
+def _raw_rows(source: Source, options: ReadOptions) -> Iterator[Row]:
+    """The rows of a file or a data set of the hub; see read_documents."""
+    recipe, path = source.recipe, source.path
+    if path is not None:
+        rows = read_rows(path, keys=_needed_keys(source, options))
+        return shuffled(rows, recipe.shuffle) if recipe and recipe.shuffle is not None else rows
+    if recipe:
+        return read_hub(recipe.hub, None, recipe.split, options.streaming, recipe.shuffle)
+    return read_hub(source.where.removeprefix(HUB), options.config, options.split, options.streaming)
+
+
+def _given_keys(source: Source, options: ReadOptions) -> tuple[str | None, str | None]:
+    """The keys of prompt and response that the options or the recipe name; None for the usual names."""
+    recipe = source.recipe
+    prompt = options.prompt_key or (recipe.prompt_key if recipe else None)
+    return prompt, options.response_key or (recipe.response_key if recipe else None)
+
+
+def _needed_keys(source: Source, options: ReadOptions) -> set[str]:
+    """The keys of a row that may become a document."""
+    prompt, response = _given_keys(source, options)
+    asked = (prompt,) if prompt else MESSAGES_KEYS + PROMPT_KEYS
+    return {*asked, *((response,) if response else RESPONSE_KEYS if options.answers else ())}
+
+
+def _converter(source: Source, row: Row, options: ReadOptions) -> Callable[[Row], tuple[str, ...]]:
     """The function from a row to its turns, chosen by the keys of the first row.
 
     The function raises UnwritableError for a row without text; this one raises InputError if no key fits.
     """
     recipe, format_prompt = source.recipe, options.format_prompt
-    prompt_key = options.prompt_key or (recipe and recipe.prompt_key)
-    response_key = options.response_key or (recipe and recipe.response_key)
+    prompt_key, response_key = _given_keys(source, options)
     if not prompt_key:
         prompt_key = next((key for key in MESSAGES_KEYS if is_conversation(row.get(key))), None)
-        prompt_key = prompt_key or _usual(source, row, PROMPT_KEYS, "--prompt-key")
-    if is_conversation(row.get(prompt_key)):
+        prompt_key = prompt_key or _usual(source, row, PROMPT_KEYS + MESSAGES_KEYS, "--prompt-key")
+    if prompt_key in MESSAGES_KEYS or is_conversation(row.get(prompt_key)):
         return lambda row: _conversation(row.get(prompt_key), recipe, options)
     if not options.answers:
         return lambda row: (format_prompt(_first(row, prompt_key)), "")
@@ -201,14 +232,14 @@ def _converter(
     return lambda row: (format_prompt(_first(row, prompt_key)), _under(row, response))
 
 
-def _under(row: dict[str, Any], key: str) -> str:
+def _under(row: Row, key: str) -> str:
     """The text under a key; raises UnwritableError if there is none."""
     if not isinstance(row.get(key), str):
-        raise UnwritableError(f"there is no text under '{key}' (its keys: {', '.join(row)})")
+        raise UnwritableError(f"there is no text under '{key}' (its keys: {shown_keys(row)})")
     return str(row[key])
 
 
-def _first(row: dict[str, Any], key: str) -> str:
+def _first(row: Row, key: str) -> str:
     """The prompt under a key: a text, or the first of a list of turns."""
     value = row.get(key)
     return _under({**row, key: value[0]} if isinstance(value, list) and value else row, key)
@@ -225,26 +256,35 @@ def _conversation(value: Any, recipe: Recipe | None, options: ReadOptions) -> tu
         raise UnwritableError(str(error)) from error
 
 
-def _usual(source: Source, row: dict[str, Any], names: tuple[str, ...], option: str) -> str:
+def _usual(source: Source, row: Row, names: tuple[str, ...], option: str) -> str:
     """The first of these names that is a key of the row; InputError, which names the option, if none is."""
     found = next((name for name in names if name in row), None)
     if found is None:
-        raise InputError(f"{source.where} has the keys {', '.join(row)}; say with {option} which to use")
+        what, where = ("columns", " or name them in its first line") if ".csv" in source.where else ("keys", "")
+        raise InputError(
+            f"the first row of {source.where} has the {what} {shown_keys(row)}; say with {option} which to use{where}"
+        )
     return found
 
 
 def _folder(folder: Path, origin: str, options: ReadOptions) -> Iterator[Document]:
-    """Every text file under a folder as a document; hidden and binary files are skipped."""
-    for path in sorted(folder.rglob("*")):
-        parts = path.relative_to(folder).parts
-        if not path.is_file() or any(part.startswith(".") or part == "__pycache__" for part in parts):
-            continue
-        try:
-            text = path.read_text(encoding="utf-8-sig")
-        except UnicodeDecodeError:
-            options.skipped["files that are not UTF-8"] += 1
-            continue
-        if "\0" in text:
-            options.skipped["binary files"] += 1
+    """Every text file under a folder as a document, line ends as they are; what is no text is skipped."""
+    names: dict[str, str] = {}  # reasons with the first file of each
+    for path, other in walk(folder):
+        text, why = ("", other) if other else _text(path)
+        if why:
+            name = names.setdefault(why, f"{why} (the first: {path.relative_to(folder)})")
+            options.skipped[name] += 1
         else:
             yield Document(("", text), origin)
+
+
+def _text(path: Path) -> tuple[str, str]:
+    """The text of a file and why it is none, '' if it is one; raises InputError for a file that cannot be read."""
+    with reading(path):
+        data = path.read_bytes()
+    try:
+        text = data.removeprefix(codecs.BOM_UTF8).decode()
+    except UnicodeDecodeError:
+        return "", "files that are not UTF-8"
+    return text, "binary files" if "\0" in text else ""

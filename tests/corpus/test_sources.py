@@ -33,14 +33,6 @@ def test_files_of_every_kind(tmp_path: Path, name: str) -> None:
     assert len(read(path, limit=2)) == 2 and {d.origin for d in read(f"mine={path}")} == {"mine"}
 
 
-def test_a_byte_order_mark_is_no_text(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("instruction,output\nq,a\n", encoding="utf-8-sig")
-    (tmp_path / "texts").mkdir()
-    (tmp_path / "texts" / "a.txt").write_text("words", encoding="utf-8-sig")
-    assert read(tmp_path / "a.csv") == [Document(("q", "a"), "a.csv")]
-    assert [document.turns for document in read(tmp_path / "texts")] == [("", "words")]
-
-
 def test_rows_without_a_key_are_counted_and_named(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "a.jsonl", [*ROWS, {"instruction": "q"}, {"instruction": "q", "output": None}])
     with pytest.raises(InputError, match=r"2 of 7 rows of .* row 6: .* under 'output' \(its keys: instruction\)"):
@@ -63,43 +55,6 @@ def test_unusual_keys_are_asked_for(tmp_path: Path) -> None:
 def test_plain_text_rows_are_answers_to_nothing(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "a.jsonl", [{"text": "one"}, {"text": "two"}])
     assert [d.turns for d in read(path, template=Template())] == [("", "one"), ("", "two")]
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("a.jsonl", b"", "has no rows"),
-        ("a.jsonl", b'{"instruction": "q", "output": "a"}\n{"inst', "row 2 of .* cannot be read"),
-        ("a.jsonl", b"[1]\n", "row 1 of .* is not a JSON object"),
-        ("a.jsonl.gz", b"not gzip", "cannot be read"),
-        ("a.jsonl", b'{"instruction": "\xff"}', "row 1 of .* cannot be read.*utf-8"),
-        ("a.json", b"[{}, ", "cannot be read"),
-        ("a.parquet", b"PAR1 not", "cannot be read"),
-        ("a.csv", b"instruction,output\n\xff,a", "cannot be read"),
-        ("a.xlsx", b"a,b", "not a type of file"),
-    ],
-)
-def test_what_cannot_be_read_is_one_clear_line(tmp_path: Path, name: str, content: bytes, message: str) -> None:
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(InputError, match=message):
-        read(tmp_path / name)
-
-
-def test_a_folder_gives_its_text_files_in_order(tmp_path: Path) -> None:
-    for name, content in {
-        "b.py": b"b = 1",
-        "a/x.txt": b"x",
-        "z.bin": b"\xff\x00",
-        "n.txt": b"a\0b",
-    }.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(content)
-    (tmp_path / ".hidden").mkdir()
-    (tmp_path / ".hidden" / "h.txt").write_text("h")
-    reading = ReadOptions()
-    documents = list(read_documents(Source.parse(str(tmp_path)), reading))
-    assert [d.turns for d in documents] == [("", "x"), ("", "b = 1")]
-    assert reading.skipped == {"files that are not UTF-8": 1, "binary files": 1}
 
 
 def test_what_is_not_there_is_one_clear_line(tmp_path: Path) -> None:
