@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -145,12 +146,35 @@ def open_stub(uri: str) -> tuple[Any, Any]:
     return channel, MilvusServiceStub(channel)
 
 
+def exists(client: Any, uri: str, name: str) -> bool:
+    """Whether a database holds a collection, or an alias, of this name, even if damage to its files keeps it shut."""
+    from dresd_milvus.milvus.client.libraries import MilvusException
+
+    try:
+        return bool(client.has_collection(name))
+    except MilvusException:
+        if not is_embedded(uri):
+            raise
+        return True
+
+
 def has_collection(uri: str, collection: str, token: str = "") -> bool:
     """Whether a database exists and holds this collection; an embedded database is not created."""
     if is_embedded(uri) and Path(uri).suffix == ".db" and not Path(uri).exists():
         return False
     with connection(uri, token) as client:
-        return bool(client.has_collection(collection))
+        return exists(client, uri, collection)
+
+
+def remove_half_made(uri: str) -> None:
+    """Remove what a kill has left of collections of an embedded database, which must be open in this process.
+
+    Milvus Lite makes a folder and then the schema in it, without which it neither lists nor replaces the collection.
+    """
+    if is_embedded(uri):
+        for folder in Path(uri).glob("collections/*/"):
+            if not (folder / "schema.json").exists():
+                shutil.rmtree(folder)
 
 
 def sync_database(uri: str) -> None:
