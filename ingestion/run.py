@@ -34,9 +34,6 @@ from ingestion.planning.job import SINGLE_JOB, Job
 from ingestion.planning.plan import Plan, load_plan
 from ingestion.planning.run_folder import RunFolder
 
-LOADING = ("load", "seal")
-"""The phases whose markers describe the collection."""
-
 
 class Run:
     """A planned ingestion.
@@ -250,7 +247,7 @@ class Run:
     def _existing_collection(self, notify: Callable[[str], None]) -> MilvusStore | None:
         settings = self.plan.settings
         if not has_collection(settings.uri, settings.collection, self.token):
-            if self.folder.clear_markers(*LOADING):
+            if self.folder.clear_markers("load", "seal"):
                 notify(f"the collection '{settings.collection}' is gone from {settings.uri}; its rows are loaded again")
             return None
         try:
@@ -278,7 +275,7 @@ class Run:
             ) from error
         notify(f"{lost}; all its rows are loaded again")
         remove(settings.uri, settings.collection, self.token)
-        self.folder.clear_markers(*LOADING)
+        self.folder.clear_markers("load", "seal")
 
     def new_manifest(self) -> Manifest:
         """The manifest of the collection before it is sealed."""

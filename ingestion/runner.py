@@ -130,8 +130,11 @@ def _work(run: Run, phase: str, shards: list[int], progress: Progress, workers: 
 
 
 def drop(folder: Path, uri: str, collection: str, token: str) -> None:
-    """Remove a run and its collection."""
+    """Remove a run and its collection. A kill leaves all of the run's folder, or none under its name."""
     if has_collection(uri, collection, token):
         remove(uri, collection, token)
-    if (folder / "plan.json").exists() or (folder / "documents").exists():
-        shutil.rmtree(folder)
+    if (folder / "plan.json").exists():
+        removed = folder.with_name(f"{folder.name}.removed")
+        shutil.rmtree(removed, ignore_errors=True)
+        folder.rename(removed)
+        shutil.rmtree(removed)

@@ -71,7 +71,7 @@ def _run(arguments: list[str], root: str, log: Path, die_at: int, delay: float) 
 
 def _watch(root: str, places: IO[str], die_at: int, delay: float) -> None:
     """Write every place into a file, and die at one of them. Requests are small, so that there are many."""
-    writing.REQUEST_BYTES = 60_000
+    writing.REQUEST_BYTES = 30_000
     passed, write = 0, WAL.write_insert
 
     def see(event: str, arguments: tuple[Any, ...]) -> None:

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.ingestion.test_kills import content, require_same
+from dresd_milvus.retrieval.suffix_store import SuffixStore
+from tests.ingestion.test_kills import Content, content, require_same
 from tests.killed import REQUEST, Command
 from tests.samples import TEMPLATE, write_corpus
 
 SOAK_KILLS = 200
-DOCUMENTS, SHARD_SIZE = 20, 2_000
+DOCUMENTS, SHARD_SIZE = 30, 3_000
 
 SEALED = "os.rename /run/seal/00000.done"
 """The place before the marker of the seal."""
@@ -38,15 +39,24 @@ class Trials:
         corpus = write_corpus(folder / "corpus.jsonl", DOCUMENTS)
         self._command = ["ingest", "run", "--source", str(corpus), "--uri", str(self._uri), "--collection", "rows"]
         self._command += ["--run-dir", str(self._run), "--dtype", "float32", "--dim", "16", "--template", TEMPLATE]
-        self._command += ["--shard-size", str(SHARD_SIZE)]
+        self._command += [
+            "--shard-size",
+            str(SHARD_SIZE),
+            "--answers",
+            "greedy",
+            "--answer-tokens",
+            "8",
+            "--also",
+            "rest",
+        ]
         undisturbed = self.start("--keep-rows")
         assert undisturbed.wait() == 0, undisturbed.output()
-        self._whole, places = content(str(self._uri), "rows"), undisturbed.places()
+        self._whole, places = self._content(), undisturbed.places()
         first = next(number for number, place in enumerate(places) if "/a.db/" in place)
         self.early, self.late = places[:first], places[first:]
         self.last = len(self.late) - self.late[::-1].index(REQUEST)
-        for phase in ("load", "seal"):
-            shutil.rmtree(self._run / phase)
+        for part in ("load", "seal", "suffixes"):
+            shutil.rmtree(self._run / part)
         self._run.rename(self._spare)
 
     def start(self, *options: str, die_at: int = 0, delay: float = 0.0) -> Command:
@@ -64,14 +74,18 @@ class Trials:
         if not early:
             shutil.copytree(self._spare, self._run)
         killed = self.start(die_at=die_at, delay=delay)
-        place = f"after {killed.places()[-1]}" if killed.wait() else ""
+        place = " ".join(["after", *killed.places()[-1:]]) if killed.wait() else ""
         if again:
             self.start(die_at=again).wait()
         mending = self.start()
         assert mending.wait() == 0, mending.output()
-        require_same(content(str(self._uri), "rows"), self._whole)
+        require_same(self._content(), self._whole)
         assert not (self._run / "rows").exists()
         return place
+
+    def _content(self) -> Content:
+        assert len(SuffixStore(self._run / "suffixes"))
+        return content(str(self._uri), "rows")
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -178,3 +179,35 @@ def assert_said(pattern: str, capsys: pytest.CaptureFixture[str]) -> None:
     lines = [line for line in capsys.readouterr().err.splitlines() if "again" in line]
     assert len(lines) == bool(pattern)
     assert all(re.search(pattern, line) for line in lines)
+
+
+@pytest.mark.parametrize("file", ["aliases.json", "database_properties.json"])
+def test_a_damaged_file_of_the_whole_database_is_named_and_nothing_is_dropped(
+    sample: LoadedModel, corpus: Path, loaded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    enter(loaded, tmp_path, monkeypatch)
+    (DATABASE / file).write_text("{")
+    with pytest.raises(StoreError, match=f"a.db/{file} is damaged; remove it, run the same command again"):
+        build(sample, corpus, DATABASE, shard_size=1500)
+    assert (COLLECTION / "schema.json").exists()
+
+
+def test_replacing_that_was_killed_is_done_by_the_same_command(
+    sample: LoadedModel, corpus: Path, sealed: Path, whole: tuple[int, str, list[float]], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    enter(sealed, tmp_path, monkeypatch)
+    rmtree = shutil.rmtree
+
+    def dies_after_the_plan(folder: Path | str, **options: Any) -> None:
+        if not Path(folder, "plan.json").exists():
+            return rmtree(folder, **options)
+        Path(folder, "plan.json").unlink()
+        rmtree(Path(folder, "documents"))
+        raise InterruptedRunError
+
+    with monkeypatch.context() as patch, pytest.raises(InterruptedRunError):
+        patch.setattr(shutil, "rmtree", dies_after_the_plan)
+        build(sample, corpus, DATABASE, replace_old=True, shard_size=1500)
+    build(sample, corpus, DATABASE, replace_old=True, shard_size=1500)
+    assert content(DATABASE) == whole

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -88,8 +89,23 @@ def _check_address(uri: str, create: bool) -> None:
         raise StoreError(f"'{uri}' is no Milvus address; give a folder that ends in .db, or http://HOST:19530")
     if not create and not path.exists():
         raise StoreError(f"there is no database {uri}; build one with: dresd ingest run --uri {uri}")
+    _check_shared_files(path)
     with translated_errors(uri):
         path.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _check_shared_files(path: Path) -> None:
+    """Raise StoreError for a damaged file that all collections of an embedded database share. Lite does not name it."""
+    for file in (path / "aliases.json", path / "database_properties.json"):
+        try:
+            json.loads(file.read_text())
+        except OSError:
+            continue
+        except ValueError as error:
+            raise StoreError(
+                f"{file} is damaged; remove it, run the same command again, and set again what it held "
+                "(aliases: dresd store publish)"
+            ) from error
 
 
 @contextmanager
