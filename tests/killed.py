@@ -15,7 +15,8 @@ from typing import IO, Any
 
 import matplotlib.pyplot  # noqa: F401  (these are what the commands import)
 import milvus_lite.adapter.grpc.server  # noqa: F401
-import transformers  # noqa: F401
+import transformers.models.auto.tokenization_auto
+import transformers.models.llama.modeling_llama  # noqa: F401
 from milvus_lite.storage.wal import WAL
 
 import ingestion.runner  # noqa: F401

@@ -1,13 +1,13 @@
 """An embedded ingestion that kills itself before any of its changes to files; the same command again builds the same
 store.
 
-`make test` does this at a few places; `make soak` 200 times: at every place in turn, at random moments between two, and
-in half of the trials again while the second command mends the store.
+`make test` does this at a few places; `make soak` 200 times, half of them between the last request and the seal: before
+every change there twice, then at random moments; and in half of the trials again, anywhere in the second command.
 """
 
 import random
 import shutil
-from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -28,8 +28,8 @@ class Trials:
     """An ingestion that is killed again and again.
 
     spare: what plan, fit and embedding have left of an undisturbed one. early: the places of these phases. late: those
-    of the phases after them, from the database's first file to the seal's marker. last: the number of the last request
-    among the late ones.
+    of the phases after them, from the database's first file to the seal's marker. between: the numbers of those of them
+    that come after the last request.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -39,22 +39,14 @@ class Trials:
         corpus = write_corpus(folder / "corpus.jsonl", DOCUMENTS)
         self._command = ["ingest", "run", "--source", str(corpus), "--uri", str(self._uri), "--collection", "rows"]
         self._command += ["--run-dir", str(self._run), "--dtype", "float32", "--dim", "16", "--template", TEMPLATE]
-        self._command += [
-            "--shard-size",
-            str(SHARD_SIZE),
-            "--answers",
-            "greedy",
-            "--answer-tokens",
-            "8",
-            "--also",
-            "rest",
-        ]
+        self._command += f"--shard-size {SHARD_SIZE} --answers greedy --answer-tokens 8 --also rest".split()
         undisturbed = self.start("--keep-rows")
         assert undisturbed.wait() == 0, undisturbed.output()
         self._whole, places = self._content(), undisturbed.places()
         first = next(number for number, place in enumerate(places) if "/a.db/" in place)
         self.early, self.late = places[:first], places[first:]
-        self.last = len(self.late) - self.late[::-1].index(REQUEST)
+        last = len(self.late) - self.late[::-1].index(REQUEST)
+        self.between = range(last + 1, self.late.index(SEALED) + 2)
         for part in ("load", "seal", "suffixes"):
             shutil.rmtree(self._run / part)
         self._run.rename(self._spare)
@@ -63,25 +55,25 @@ class Trials:
         """Start the command. die_at, delay: see Command."""
         return Command([*self._command, *options], self.root, self._log, die_at, delay)
 
-    def kill(self, die_at: int, early: bool = False, delay: float = 0.0, again: int = 0) -> str:
-        """Kill the command once, and again at another place if that is named; then let it end, and compare.
+    def kill(self, *die_at: int, early: bool = False, delay: float = 0.0) -> list[list[str]]:
+        """Kill the command, once for each number; then let it end, and compare.
 
-        die_at: a place among the late ones, or among all. Returns the place before which it was killed, or '' where it
-        ended before that.
+        die_at: places, for the first kill among the late ones, or among all if early. delay: see Command. Returns what
+        each command had passed, from "the start" on, when it was killed; [] where it ended before.
         """
         for folder in (self._uri, self._run):
             shutil.rmtree(folder, ignore_errors=True)
         if not early:
             shutil.copytree(self._spare, self._run)
-        killed = self.start(die_at=die_at, delay=delay)
-        place = " ".join(["after", *killed.places()[-1:]]) if killed.wait() else ""
-        if again:
-            self.start(die_at=again).wait()
+        passed = []
+        for number in die_at:
+            command = self.start(die_at=number, delay=delay)
+            passed.append(["the start", *command.places()] if command.wait() else [])
         mending = self.start()
         assert mending.wait() == 0, mending.output()
         require_same(self._content(), self._whole)
         assert not (self._run / "rows").exists()
-        return place
+        return passed
 
     def _content(self) -> Content:
         assert len(SuffixStore(self._run / "suffixes"))
@@ -95,32 +87,42 @@ def trials(tmp_path_factory: pytest.TempPathFactory) -> Trials:
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_killed_between_the_last_request_and_the_seal(trials: Trials, share: float) -> None:
-    sealed = 1 + trials.late.index(SEALED)
-    assert trials.kill(trials.last + 1 + round(share * (sealed - trials.last - 1)))
+    assert trials.kill(trials.between[round(share * (len(trials.between) - 1))])[0]
 
 
 def test_killed_while_the_collection_is_made_and_while_the_rows_are_removed(trials: Trials) -> None:
-    assert trials.kill(1 + trials.late.index("open /a.db/collections/rows/schema.json.tmp"))
-    assert trials.kill(len(trials.late) + 2)
+    assert trials.kill(1 + trials.late.index("open /a.db/collections/rows/schema.json.tmp"))[0]
+    assert trials.kill(len(trials.late) + 2)[0]
+
+
+def spread(numbers: Sequence[int], count: int) -> list[int]:
+    """So many of these numbers, evenly spread."""
+    return [numbers[len(numbers) * part // count] for part in range(count)]
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3 * 3600)
-def test_killed_at_every_place(trials: Trials) -> None:
-    chance, sealed, counts = random.Random(0), 1 + trials.late.index(SEALED), Counter[str]()
-    between = range(trials.last + 1, sealed + 1)
-    loading = [*range(1, trials.last + 1), *range(sealed + 1, len(trials.late) + 5)]
-    while counts["late"] < SOAK_KILLS // 2 or counts["other"] < SOAK_KILLS // 2:
-        number = counts.total()
-        kind = "late" if number % 2 and counts["late"] < SOAK_KILLS // 2 else "other"
-        round_, at = divmod(number // 2, len(between))
-        delay = chance.uniform(0, 0.1) if kind == "late" and round_ > 1 else 0.0
-        again = chance.randint(1, len(trials.late)) if chance.random() < 0.5 else 0
-        early = kind == "other" and number % 4 == 0
-        if kind == "late":
-            die_at = between[at]
-        else:
-            die_at = chance.randint(1, len(trials.early)) if early else loading[number // 4 % len(loading)]
-        place = trials.kill(die_at, early, delay, again)
-        counts[kind if place else "ended before"] += 1
-        print(f"{dict(counts)}: {place or 'not killed'}{f', again at {again}' if again else ''}", flush=True)
+def test_killed_in_every_phase_before_and_after(trials: Trials) -> None:
+    chance = random.Random(0)
+    early = spread(range(1, len(trials.early) + 1), SOAK_KILLS // 4)
+    outside = [n for n in range(1, len(trials.late) + 4) if n not in trials.between]
+    for number, die_at in enumerate([*early, *spread(outside, SOAK_KILLS // 4)]):
+        again = chance.sample(range(1, len(trials.late)), k=number % 2)
+        report(number + 1, trials.kill(die_at, *again, early=number < len(early)))
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3 * 3600)
+def test_killed_many_times_between_the_last_request_and_the_seal(trials: Trials) -> None:
+    chance, kills = random.Random(0), 0
+    while kills < SOAK_KILLS // 2:
+        round_, at = divmod(kills, len(trials.between))
+        again = chance.sample(range(1, len(trials.late)), k=kills % 2)
+        passed = trials.kill(trials.between[at], *again, delay=chance.uniform(0, 0.1) if round_ > 1 else 0.0)
+        kills += bool(passed[0]) and SEALED not in passed[0]
+        report(kills, passed)
+
+
+def report(number: int, passed: list[list[str]]) -> None:
+    killed = [places[-1] for places in passed if places]
+    print(f"{number}: killed after {', and again after '.join(killed) or 'its end'}", flush=True)
