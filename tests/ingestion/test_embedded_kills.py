@@ -34,10 +34,10 @@ class Trials:
 
     def __init__(self, folder: Path) -> None:
         self.root, self._log, self._spare = folder / "root", folder / "log", folder / "spare"
-        self._uri, self._run = self.root / "a.db", self.root / "run"
+        self.uri, self._run = self.root / "a.db", self.root / "run"
         self.root.mkdir()
         corpus = write_corpus(folder / "corpus.jsonl", DOCUMENTS)
-        self._command = ["ingest", "run", "--source", str(corpus), "--uri", str(self._uri), "--collection", "rows"]
+        self._command = ["ingest", "run", "--source", str(corpus), "--uri", str(self.uri), "--collection", "rows"]
         self._command += ["--run-dir", str(self._run), "--dtype", "float32", "--dim", "16", "--template", TEMPLATE]
         self._command += f"--shard-size {SHARD_SIZE} --answers greedy --answer-tokens 8 --also rest".split()
         undisturbed = self.start("--keep-rows")
@@ -61,23 +61,32 @@ class Trials:
         die_at: places, for the first kill among the late ones, or among all if early. delay: see Command. Returns what
         each command had passed, from "the start" on, when it was killed; [] where it ended before.
         """
-        for folder in (self._uri, self._run):
-            shutil.rmtree(folder, ignore_errors=True)
-        if not early:
-            shutil.copytree(self._spare, self._run)
+        self.prepare(early)
         passed = []
         for number in die_at:
             command = self.start(die_at=number, delay=delay)
             passed.append(["the start", *command.places()] if command.wait() else [])
+        self.mend()
+        return passed
+
+    def prepare(self, early: bool = False) -> None:
+        """Leave nothing of the trial before; unless early, put back what plan, fit and embedding have made."""
+        for folder in (self.uri, self._run):
+            shutil.rmtree(folder, ignore_errors=True)
+        if not early:
+            shutil.copytree(self._spare, self._run)
+
+    def mend(self) -> str:
+        """Run the command, compare, and return what it has said."""
         mending = self.start()
         assert mending.wait() == 0, mending.output()
         require_same(self._content(), self._whole)
         assert not (self._run / "rows").exists()
-        return passed
+        return mending.output()
 
     def _content(self) -> Content:
         assert len(SuffixStore(self._run / "suffixes"))
-        return content(str(self._uri), "rows")
+        return content(str(self.uri), "rows")
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +102,14 @@ def test_killed_between_the_last_request_and_the_seal(trials: Trials, share: flo
 def test_killed_while_the_collection_is_made_and_while_the_rows_are_removed(trials: Trials) -> None:
     assert trials.kill(1 + trials.late.index("open /a.db/collections/rows/schema.json.tmp"))[0]
     assert trials.kill(len(trials.late) + 2)[0]
+
+
+def test_a_log_that_is_cut_loses_no_row(trials: Trials) -> None:
+    trials.prepare()
+    assert trials.start(die_at=trials.between[0]).wait()
+    (log,) = trials.uri.glob("collections/rows/wal/*")
+    log.write_bytes(log.read_bytes()[: log.stat().st_size // 2])
+    assert trials.mend().count("'rows' holds other rows than were sent; all its rows are loaded again") == 1
 
 
 def spread(numbers: Sequence[int], count: int) -> list[int]:
