@@ -25,7 +25,7 @@ class DamagedFileError(StoreError):
 
 
 class LostRowsError(StoreError):
-    """A collection has another number of rows than were sent to it."""
+    """A collection has other rows than were sent to it, or cannot be read at all."""
 
 
 class MismatchError(StoreError):

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from dresd_milvus.errors import DamagedFileError, InputError, StoreError
+from dresd_milvus.errors import DamagedFileError, InputError, LostRowsError, StoreError
 from dresd_milvus.files.atomic import write_json
 from dresd_milvus.milvus import MilvusStore, has_collection
+from dresd_milvus.milvus.admin import remove
 from dresd_milvus.milvus.bulk import BulkImport
 from dresd_milvus.models.loading import LoadedModel, load_model
 from dresd_milvus.progress import Progress
@@ -72,9 +72,7 @@ class Run:
     def _require_same_model(
         self, begun: dict[str, str], current: dict[str, str], model: LoadedModel, path: Path
     ) -> None:
-        if (
-            begun.get("model") == model.weights_fingerprint
-        ):  # begun by an earlier version, which knew models by their weights
+        if begun.get("model") == model.weights_fingerprint:  # by an earlier version, which knew models by their weights
             begun = {**begun, "model": model.fingerprint}
             write_json(path, {"name": model.name, **begun})
         both = {name: (begun.get(name), now) for name, now in current.items()}
@@ -187,7 +185,7 @@ class Run:
         bulk: bucket of the server, for bulk import (see BulkImport). Raises InputError for a shard that is not
         embedded, StoreError for a damaged row file or rows of another projection.
         """
-        with self.open_collection() as store:
+        with self.open_collection(progress.message) as store:
             pending = self.shards_to_load(job)
             if not pending:
                 return
@@ -229,40 +227,55 @@ class Run:
         marker = self.folder.done("embed", shard)
         return marker if marker and self.folder.file("embed", shard).exists() else None
 
-    def open_collection(self) -> MilvusStore:
-        """The collection of this run, which is created if it is not there.
+    def open_collection(self, notify: Callable[[str], None]) -> MilvusStore:
+        """The collection of this run, which is created if it is not there or cannot be read. notify: says the latter.
 
-        Raises StoreError for a collection that another run has built.
+        Raises StoreError for a collection that another run has built, and as drop_lost does.
         """
         settings = self.plan.settings
-        with self._lock_collection():
-            if has_collection(settings.uri, settings.collection, self.token):
-                store = MilvusStore.open(settings.uri, settings.collection, self.token)
-                if store.manifest.build == self.plan.build:
-                    return store
-                store.close()
-                raise StoreError(
-                    f"the collection '{settings.collection}' in {settings.uri} was not built by the run in "
-                    f"{self.folder.folder}; give --replace to build it anew, or another --collection"
-                )
-            self._clear_load_markers()
-            return MilvusStore.create(
+        with self.folder.lock("load", len(self.plan.shards), wait=True):  # numbered as the shard after the last
+            return self._existing_collection(notify) or MilvusStore.create(
                 settings.uri, settings.collection, self.new_manifest(), self.projection, self.token, self.plan.rows
             )
 
-    def clear_lost_markers(self) -> None:
-        """Remove the markers of loading and sealing if the collection that they describe is gone."""
-        with self._lock_collection():
-            if not has_collection(self.plan.settings.uri, self.plan.settings.collection, self.token):
-                self._clear_load_markers()
+    def notice_losses(self, notify: Callable[[str], None]) -> None:
+        """Have a collection that is gone, or cannot be read, loaded again by the next phases; see open_collection."""
+        with self.folder.lock("load", len(self.plan.shards), wait=True):
+            if store := self._existing_collection(notify):
+                store.close()
 
-    def _lock_collection(self) -> AbstractContextManager[None]:
-        """The lock for creating the collection, numbered as the shard after the last."""
-        return self.folder.lock("load", len(self.plan.shards), wait=True)
+    def _existing_collection(self, notify: Callable[[str], None]) -> MilvusStore | None:
+        settings = self.plan.settings
+        if not has_collection(settings.uri, settings.collection, self.token):
+            if self.folder.clear_markers("load", "seal"):
+                notify(f"the collection '{settings.collection}' is gone from {settings.uri}; its rows are loaded again")
+            return None
+        try:
+            store = MilvusStore.open(settings.uri, settings.collection, self.token)
+        except LostRowsError as error:
+            self.drop_lost(error, notify)
+            return None
+        if store.manifest.build == self.plan.build:
+            return store
+        store.close()
+        raise StoreError(
+            f"the collection '{settings.collection}' in {settings.uri} was not built by the run in "
+            f"{self.folder.folder}; give --replace to build it anew, or another --collection"
+        )
 
-    def _clear_load_markers(self) -> None:
-        self.folder.clear_markers("load")
-        self.folder.clear_markers("seal")
+    def drop_lost(self, error: LostRowsError, notify: Callable[[str], None]) -> None:
+        """Remove the collection, which lacks rows, so that all are loaded again; notify says so.
+
+        Raises StoreError where sealing has removed the files of the rows.
+        """
+        lost, settings = str(error).partition(";")[0], self.plan.settings
+        if self.folder.done("seal") and not all(map(self._embed_marker, self.shards())):
+            raise StoreError(
+                f"{lost}, and its rows' files went with the seal; give --replace to build it anew"
+            ) from error
+        notify(f"{lost}; all its rows are loaded again")
+        remove(settings.uri, settings.collection, self.token)
+        self.folder.clear_markers("load", "seal")
 
     def new_manifest(self) -> Manifest:
         """The manifest of the collection before it is sealed."""

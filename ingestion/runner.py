@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dresd_milvus.errors import InputError, StoreError
-from dresd_milvus.milvus import MilvusStore, has_collection
+from dresd_milvus.milvus import has_collection
+from dresd_milvus.milvus.admin import remove
 from dresd_milvus.models.loading import LoadedModel, check_model, load_tokenizer
 from dresd_milvus.progress import Progress
 from dresd_milvus.retrieval.projection import check_dim
@@ -48,7 +49,7 @@ def ingest(
             raise InputError("--replace would take away what the other jobs do; run it once without --shard")
         drop(folder, settings.uri, settings.collection, token)
     run = Run(folder, plan(settings, folder, progress, model, token), token, device, model)
-    run.clear_lost_markers()
+    run.notice_losses(progress.message)
     generate(run, progress, job, workers)
     if left := run.shards_to_generate():
         progress.message(f"{len(left)} of {len(run.plan.shards)} shards are left to the other jobs; run it again then")
@@ -129,9 +130,11 @@ def _work(run: Run, phase: str, shards: list[int], progress: Progress, workers: 
 
 
 def drop(folder: Path, uri: str, collection: str, token: str) -> None:
-    """Remove a run and its collection."""
+    """Remove a run and its collection. A kill leaves all of the run's folder, or none under its name."""
     if has_collection(uri, collection, token):
-        with MilvusStore.open(uri, collection, token) as store:
-            store.drop()
-    if (folder / "plan.json").exists() or (folder / "documents").exists():
-        shutil.rmtree(folder)
+        remove(uri, collection, token)
+    if (folder / "plan.json").exists():
+        removed = folder.with_name(f"{folder.name}.removed")
+        shutil.rmtree(removed, ignore_errors=True)
+        folder.rename(removed)
+        shutil.rmtree(removed)

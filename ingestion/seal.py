@@ -6,7 +6,8 @@ import shutil
 from dataclasses import replace
 
 from dresd_milvus.errors import InputError, LostRowsError
-from dresd_milvus.milvus import sync_database
+from dresd_milvus.milvus import MilvusStore, sync_database
+from dresd_milvus.milvus.admin import restore_projection
 from dresd_milvus.milvus.client.retry import with_retries
 from dresd_milvus.progress import Progress
 from dresd_milvus.retrieval.store import Manifest
@@ -41,10 +42,11 @@ def _seal_or_load_again(run: Run, progress: Progress) -> Manifest:
     suffixes = str(build_suffix_store(run, progress) or "")
     try:
         return _seal(run, progress, suffixes)
-    except LostRowsError:
-        progress.message("the database has lost rows that it was sent; all are loaded again from their files")
-    with run.open_collection() as store:
-        store.drop()
+    except LostRowsError as error:
+        run.drop_lost(error, progress.message)
+    if pending := run.shards_to_embed():
+        progress.phase("embedding", None, "tokens")
+        run.embed(pending, progress.advance)
     run.load(SINGLE_JOB, progress)
     return _seal(run, progress, suffixes)
 
@@ -52,8 +54,14 @@ def _seal_or_load_again(run: Run, progress: Progress) -> Manifest:
 def _seal(run: Run, progress: Progress, suffixes: str) -> Manifest:
     loaded = [run.folder.done("load", shard) or {} for shard in run.shards()]
     rows = sum(marker["rows"] for marker in loaded)
-    with run.open_collection() as store:
-        if not store.manifest.seal:
+    checksum = Checksum.total(marker["checksum"] for marker in loaded)
+    with run.open_collection(progress.message) as store:
+        if restore_projection(store, run.projection):
+            progress.message("the database had lost the projection of its keys, which is written again")
+        if store.manifest.seal:
+            _require_count(store)
+        else:
+            _require_checksum(store, checksum)
             progress.phase("indexing and sealing", rows, "rows")
             run.folder.mark_begun("seal")
             manifest = replace(store.manifest, documents=run.plan.documents, suffixes=suffixes)
@@ -61,6 +69,24 @@ def _seal(run: Run, progress: Progress, suffixes: str) -> Manifest:
                 lambda: store.seal(manifest, progress=progress.advance, rows=rows), progress.message, store.uri
             )
         if not run.folder.done("seal"):
-            checksum = Checksum.total(marker["checksum"] for marker in loaded)
             run.folder.mark_done("seal", rows=rows, checksum=checksum, seal=store.manifest.seal)
         return store.manifest
+
+
+def _require_count(store: MilvusStore) -> None:
+    """Raise LostRowsError for a sealed store that has lost rows since, unless they may expire."""
+    if not store.manifest.ttl and (rows := store.count()) != store.manifest.rows:
+        raise LostRowsError(f"'{store.collection}' holds {rows} rows and was sealed with {store.manifest.rows}")
+
+
+def _require_checksum(store: MilvusStore, checksum: str) -> None:
+    """Raise LostRowsError for an embedded database that does not give back what it was sent.
+
+    A server, of which this would take long, is asked for the number of its rows only.
+    """
+    if store.server.embedded:
+        found = Checksum()
+        for rows in store.scan():
+            found.add(rows)
+        if found.hexdigest() != checksum:
+            raise LostRowsError(f"'{store.collection}' holds other rows than were sent")

@@ -46,9 +46,10 @@ def settings(source: Path | str, uri: Path | str, **other: Any) -> Settings:
     return Settings(sources=[*map(str, sources)], uri=str(uri), model=SAMPLE, **fields)
 
 
-def build(model: LoadedModel, source: Path | str, uri: Path, **other: Any) -> Manifest:
+def build(model: LoadedModel, source: Path | str, uri: Path, replace_old: bool = False, **other: Any) -> Manifest:
     """Ingest, with the run folder beside the database."""
     with Phases() as phases:
-        manifest = ingest(settings(source, uri, **other), uri.with_suffix(".run"), phases, model=model)
+        folder = uri.with_suffix(".run")
+        manifest = ingest(settings(source, uri, **other), folder, phases, model=model, replace_old=replace_old)
     assert manifest is not None
     return manifest

@@ -9,14 +9,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from dresd_milvus.errors import InputError, StoreError
+from dresd_milvus.errors import InputError, LostRowsError, StoreError
 from dresd_milvus.milvus.client.connection import connection
 from dresd_milvus.milvus.client.errors import translated_errors
 from dresd_milvus.milvus.collections import key_index_state, store_names, wait_for_index
 from dresd_milvus.milvus.indexes import Chosen
-from dresd_milvus.milvus.projections import is_loaded, make_ready
+from dresd_milvus.milvus.projections import is_loaded, make_ready, save_projection
 from dresd_milvus.milvus.schema import MANIFEST, key_index, partition_of
 from dresd_milvus.milvus.store import SEAL_SECONDS, MilvusStore
+from dresd_milvus.retrieval.projection import Projection
 from dresd_milvus.retrieval.store import Manifest
 
 
@@ -117,6 +118,22 @@ def drop(store: MilvusStore) -> None:
             "under that name first, or give --force"
         )
     store.drop()
+
+
+def remove(uri: str, collection: str, token: str = "") -> None:
+    """Remove a collection, also one that cannot be read; StoreError when another program made it."""
+    try:
+        with MilvusStore.open(uri, collection, token) as store:
+            store.drop()
+    except LostRowsError:
+        with connection(uri, token) as client:
+            client.drop_collection(collection)
+
+
+def restore_projection(store: MilvusStore, projection: Projection) -> bool:
+    """Write the projection of a store's keys again if the database has lost it; returns whether it was lost."""
+    with translated_errors(store.uri):
+        return save_projection(store.client, store.uri, projection)
 
 
 def drop_aliases(store: MilvusStore) -> None:

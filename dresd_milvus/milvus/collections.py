@@ -8,13 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from dresd_milvus.errors import StoreError
+from dresd_milvus.errors import LostRowsError, StoreError
+from dresd_milvus.milvus.client.connection import is_embedded
 from dresd_milvus.milvus.indexes import Chosen
 from dresd_milvus.milvus.projections import PREFIX, make_ready
 from dresd_milvus.milvus.schema import MANIFEST, key_index
 from dresd_milvus.retrieval.store import Manifest, Rows
 
 SCAN_ROWS = 10_000
+
+NOT_FOUND = 100
+"""Milvus's error code of a collection that is not there."""
 
 INDEX_STALL_SECONDS, SLOWEST_ROWS = 60.0, 2_000
 """Building an index has failed when no segment was finished for INDEX_STALL_SECONDS plus one second for every
@@ -109,8 +113,19 @@ def store_names(client: Any) -> list[str]:
 
 
 def resolve(client: Any, uri: str, name: str, timeout: float | None = None) -> tuple[str, Manifest]:
-    """(collection, manifest) of a collection or alias; StoreError when another program made it."""
-    described = client.describe_collection(name, timeout=timeout)
+    """(collection, manifest) of a collection or alias.
+
+    Raises StoreError when another program made it, LostRowsError when files of an embedded database are damaged.
+    """
+    from dresd_milvus.milvus.client.libraries import MilvusException
+
+    try:
+        described = client.describe_collection(name, timeout=timeout)
+    except MilvusException as error:
+        if not is_embedded(uri) or error.code == NOT_FOUND:
+            raise
+        reason = str(error.message).splitlines()[0]
+        raise LostRowsError(f"'{name}' in {uri} cannot be read ({reason}); run its ingestion again") from error
     properties = described.get("properties") or {}
     if MANIFEST not in properties:
         raise StoreError(f"the collection '{name}' in {uri} was not built by dresd-milvus: it has no manifest")

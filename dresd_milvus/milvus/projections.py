@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from dresd_milvus.errors import StoreError
+from dresd_milvus.milvus.client.connection import exists, is_embedded, remove_half_made
 from dresd_milvus.milvus.schema import exact_index, projection_schema
 from dresd_milvus.retrieval.projection import Projection
 
@@ -27,12 +28,16 @@ def collection_of(fingerprint: str) -> str:
     return PREFIX + fingerprint
 
 
-def save_projection(client: Any, projection: Projection) -> None:
-    """Write a projection, unless the database has it already."""
+def save_projection(client: Any, uri: str, projection: Projection) -> bool:
+    """Write a projection, unless the database has it already; returns whether it was written.
+
+    What a kill has left of collections of an embedded database is removed first: see remove_half_made.
+    """
+    remove_half_made(uri)
     name = collection_of(projection.fingerprint)
-    if client.has_collection(name):
-        if _is_complete(client, name, projection.dim):
-            return
+    if exists(client, uri, name):
+        if _is_complete(client, uri, name, projection.dim):
+            return False
         client.drop_collection(name)  # writing it was interrupted
     client.create_collection(
         name,
@@ -48,6 +53,7 @@ def save_projection(client: Any, projection: Projection) -> None:
     client.insert(name, data)
     client.flush(name)
     client.load_collection(name)
+    return True
 
 
 def load_projection(client: Any, fingerprint: str, layer: str) -> Projection:
@@ -93,7 +99,7 @@ def _unless_forbidden(call: Callable[[], Any]) -> Any:
         return None
 
 
-def _is_complete(client: Any, name: str, axes: int) -> bool:
+def _is_complete(client: Any, uri: str, name: str, axes: int) -> bool:
     """Whether a projection's collection can be searched and has a row for every axis."""
     from dresd_milvus.milvus.client.libraries import MilvusException
 
@@ -101,7 +107,7 @@ def _is_complete(client: Any, name: str, axes: int) -> bool:
         make_ready(client, name)
         counted = client.query(name, filter="", output_fields=["count(*)"], consistency_level="Strong")
     except MilvusException as error:
-        if error.code not in NOT_SEARCHABLE:  # other stores may use it: it is not replaced after another error
+        if not is_embedded(uri) and error.code not in NOT_SEARCHABLE:  # others may use it: it is not replaced
             raise
         return False
     return int(counted[0]["count(*)"]) == axes

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from dresd_milvus.errors import InputError, LostRowsError, StoreError
 from dresd_milvus.milvus import collections
-from dresd_milvus.milvus.client.connection import connection, disconnect
+from dresd_milvus.milvus.client.connection import connection, disconnect, exists
 from dresd_milvus.milvus.client.errors import translated_errors
 from dresd_milvus.milvus.client.server import Server
 from dresd_milvus.milvus.indexes import Chosen, Plan
@@ -27,9 +27,6 @@ from dresd_milvus.retrieval.store import Hits, Manifest, Rows
 
 SEAL_SECONDS = 24 * 3600.0
 """Deadline of sealing. A large index takes hours to build; one that stalls fails long before (wait_for_index)."""
-
-COLLECTION_NOT_FOUND = 100
-"""Milvus's error code."""
 
 
 class MilvusStore:
@@ -70,9 +67,9 @@ class MilvusStore:
             server = Server.of(client, uri)
             chosen = server.choose(manifest.index, rows, manifest.dim, manifest.vectors == "float16")
             manifest = replaced(manifest, index=str(chosen))
-            if client.has_collection(collection):
+            if exists(client, uri, collection):
                 raise StoreError(f"the collection '{collection}' is already in {uri}; choose another --collection")
-            save_projection(client, projection)  # first: no collection is ever without its projection
+            save_projection(client, uri, projection)  # first: no collection is ever without its projection
             client.create_collection(
                 collection,
                 schema=continuation_schema(client, manifest),
@@ -89,7 +86,7 @@ class MilvusStore:
         """Open a collection or alias, sealed or not; StoreError when it is missing or another program made it."""
         with connection(uri, token, keep=True) as client:
             server = Server.of(client, uri)
-            if not client.has_collection(collection):
+            if not exists(client, uri, collection):
                 names = ", ".join(sorted(collections.store_names(client))) or "none"
                 raise StoreError(f"there is no collection '{collection}' in {uri} (there: {names})")
             own_name, manifest = collections.resolve(client, uri, collection)
@@ -170,7 +167,7 @@ class MilvusStore:
         counted = self.count()
         if rows is not None and counted != rows:
             raise LostRowsError(
-                f"'{self.collection}' holds {counted} rows and {rows} were sent; drop it and build it anew"
+                f"'{self.collection}' holds {counted} rows and {rows} were sent; run the same command again"
             )
         return self.save(
             replaced(
@@ -269,7 +266,7 @@ class MilvusStore:
             # The next search makes a new connection: garbage may have broken this one for good, and gRPC waits ever
             # longer before it reconnects. Other threads may still wait for answers on the old one.
             self._searcher = None
-            if getattr(error.__cause__, "code", None) != COLLECTION_NOT_FOUND or not self._follow_alias(timeout):
+            if getattr(error.__cause__, "code", None) != collections.NOT_FOUND or not self._follow_alias(timeout):
                 raise
             return self._search(queries, next_tokens, k, timeout)
 

@@ -82,11 +82,14 @@ class RunFolder:
         """Remove the marker 'done' of a shard; 'begun' stays."""
         self._marker(phase, shard, "done").unlink(missing_ok=True)
 
-    def clear_markers(self, phase: str) -> None:
-        """Remove all markers of a phase, because what they describe is gone."""
-        for state in ("begun", "done"):
-            for path in (self.folder / phase).glob(f"*.{state}"):
-                path.unlink(missing_ok=True)
+    def clear_markers(self, *phases: str) -> bool:
+        """Remove all markers of phases, because what they describe is gone; returns whether there were any."""
+        markers = [
+            path for phase in phases for state in ("done", "begun") for path in (self.folder / phase).glob(f"*.{state}")
+        ]
+        for path in markers:
+            path.unlink(missing_ok=True)
+        return bool(markers)
 
     def _marker(self, phase: str, shard: int, state: str) -> Path:
         return self.folder / phase / f"{shard:05d}.{state}"

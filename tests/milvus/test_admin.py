@@ -107,7 +107,7 @@ def test_an_unfinished_store_loses_no_source(database: str) -> None:
 def test_a_store_with_missing_rows_is_not_sealed(database: str) -> None:
     with MilvusStore.create(database, "rows", example_manifest(), example_projection()) as store:
         store.write(example_rows(30))
-        with pytest.raises(StoreError, match="holds 30 rows and 31 were sent; drop it and build it anew"):
+        with pytest.raises(StoreError, match="holds 30 rows and 31 were sent; run the same command again"):
             store.seal(store.manifest, rows=31)
         assert not MilvusStore.open(database, "rows").manifest.seal
 

@@ -13,7 +13,6 @@ import pyarrow as pa
 import pytest
 from milvus_lite.storage.wal import WAL
 
-from dresd_milvus.errors import StoreError
 from dresd_milvus.milvus import MilvusStore
 from dresd_milvus.storage.row_file import RowFile, read_rows
 from tests.oracle import example_manifest, example_projection, example_rows
@@ -95,7 +94,8 @@ def test_half_an_index_is_built_again(uri: str) -> None:
         assert store.search(rows.vectors[:1], None, 1).continuations[0, 0].tolist() == rows.next_tokens[0].tolist()
 
 
-def test_half_a_collection_is_named(tmp_path: Path) -> None:
-    (tmp_path / "a.db" / "collections" / "rows").mkdir(parents=True)
-    with pytest.raises(StoreError, match=r"only in part \(.*a.db/collections/rows.*\); remove that folder and run"):
-        MilvusStore.create(str(tmp_path / "a.db"), "rows", example_manifest(), example_projection())
+def test_half_a_collection_is_made_anew(tmp_path: Path) -> None:
+    (tmp_path / "a.db" / "collections" / "rows" / "wal").mkdir(parents=True)
+    with MilvusStore.create(str(tmp_path / "a.db"), "rows", example_manifest(), example_projection()) as store:
+        store.write(example_rows(3))
+        assert store.count() == 3

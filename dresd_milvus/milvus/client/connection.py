@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -87,8 +89,23 @@ def _check_address(uri: str, create: bool) -> None:
         raise StoreError(f"'{uri}' is no Milvus address; give a folder that ends in .db, or http://HOST:19530")
     if not create and not path.exists():
         raise StoreError(f"there is no database {uri}; build one with: dresd ingest run --uri {uri}")
+    _check_shared_files(path)
     with translated_errors(uri):
         path.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _check_shared_files(path: Path) -> None:
+    """Raise StoreError for a damaged file that all collections of an embedded database share. Lite does not name it."""
+    for file in (path / "aliases.json", path / "database_properties.json"):
+        try:
+            json.loads(file.read_text())
+        except OSError:
+            continue
+        except ValueError as error:
+            raise StoreError(
+                f"{file} is damaged; remove it, run the same command again, and set again what it held "
+                "(aliases: dresd store publish)"
+            ) from error
 
 
 @contextmanager
@@ -145,12 +162,35 @@ def open_stub(uri: str) -> tuple[Any, Any]:
     return channel, MilvusServiceStub(channel)
 
 
+def exists(client: Any, uri: str, name: str) -> bool:
+    """Whether a database holds a collection, or an alias, of this name, even if damage to its files keeps it shut."""
+    from dresd_milvus.milvus.client.libraries import MilvusException
+
+    try:
+        return bool(client.has_collection(name))
+    except MilvusException:
+        if not is_embedded(uri):
+            raise
+        return True
+
+
 def has_collection(uri: str, collection: str, token: str = "") -> bool:
     """Whether a database exists and holds this collection; an embedded database is not created."""
     if is_embedded(uri) and Path(uri).suffix == ".db" and not Path(uri).exists():
         return False
     with connection(uri, token) as client:
-        return bool(client.has_collection(collection))
+        return exists(client, uri, collection)
+
+
+def remove_half_made(uri: str) -> None:
+    """Remove what a kill has left of collections of an embedded database, which must be open in this process.
+
+    Milvus Lite makes a folder and then the schema in it, without which it neither lists nor replaces the collection.
+    """
+    if is_embedded(uri):
+        for folder in Path(uri).glob("collections/*/"):
+            if not (folder / "schema.json").exists():
+                shutil.rmtree(folder)
 
 
 def sync_database(uri: str) -> None:

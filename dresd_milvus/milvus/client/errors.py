@@ -15,10 +15,6 @@ EMBEDDED_REMEDIES = (  # (pattern of the error's text, message)
         "{uri} is open in another process; an embedded database serves one at a time: close the other one, or run "
         "a Milvus server",
     ),
-    (
-        r"File exists: .*collections",
-        "a collection of {uri} was created only in part ({first}); remove that folder and run the same command again",
-    ),
 )
 
 REMEDIES = (
