@@ -29,7 +29,7 @@ def write_documents(path: Path, first: int, documents: Sequence[Document]) -> No
     table = pa.table(
         {
             "number": pa.array(range(first, first + len(documents)), pa.int64()),
-            "turns": pa.array([list(document.turns) for document in documents], pa.list_(pa.string())),
+            "turns": pa.array([document.turns for document in documents], pa.list_(pa.string())),
             "origin": pa.array([document.origin for document in documents], pa.string()),
         }
     )
@@ -67,9 +67,3 @@ def split_long(document: Document) -> list[Document]:
         parts.append(Document(turns, document.origin))
         start = end
     return parts
-
-
-def clean(document: Document) -> Document:
-    """Replace the characters that UTF-8 cannot encode: lone surrogates, which JSON allows."""
-    turns = tuple(turn.encode(errors="replace").decode() for turn in document.turns)
-    return document if turns == document.turns else document._replace(turns=turns)

@@ -20,7 +20,7 @@ from dresd_milvus.errors import InputError
 from dresd_milvus.files.atomic import write_text
 from dresd_milvus.models.fingerprint import tokenizer_hash
 from ingestion.options import AUTO, Settings
-from ingestion.planning.documents import clean, split_long, write_documents
+from ingestion.planning.documents import split_long, write_documents
 from ingestion.planning.run_folder import RunFolder
 
 LEAST_SHARE, MARGIN = 0.1, 1.25
@@ -163,7 +163,7 @@ def _documents(
         for document in read_documents(source, reading, settings.limit):
             if not any(turn.strip() for turn in document.turns[1 if own else 0 :: 2]):
                 skipped["empty documents"] += 1
-            elif duplicates.seen(document := clean(document)):
+            elif duplicates.seen(document):
                 skipped["duplicates"] += 1
             else:
                 parts = split_long(document) if own else [document]
