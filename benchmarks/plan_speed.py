@@ -33,10 +33,8 @@ def main() -> None:
     parser.add_argument("--rows", default="500,2500")
     options = parser.parse_args()
     print(f"{processor()}, {git_commit()}, {options.gigabytes:g} GB")
-    print(
-        "| bytes a row | dedup | documents | MB/s | json.loads alone | MiB at a quarter | at the end | bytes a document |"
-    )
-    print("|---" * 8 + "|")
+    heads = ("bytes a row", "dedup", "documents", "MB/s", "json.loads alone", "MiB at a quarter", "at the end")
+    print("| " + " | ".join((*heads, "bytes a document")) + " |\n" + "|---" * 8 + "|")
     for size in map(int, options.rows.split(",")):
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "rows.jsonl"
