@@ -19,6 +19,7 @@ from dresd_milvus.errors import InputError, keywords
 from dresd_milvus.models import loading
 from dresd_milvus.models.loading import LoadedModel
 from dresd_milvus.options import parse_nodes
+from dresd_milvus.retrieval.names import check_name, parse_uri
 from dresd_milvus.retrieval.store import Manifest
 from dresd_milvus.storage.opening import check_fits
 from dresd_milvus.systems.answering import Result as Result
@@ -134,7 +135,7 @@ def ingest(
     if not named:
         raise InputError("there is no source; name a file, a folder, hf:DATASET or 'stdlib'")
     settings = Settings(
-        sources=[str(source) for source in named], uri=str(uri), collection=collection,
+        sources=[str(source) for source in named], uri=parse_uri(str(uri)), collection=check_name(collection),
         model=model.requested_name or model.name,
         dtype=model.dtype, template=parse_template(template), prompt_key=prompt_key, response_key=response_key,
         answers=answers, limit=limit, also="rest" if also_rest else "none",
@@ -169,8 +170,13 @@ def open_store(
     Raises StoreError when the collection cannot be opened, MismatchError when another model or tokenizer built it.
     """
     where = Where(
-        str(uri), collection, Path(suffixes) if suffixes else None, search=search, token=_token(token), timeout=timeout
-    )
+        parse_uri(str(uri)),
+        collection,
+        Path(suffixes) if suffixes else None,
+        search=search,
+        token=_token(token),
+        timeout=timeout,
+    )  # fmt: skip
     with Phases(silent=quiet) as phases:
         return Store(f"{collection} in {uri}", open_sources(where, ["hybrid"], model, phases))
 

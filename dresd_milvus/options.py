@@ -17,10 +17,16 @@ import typer
 from dresd_milvus.console import Phases
 from dresd_milvus.defaults import DEPTH
 from dresd_milvus.errors import InputError
+from dresd_milvus.retrieval.names import parse_uri
 
 if TYPE_CHECKING:
     from dresd_milvus.decoding.sampling import Sampler
     from dresd_milvus.models.loading import LoadedModel
+
+
+def given_uri(text: str) -> str:
+    """The address of a database in one spelling (see parse_uri); '' where the option is not given."""
+    return parse_uri(text) if text else text
 
 
 def parse_nodes(text: object) -> int | None:
@@ -32,7 +38,12 @@ def parse_nodes(text: object) -> int | None:
     return int(str(text))
 
 
-UriOption = Annotated[str, typer.Option(help="Database: NAME.db (embedded Milvus Lite) or http://HOST:19530.")]
+UriOption = Annotated[
+    str,
+    typer.Option(
+        help="Database: NAME.db (embedded Milvus Lite) or http://HOST:19530.", parser=given_uri, metavar="TEXT"
+    ),
+]
 
 CollectionOption = Annotated[str, typer.Option(help="Collection, or an alias of it.")]
 

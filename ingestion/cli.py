@@ -14,6 +14,7 @@ import typer
 from dresd_milvus.console import Phases, print_facts
 from dresd_milvus.errors import InputError
 from dresd_milvus.options import DeviceOption, LocalRankOption, TokenOption, TpOption, UriOption, with_options
+from dresd_milvus.retrieval.names import check_name
 from ingestion.options import CollectionToBuild, Settings
 from ingestion.planning.job import SINGLE_JOB, Job
 
@@ -119,7 +120,7 @@ def plan(
     """Read the sources once and divide them into shards; the commands below need no more than the run folder."""
     from ingestion import runner
 
-    folder = _folder(run_dir, settings.uri, settings.collection)
+    folder = _folder(run_dir, settings.uri, check_name(settings.collection))
     with Phases() as phases:
         if replace:
             runner.drop(folder, settings.uri, settings.collection, token)

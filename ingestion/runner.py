@@ -12,6 +12,7 @@ from dresd_milvus.milvus import has_collection
 from dresd_milvus.milvus.admin import remove
 from dresd_milvus.models.loading import LoadedModel, check_model, load_tokenizer
 from dresd_milvus.progress import Progress
+from dresd_milvus.retrieval.names import check_name
 from dresd_milvus.retrieval.projection import check_dim
 from dresd_milvus.retrieval.store import Manifest
 from ingestion.options import Settings
@@ -44,6 +45,7 @@ def ingest(
     bulk: load by way of Milvus's bucket, see BulkImport.
     Raises InputError or StoreError before anything is written when it cannot be built.
     """
+    check_name(settings.collection)
     if replace_old:
         if job.count > 1:
             raise InputError("--replace would take away what the other jobs do; run it once without --shard")

@@ -17,6 +17,7 @@ from dresd_milvus.milvus.indexes import Chosen
 from dresd_milvus.milvus.projections import is_loaded, make_ready, save_projection
 from dresd_milvus.milvus.schema import MANIFEST, key_index, partition_of
 from dresd_milvus.milvus.store import SEAL_SECONDS, MilvusStore
+from dresd_milvus.retrieval.names import check_name
 from dresd_milvus.retrieval.projection import Projection
 from dresd_milvus.retrieval.store import Manifest
 
@@ -86,8 +87,9 @@ def publish(store: MilvusStore, alias: str) -> str | None:
     """Make an alias name this store; returns the collection that it named before, None if there was none.
 
     Readers of the old collection keep it until it is dropped and then switch to this one. Raises InputError when the
-    alias is the name of a collection, StoreError when the store is not sealed.
+    alias is the name of a collection or one that servers refuse, StoreError when the store is not sealed.
     """
+    check_name(alias, "alias")
     store.require_sealed().load()
     client, uri = store.client, store.uri
     with translated_errors(uri):

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from dresd_milvus.errors import InputError, StoreError
-from dresd_milvus.milvus.client.connection import is_embedded
 from dresd_milvus.milvus.client.errors import translated_errors
 from dresd_milvus.milvus.store import MilvusStore
+from dresd_milvus.retrieval.names import is_embedded
 
 FOLDER = "dresd-import"
 """Folder of the files in the bucket."""

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from dresd_milvus.errors import LostRowsError, StoreError
-from dresd_milvus.milvus.client.connection import is_embedded
 from dresd_milvus.milvus.indexes import Chosen
 from dresd_milvus.milvus.projections import PREFIX, make_ready
 from dresd_milvus.milvus.schema import MANIFEST, key_index
+from dresd_milvus.retrieval.names import is_embedded
 from dresd_milvus.retrieval.store import Manifest, Rows
 
 SCAN_ROWS = 10_000

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 
 from dresd_milvus.errors import StoreError
-from dresd_milvus.milvus.client.connection import exists, is_embedded, remove_half_made
+from dresd_milvus.milvus.client.connection import exists, remove_half_made
 from dresd_milvus.milvus.schema import exact_index, projection_schema
+from dresd_milvus.retrieval.names import is_embedded
 from dresd_milvus.retrieval.projection import Projection
 
 PREFIX = "dresd_projection_"

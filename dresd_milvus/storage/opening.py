@@ -12,10 +12,11 @@ import numpy as np
 
 from dresd_milvus.defaults import SEARCH_SECONDS, Search
 from dresd_milvus.errors import InputError
-from dresd_milvus.milvus import MilvusStore, is_embedded, local_folder
+from dresd_milvus.milvus import MilvusStore, local_folder
 from dresd_milvus.models.loading import LoadedModel
 from dresd_milvus.progress import SILENT, Progress
 from dresd_milvus.retrieval.circuit_breaker import CircuitBreaker
+from dresd_milvus.retrieval.names import is_embedded
 from dresd_milvus.retrieval.projection import Projection
 from dresd_milvus.retrieval.replica import FORMAT, Replica
 from dresd_milvus.retrieval.store import NEIGHBOURS, ContinuationStore, Manifest

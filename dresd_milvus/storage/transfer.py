@@ -15,6 +15,7 @@ from typing import Any
 from dresd_milvus.errors import InputError, StoreError
 from dresd_milvus.files.atomic import atomic_folder, write_json
 from dresd_milvus.milvus import MilvusStore, has_collection
+from dresd_milvus.retrieval.names import check_name
 from dresd_milvus.retrieval.projection import Projection
 from dresd_milvus.retrieval.store import Manifest, Rows
 from dresd_milvus.storage.inspection import Checksum
@@ -62,8 +63,10 @@ def import_store(
 
     progress: gets the number of rows of every batch. layout: values for fields of the manifest that may differ from
     the exported ones (index, vectors, partition_by, partitions).
-    Raises InputError for a folder without an export, StoreError for changed files and for a collection that is taken.
+    Raises InputError for a folder without an export and for a name that servers refuse, StoreError for changed files
+    and for a collection that is taken.
     """
+    check_name(collection)
     about = _about(folder)
     manifest = replace(Manifest.from_json(json.dumps(about["manifest"])), **layout, rows=0, seal="", sealed_at="")
     resumed = has_collection(uri, collection, token)

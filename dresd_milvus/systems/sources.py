@@ -11,7 +11,7 @@ import typer
 
 from dresd_milvus.defaults import SEARCH_SECONDS, Search
 from dresd_milvus.errors import InputError, MismatchError, StoreError
-from dresd_milvus.options import TokenOption
+from dresd_milvus.options import TokenOption, given_uri
 from dresd_milvus.progress import SILENT, Progress
 from dresd_milvus.systems.registry import drafting, needs
 
@@ -79,7 +79,10 @@ class Where:
     timeout: seconds. See open_retrieval for search, token and timeout, open_suffixes for suffixes.
     """
 
-    uri: Annotated[str | None, typer.Option(help="Database of dense drafts: NAME.db or http://HOST:19530.")] = None
+    uri: Annotated[
+        str | None,
+        typer.Option(help="Database of dense drafts: NAME.db or http://HOST:19530.", parser=given_uri, metavar="TEXT"),
+    ] = None
     collection: Annotated[str | None, typer.Option(help="Collection of dense drafts, or an alias of it.")] = None
     suffixes: Annotated[
         Path | None,

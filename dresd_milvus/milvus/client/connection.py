@@ -18,22 +18,16 @@ from dresd_milvus.errors import StoreError
 from dresd_milvus.files.atomic import fsync
 from dresd_milvus.files.cache_folder import cache_folder
 from dresd_milvus.milvus.client.errors import translated_errors
+from dresd_milvus.retrieval.names import is_embedded, parse_uri
 
 CONNECT_SECONDS = 10.0
 
 CA = "MILVUS_CA"
 """Environment variable: PEM file of the authority that signed a server's certificate."""
 
-SERVER = ("http://", "https://", "tcp://", "unix:")
-
 GRPC_OPTIONS = {"grpc.use_local_subchannel_pool": 1}
 """A TCP connection for each client. By default gRPC shares one between all clients of a process, and a client made to
 replace one whose connection has failed would get the same connection again."""
-
-
-def is_embedded(uri: str) -> bool:
-    """Whether a URI names a Milvus Lite folder (something.db) rather than a server."""
-    return not uri.startswith(SERVER)
 
 
 def certificate() -> dict[str, str]:
@@ -78,11 +72,7 @@ def connect(uri: str, token: str = "", create: bool = False, timeout: float | No
 
 def _check_address(uri: str, create: bool) -> None:
     """Raise StoreError for a wrong address or a missing embedded database. create: make its parent folder instead."""
-    if not is_embedded(uri):
-        if "@" in uri:
-            raise StoreError("the address of a server must not hold a login; give it with --token or MILVUS_TOKEN")
-        if not uri.startswith("unix:") and urlparse(uri).path.strip("/"):
-            raise StoreError(f"'{uri}' names a database after the port; stores live in the default one, leave it out")
+    if not is_embedded(parse_uri(uri)):
         return
     path = Path(uri)
     if path.suffix != ".db":

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from dresd_milvus.errors import StoreError
-from dresd_milvus.milvus.client.connection import is_embedded
 from dresd_milvus.milvus.indexes import CATALOGUE, Chosen, Version
+from dresd_milvus.retrieval.names import is_embedded
 
 OLDEST: Version = (2, 3, 0)
 """Oldest usable version: before it, collection properties, which hold the manifest, could not be read."""
