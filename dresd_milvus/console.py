@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 from collections import Counter
@@ -143,8 +144,20 @@ class Phases:
         self.console.print("  ".join(parts), highlight=False)
 
 
+PLACE_ERRORS = {
+    errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG,
+    errno.ELOOP,
+}  # fmt: skip
+"""Errors of the place that a user has named for a file. Others are mistakes of this program."""
+
+
 def run_app(application: typer.Typer, name: str | None = None) -> None:
     """Run a command line; expected failures are one line on stderr and exit code 1."""
+    if sys.flags.optimize > 1:
+        _fail("Python removes docstrings (-OO, PYTHONOPTIMIZE=2), and transformers fails without them; use -O at most")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # texts of models hold characters that not every terminal has
+            stream.reconfigure(errors="backslashreplace")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     # oneDNN keeps what it compiles for every shape of a batch, 1,024 of them: some 300 MB by and by, and no faster.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
@@ -159,11 +172,9 @@ def run_app(application: typer.Typer, name: str | None = None) -> None:
     except BrokenPipeError:
         sys.exit(141)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+        if error.errno not in PLACE_ERRORS:
             raise
-        _fail(
-            f"cannot write {error.filename or 'a file'}: {error.strerror}; free or choose another place and run again"
-        )
+        _fail(f"cannot use {error.filename or 'a file'}: {error.strerror}; free or choose another place and run again")
 
 
 def _fail(message: str) -> None:

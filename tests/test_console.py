@@ -44,12 +44,15 @@ def test_what_a_person_can_mend_is_one_line(capsys: Capture) -> None:
         (errno.EDQUOT, "Disk quota exceeded"),
         (errno.EACCES, "Permission denied"),
         (errno.EROFS, "Read-only file system"),
+        (errno.ENOTDIR, "Not a directory"),
+        (errno.EISDIR, "Is a directory"),
+        (errno.ENAMETOOLONG, "File name too long"),
     ],
 )
 def test_a_place_that_cannot_be_written_is_named(capsys: Capture, number: int, why: str) -> None:
-    said = f"error: cannot write /there/it.is: {why}; free or choose another place and run again\n"
+    said = f"error: cannot use /there/it.is: {why}; free or choose another place and run again\n"
     assert ended(capsys, OSError(number, why, "/there/it.is")) == (1, said)
-    assert "cannot write a file: " in ended(capsys, OSError(number, why))[1]
+    assert "cannot use a file: " in ended(capsys, OSError(number, why))[1]
 
 
 @pytest.mark.parametrize("error", [ValueError("a bug"), OSError(errno.ENOENT, "No such file", "it")], ids=str)

@@ -77,6 +77,8 @@ def _check_address(uri: str, create: bool) -> None:
     path = Path(uri)
     if path.suffix != ".db":
         raise StoreError(f"'{uri}' is no Milvus address; give a folder that ends in .db, or http://HOST:19530")
+    if path.exists() and not path.is_dir():
+        raise StoreError(f"{uri} is a file; an embedded database is a folder (one of Milvus Lite 2 cannot be read)")
     if not create and not path.exists():
         raise StoreError(f"there is no database {uri}; build one with: dresd ingest run --uri {uri}")
     _check_shared_files(path)
