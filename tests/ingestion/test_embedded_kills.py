@@ -122,7 +122,7 @@ def spread(numbers: Sequence[int], count: int) -> list[int]:
 def test_killed_in_every_phase_before_and_after(trials: Trials) -> None:
     chance = random.Random(0)
     early = spread(range(1, len(trials.early) + 1), SOAK_KILLS // 4)
-    outside = [n for n in range(1, len(trials.late) + 4) if n not in trials.between]
+    outside = [n for n in range(1, len(trials.late) + 3) if n not in trials.between]
     for number, die_at in enumerate([*early, *spread(outside, SOAK_KILLS // 4)]):
         again = chance.sample(range(1, len(trials.late)), k=number % 2)
         report(number + 1, trials.kill(die_at, *again, early=number < len(early)))
