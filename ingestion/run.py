@@ -39,7 +39,7 @@ class Run:
     """A planned ingestion.
 
     plan: what is built. token: user:password of the server. device: of the model. model: the target, if it is loaded
-    already; otherwise it is loaded when it is first needed.
+    already; otherwise it is loaded when it is first needed. resumed: whether others may have written to the collection.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Run:
     ) -> None:
         self.plan, self.token, self.device, self._given_model = plan, token, device, model
         self.folder = RunFolder(folder, plan.fingerprint)
-        self.states = StateFiles(self.folder)
+        self.states, self.resumed = StateFiles(self.folder), True
 
     @classmethod
     def open(cls, folder: Path, token: str = "", device: str = "auto", model: LoadedModel | None = None) -> Run:
@@ -234,7 +234,10 @@ class Run:
         """
         settings = self.plan.settings
         with self.folder.lock("load", len(self.plan.shards), wait=True):  # numbered as the shard after the last
-            return self._existing_collection(notify) or MilvusStore.create(
+            if store := self._existing_collection(notify):
+                return store
+            self.resumed = False
+            return MilvusStore.create(
                 settings.uri, settings.collection, self.new_manifest(), self.projection, self.token, self.plan.rows
             )
 
@@ -268,13 +271,11 @@ class Run:
 
         Raises StoreError where sealing has removed the files of the rows.
         """
-        lost, settings = str(error).partition(";")[0], self.plan.settings
+        lost = str(error).partition(";")[0]
         if self.folder.done("seal") and not all(map(self._embed_marker, self.shards())):
-            raise StoreError(
-                f"{lost}, and its rows' files went with the seal; give --replace to build it anew"
-            ) from error
+            raise StoreError(f"{lost}, and its rows' files are gone; give --replace to build it anew") from error
         notify(f"{lost}; all its rows are loaded again")
-        remove(settings.uri, settings.collection, self.token)
+        remove(self.plan.settings.uri, self.plan.settings.collection, self.token)
         self.folder.clear_markers("load", "seal")
 
     def new_manifest(self) -> Manifest:

@@ -61,7 +61,8 @@ def _seal(run: Run, progress: Progress, suffixes: str) -> Manifest:
         if store.manifest.seal:
             _require_count(store)
         else:
-            _require_checksum(store, checksum)
+            if store.server.embedded and run.resumed:  # a kill may have cost it rows; a server would take long to read
+                _require_checksum(store, rows, checksum, progress)
             progress.phase("indexing and sealing", rows, "rows")
             run.folder.mark_begun("seal")
             manifest = replace(store.manifest, documents=run.plan.documents, suffixes=suffixes)
@@ -76,17 +77,18 @@ def _seal(run: Run, progress: Progress, suffixes: str) -> Manifest:
 def _require_count(store: MilvusStore) -> None:
     """Raise LostRowsError for a sealed store that has lost rows since, unless they may expire."""
     if not store.manifest.ttl and (rows := store.count()) != store.manifest.rows:
-        raise LostRowsError(f"'{store.collection}' holds {rows} rows and was sealed with {store.manifest.rows}")
+        sealed = store.manifest.rows
+        raise LostRowsError(
+            f"'{store.collection}' holds {rows} rows and {sealed} were sealed; run the same command again"
+        )
 
 
-def _require_checksum(store: MilvusStore, checksum: str) -> None:
-    """Raise LostRowsError for an embedded database that does not give back what it was sent.
-
-    A server, of which this would take long, is asked for the number of its rows only.
-    """
-    if store.server.embedded:
-        found = Checksum()
-        for rows in store.scan():
-            found.add(rows)
-        if found.hexdigest() != checksum:
-            raise LostRowsError(f"'{store.collection}' holds other rows than were sent")
+def _require_checksum(store: MilvusStore, rows: int, checksum: str, progress: Progress) -> None:
+    """Raise LostRowsError unless a database gives back what it was sent."""
+    progress.phase("checking", rows, "rows")
+    found = Checksum()
+    for batch in store.scan():
+        found.add(batch)
+        progress.advance(len(batch))
+    if found.hexdigest() != checksum:
+        raise LostRowsError(f"'{store.collection}' holds other rows than were sent; run the same command again")

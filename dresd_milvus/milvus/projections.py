@@ -30,12 +30,9 @@ def collection_of(fingerprint: str) -> str:
 
 
 def save_projection(client: Any, uri: str, projection: Projection) -> bool:
-    """Write a projection, unless the database has it already; returns whether it was written.
-
-    What a kill has left of collections of an embedded database is removed first: see remove_half_made.
-    """
-    remove_half_made(uri)
+    """Write a projection, unless the database has it already; returns whether it was written."""
     name = collection_of(projection.fingerprint)
+    remove_half_made(uri, name)
     if exists(client, uri, name):
         if _is_complete(client, uri, name, projection.dim):
             return False

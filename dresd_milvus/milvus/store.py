@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from dresd_milvus.errors import InputError, LostRowsError, StoreError
 from dresd_milvus.milvus import collections
-from dresd_milvus.milvus.client.connection import connection, disconnect, exists
+from dresd_milvus.milvus.client.connection import connection, disconnect, exists, remove_half_made
 from dresd_milvus.milvus.client.errors import translated_errors
 from dresd_milvus.milvus.client.server import Server
 from dresd_milvus.milvus.indexes import Chosen, Plan
@@ -70,6 +70,7 @@ class MilvusStore:
             if exists(client, uri, collection):
                 raise StoreError(f"the collection '{collection}' is already in {uri}; choose another --collection")
             save_projection(client, uri, projection)  # first: no collection is ever without its projection
+            remove_half_made(uri, collection)
             client.create_collection(
                 collection,
                 schema=continuation_schema(client, manifest),

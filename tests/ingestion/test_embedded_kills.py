@@ -122,7 +122,7 @@ def spread(numbers: Sequence[int], count: int) -> list[int]:
 def test_killed_in_every_phase_before_and_after(trials: Trials) -> None:
     chance = random.Random(0)
     early = spread(range(1, len(trials.early) + 1), SOAK_KILLS // 4)
-    outside = [n for n in range(1, len(trials.late) + 4) if n not in trials.between]
+    outside = [n for n in range(1, len(trials.late) + 3) if n not in trials.between]
     for number, die_at in enumerate([*early, *spread(outside, SOAK_KILLS // 4)]):
         again = chance.sample(range(1, len(trials.late)), k=number % 2)
         report(number + 1, trials.kill(die_at, *again, early=number < len(early)))
@@ -133,9 +133,11 @@ def test_killed_in_every_phase_before_and_after(trials: Trials) -> None:
 def test_killed_many_times_between_the_last_request_and_the_seal(trials: Trials) -> None:
     chance, kills = random.Random(0), 0
     while kills < SOAK_KILLS // 2:
-        round_, at = divmod(kills, len(trials.between))
         again = chance.sample(range(1, len(trials.late)), k=kills % 2)
-        passed = trials.kill(trials.between[at], *again, delay=chance.uniform(0, 0.1) if round_ > 1 else 0.0)
+        if kills < 2 * len(trials.between):
+            passed = trials.kill(trials.between[kills % len(trials.between)], *again)
+        else:
+            passed = trials.kill(chance.choice(trials.between), *again, delay=chance.uniform(0, 0.03))
         kills += bool(passed[0]) and SEALED not in passed[0]
         report(kills, passed)
 

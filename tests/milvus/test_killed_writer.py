@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 from milvus_lite.storage.wal import WAL
 
+from dresd_milvus.errors import StoreError
 from dresd_milvus.milvus import MilvusStore
 from dresd_milvus.storage.row_file import RowFile, read_rows
 from tests.oracle import example_manifest, example_projection, example_rows
@@ -99,3 +100,9 @@ def test_half_a_collection_is_made_anew(tmp_path: Path) -> None:
     with MilvusStore.create(str(tmp_path / "a.db"), "rows", example_manifest(), example_projection()) as store:
         store.write(example_rows(3))
         assert store.count() == 3
+
+
+def test_a_collection_that_cannot_be_read_is_named(uri: str) -> None:
+    (Path(uri) / "collections" / "rows" / "schema.json").write_text("{")
+    with pytest.raises(StoreError, match=r"^'rows' in .*a\.db cannot be read \(.*\); run its ingestion again$"):
+        MilvusStore.open(uri, "rows")

@@ -174,15 +174,14 @@ def has_collection(uri: str, collection: str, token: str = "") -> bool:
         return exists(client, uri, collection)
 
 
-def remove_half_made(uri: str) -> None:
-    """Remove what a kill has left of collections of an embedded database, which must be open in this process.
+def remove_half_made(uri: str, name: str) -> None:
+    """Remove what a kill has left of a collection of an embedded database, which must be open in this process.
 
     Milvus Lite makes a folder and then the schema in it, without which it neither lists nor replaces the collection.
     """
-    if is_embedded(uri):
-        for folder in Path(uri).glob("collections/*/"):
-            if not (folder / "schema.json").exists():
-                shutil.rmtree(folder)
+    folder = Path(uri) / "collections" / name
+    if is_embedded(uri) and folder.is_dir() and not (folder / "schema.json").exists():
+        shutil.rmtree(folder)
 
 
 def sync_database(uri: str) -> None:
