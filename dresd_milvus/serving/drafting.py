@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from torch import Tensor
 
 from dresd_milvus.decoding.protocols import Context
 from dresd_milvus.decoding.tree import Int64
@@ -38,6 +39,13 @@ class ChainDrafter:
         for of_request, tree, chain, length in zip(served, grown, chains, lengths, strict=True):
             of_request.draft = Draft(tree, chain[:length])
         return [of_request.draft.tokens if of_request.draft else [] for of_request in served]
+
+    def warm_up(self, states: Tensor) -> None:
+        """Draft once for a made-up text, so that no request waits for what is compiled at first use. states: hidden
+        states [R, H] of the engine's dtype and device."""
+        for tokens in ([0, 1, 0, 1], [0, 1, 0, 1, 0]):
+            self.propose([Request("", tokens, states, 0, 1)])
+        self.sessions.keep_only([])
 
     def _learn(self, seen: Sequence[tuple[Served, Int64]]) -> None:
         """Teach mixer and budget what has come since the drafts [B] were made: tokens [n] of each."""

@@ -15,6 +15,7 @@ from time import perf_counter
 from typing import Any, NamedTuple, cast
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from vllm.distributed import get_tensor_model_parallel_rank
@@ -35,6 +36,9 @@ PARAMETERS = (
 )  # fmt: skip
 """Its parameters in the versions that were checked."""
 
+LIMIT = "dresd_draft_tokens"
+"""What a request may say in its vllm_xargs: the longest draft; 0 turns drafts off."""
+
 logger = init_logger(__name__)
 
 
@@ -47,10 +51,12 @@ def check_engine() -> None:
 
 class Step(NamedTuple):
     """A step of the engine. ids: of the requests [B], in the order of the batch. drafts: draft tokens that were
-    verified of each. scheduled: tokens in the forward pass. states: hidden states of the sampled positions [R, H]."""
+    verified of each. rooms: draft tokens that each allows at most. scheduled: tokens in the forward pass. states: hidden
+    states of the sampled positions [R, H]."""
 
     ids: list[str]
     drafts: list[int]
+    rooms: list[int]
     scheduled: int
     states: Tensor
 
@@ -68,6 +74,7 @@ class Speculator:
         self._most = config.speculative_config.num_speculative_tokens
         self._context = config.model_config.max_model_len
         self._vocabulary = config.model_config.get_vocab_size()
+        self._hidden_size, self._dtype = config.model_config.get_hidden_size(), config.model_config.dtype
         self._device = config.device_config.device
         self._step: Step | None = None
         self._done, self._before = 0.0, set[str]()  # the end of the last call, and its requests
@@ -77,6 +84,7 @@ class Speculator:
         """Open the store, once the engine has loaded its model; only on the rank whose drafts count."""
         if get_tensor_model_parallel_rank() == 0:
             self.drafter = ServeSettings.from_environment().make_drafter(self._device)
+            self.drafter.warm_up(torch.zeros(1, self._hidden_size, dtype=self._dtype, device=self._device))
 
     def propose(
         self, sampled: Sequence[Sequence[int]], lengths: NDArray[np.int32], texts: NDArray[np.int32], **_: Any
@@ -112,7 +120,7 @@ class Speculator:
         firsts = accumulate((count + 1 for count in step.drafts), initial=0)
         requests = dict[int, Request]()
         for at, (first, new) in enumerate(zip(firsts, sampled, strict=False)):
-            room = min(self._most, self._context - int(lengths[at]) - 1)
+            room = min(step.rooms[at], self._context - int(lengths[at]) - 1)
             if new and room > 0:
                 text = cast(Sequence[int], texts[at, : lengths[at]])
                 requests[at] = Request(step.ids[at], text, step.states, first + len(new) - 1, room)
@@ -126,6 +134,11 @@ class Speculator:
         if self.drafter and step.scheduled == verified and self._before.issuperset(step.ids):
             self.drafter.budget.costs.observe(verified, 1e3 * (perf_counter() - self._done))
 
+    def _room(self, parameters: Any) -> int:
+        """Draft tokens that a request allows at most: its vllm_xargs entry 'dresd_draft_tokens', if there is one."""
+        asked = ((parameters and parameters.extra_args) or {}).get(LIMIT, self._most)
+        return min(asked, self._most) if isinstance(asked, int) else self._most
+
     def _catch_steps(self) -> None:
         """Have the model runner that calls this drafter hand over its step before each call."""
         called, speculator = getattr(GPUModelRunner, HOOK), self
@@ -134,7 +147,8 @@ class Speculator:
                      auxiliary: Any, verified: Any, *others: Any) -> Any:  # fmt: skip
             ids = list(runner.input_batch.req_ids)
             drafts = verified.num_draft_tokens if verified else [0] * len(ids)
-            speculator._step = Step(ids, drafts, scheduler_output.total_num_scheduled_tokens, states)
+            rooms = [speculator._room(runner.requests[name].sampling_params) for name in ids]
+            speculator._step = Step(ids, drafts, rooms, scheduler_output.total_num_scheduled_tokens, states)
             return called(runner, scheduler_output, sampled, sampling, hidden, states, auxiliary, verified, *others)
 
         setattr(GPUModelRunner, HOOK, catching)
