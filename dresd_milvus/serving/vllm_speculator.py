@@ -51,8 +51,8 @@ def check_engine() -> None:
 
 class Step(NamedTuple):
     """A step of the engine. ids: of the requests [B], in the order of the batch. drafts: draft tokens that were
-    verified of each. rooms: draft tokens that each allows at most. scheduled: tokens in the forward pass. states: hidden
-    states of the sampled positions [R, H]."""
+    verified of each. rooms: draft tokens that each allows at most. scheduled: tokens in the forward pass. states:
+    hidden states of the sampled positions [R, H]."""
 
     ids: list[str]
     drafts: list[int]
