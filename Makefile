@@ -7,13 +7,14 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install server quickstart demo test lint soak benchmarks clean
+.PHONY: help install server vllm quickstart demo test lint soak benchmarks clean
 
 help:
 	@echo "make quickstart   ingest the standard library, evaluate on held-out functions (runs/quickstart)"
 	@echo "make demo         a real chat model, downloaded first: a store of its own answers, one of people's (runs/demo)"
 	@echo "make test         run the test suite"
 	@echo "make server       install a real Milvus server for the tests (Linux x86-64, no containers)"
+	@echo "make vllm         install vLLM's CPU build for dresd serve and its tests (Linux x86-64, some 4 GB)"
 	@echo "make lint         run ruff and mypy"
 	@echo "make soak         run the long tests"
 	@echo "make benchmarks   measure the figures of the README (hours)"
@@ -28,6 +29,12 @@ server: .venv-server/.installed
 
 .venv-server/.installed: scripts/install-server.sh
 	PYTHON=$(PYTHON) scripts/install-server.sh
+	@mkdir -p $(@D) && touch $@
+
+vllm: .venv-vllm/.installed
+
+.venv-vllm/.installed: scripts/install-vllm.sh pyproject.toml
+	PYTHON=$(PYTHON) scripts/install-vllm.sh
 	@mkdir -p $(@D) && touch $@
 
 quickstart: $(READY)
@@ -63,4 +70,4 @@ benchmarks: $(READY) server
 	PYTHONPATH=. $(BIN)/python benchmarks/server_search.py
 
 clean:
-	rm -rf $(VENV) .venv-server runs
+	rm -rf $(VENV) .venv-server .venv-vllm runs

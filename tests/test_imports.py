@@ -14,7 +14,7 @@ FILES = [path.relative_to(ROOT) for package in PACKAGES for path in sorted((ROOT
 
 FLOORS = (
     "errors", "defaults", "files", "compiled", "progress", "console", "decoding", "target", "retrieval", "drafters",
-    "corpus", "models", "milvus", "storage", "options", "systems", "api", "cli",
+    "corpus", "models", "milvus", "storage", "options", "systems", "serving", "api", "cli",
 )  # fmt: skip
 """The modules and folders of dresd_milvus from the ground up: each imports only from those before it, and itself."""
 
@@ -70,6 +70,7 @@ def test_third_parties_stay_in_their_place(path: Path) -> None:
     roots = {name.split(".")[0] for name in imported(path)}
     assert not roots & {"pymilvus", "milvus_lite"} or path == Path("dresd_milvus/milvus/client/libraries.py")
     assert "docker" not in roots or path.parts[0] == "infra"
+    assert "vllm" not in roots or path.name == "vllm_speculator.py"
     assert "datasets" not in roots or path.parts[1] == "corpus"
     assert "deepspeed" not in roots or path.name == "loading.py"
     assert "gguf" not in roots or path.name == "gguf_file.py"

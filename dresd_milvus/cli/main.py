@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from dresd_milvus.cli.serve import app as serving
 from dresd_milvus.cli.store import app as store
 from dresd_milvus.cli.talk import app as talk
 from dresd_milvus.console import Phases, run_app
@@ -17,7 +18,7 @@ from infra.cli import app as stack
 from ingestion.cli import app as ingestion
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-app.registered_commands += talk.registered_commands
+app.registered_commands += talk.registered_commands + serving.registered_commands
 for name, part in {"ingest": ingestion, "eval": evaluation, "store": store, "stack": stack}.items():
     app.add_typer(part, name=name)
 

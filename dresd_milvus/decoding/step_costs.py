@@ -72,12 +72,12 @@ class LearnedCosts(StepCosts):
     """Costs that are estimated from the steps of decoding, starting from a prior.
 
     device: 'cpu' or 'cuda', selects the prior (see PRIORS). file: holds the estimates between sessions, None for no
-    file; a missing or damaged file is ignored.
+    file; a missing or damaged file is ignored. prior: milliseconds by size before anything was measured, if it is not
+    that of PRIORS.
     """
 
-    def __init__(self, device: str = "cpu", file: Path | None = None) -> None:
-        prior = PRIORS.get(device, PRIORS["cuda"])
-        super().__init__(prior)
+    def __init__(self, device: str = "cpu", file: Path | None = None, prior: Mapping[int, float] | None = None) -> None:
+        super().__init__(prior or PRIORS.get(device, PRIORS["cuda"]))
         self._file, self._prior = file, self._ms.copy()
         self._steps = np.zeros(len(self.sizes), np.int64)  # steps of each size so far
         if file and (saved := _read(file, self.sizes)):

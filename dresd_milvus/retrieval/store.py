@@ -126,6 +126,18 @@ class Manifest:
             )
 
 
+class Identity(Protocol):
+    """What identifies a model in a manifest: fingerprints of its files, of its loaded weights ('' if they are not
+    known; stores of earlier versions have them) and of its tokenizer."""
+
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def weights_fingerprint(self) -> str: ...
+    @property
+    def tokenizer_hash(self) -> str: ...
+
+
 class ContinuationStore(Protocol):
     """A store that drafters search."""
 

@@ -13,13 +13,12 @@ import numpy as np
 from dresd_milvus.defaults import SEARCH_SECONDS, Search
 from dresd_milvus.errors import InputError
 from dresd_milvus.milvus import MilvusStore, local_folder
-from dresd_milvus.models.loading import LoadedModel
 from dresd_milvus.progress import SILENT, Progress
 from dresd_milvus.retrieval.circuit_breaker import CircuitBreaker
 from dresd_milvus.retrieval.names import is_embedded
 from dresd_milvus.retrieval.projection import Projection
 from dresd_milvus.retrieval.replica import FORMAT, Replica
-from dresd_milvus.retrieval.store import NEIGHBOURS, ContinuationStore, Manifest
+from dresd_milvus.retrieval.store import NEIGHBOURS, ContinuationStore, Identity, Manifest
 
 FIRST_SEARCH_SECONDS = 30.0
 """Deadline of the first search, which may wait for the server to load the collection."""
@@ -59,7 +58,7 @@ class Retrieval:
 def open_retrieval(
     uri: str,
     collection: str,
-    model: LoadedModel,
+    model: Identity,
     search: Search = "auto",
     token: str = "",
     timeout: float = SEARCH_SECONDS,
@@ -94,7 +93,7 @@ def open_retrieval(
     return Retrieval(replica, projection, "replica")
 
 
-def check_fits(manifest: Manifest, model: LoadedModel) -> None:
+def check_fits(manifest: Manifest, model: Identity) -> None:
     """Raise MismatchError unless the store's keys are this model's own states over this tokenizer's ids.
 
     A store of an earlier version, whose fingerprint is of the loaded weights, fits too; a line on stderr says so.
@@ -104,7 +103,7 @@ def check_fits(manifest: Manifest, model: LoadedModel) -> None:
     _require_fit(_stamped(manifest, model), model)
 
 
-def restamp(store: MilvusStore, model: LoadedModel) -> bool:
+def restamp(store: MilvusStore, model: Identity) -> bool:
     """Write the fingerprint of the model's files into a store of an earlier version; False if it is there already.
 
     Raises MismatchError when the store was built with another model, StoreError when it is not sealed. Rows do not
@@ -118,13 +117,13 @@ def restamp(store: MilvusStore, model: LoadedModel) -> bool:
     return stamped != manifest
 
 
-def _stamped(manifest: Manifest, model: LoadedModel) -> Manifest:
+def _stamped(manifest: Manifest, model: Identity) -> Manifest:
     """The manifest; a fingerprint of this model's weights becomes the fingerprint of its files."""
     earlier = model.weights_fingerprint and manifest.model_fingerprint == model.weights_fingerprint
     return replace(manifest, model_fingerprint=model.fingerprint) if earlier else manifest
 
 
-def _require_fit(manifest: Manifest, model: LoadedModel) -> None:
+def _require_fit(manifest: Manifest, model: Identity) -> None:
     manifest.require(layer="last", tokenizer_hash=model.tokenizer_hash, model_fingerprint=model.fingerprint)
 
 

@@ -44,7 +44,7 @@ def make_drafter(
     parts = parts_of(system)
     if is_composite(system):
         recycling, adaptive = Recycling() if "recycling" in parts else None, AdaptiveBudget(costs) if costs else None
-        return Hybrid(_composed(parts, sources, neighbours), recycling, current_name(system), adaptive=adaptive)
+        return Hybrid(hybrid_sources(sources, parts, neighbours), recycling, current_name(system), adaptive=adaptive)
     makers: dict[str, Callable[[], Drafter]] = {
         "vanilla": Vanilla,
         "prompt_lookup": PromptLookup,
@@ -63,8 +63,12 @@ def _required(source: T | None, without: str) -> T:
     return source
 
 
-def _composed(parts: Sequence[str], sources: Sources, neighbours: int | None) -> list[Source]:
-    """The sources of a composite, exact matches first: of too many candidates the tree builder takes the first.
+def hybrid_sources(
+    sources: Sources, parts: Sequence[str] = ("suffix", "dense"), neighbours: int | None = None
+) -> list[Source]:
+    """The sources of `hybrid`, exact matches first: of too many candidates the tree builder takes the first.
+
+    parts: those to take. neighbours: hits of a dense search, None for the usual number.
 
     A replica is asked at every step; a server in the background, and never waited for.
     """

@@ -17,7 +17,7 @@ from dresd_milvus.systems.registry import drafting, needs
 
 if TYPE_CHECKING:
     from dresd_milvus.models.loading import LoadedModel
-    from dresd_milvus.retrieval.store import Manifest
+    from dresd_milvus.retrieval.store import Identity, Manifest
     from dresd_milvus.retrieval.suffix_store import SuffixStore
     from dresd_milvus.storage.opening import Retrieval
     from dresd_milvus.target.hf_target import HFTarget
@@ -154,7 +154,7 @@ def load_draft_model(name: str | None, target: LoadedModel) -> HFTarget:
 
 
 def open_suffixes(
-    where: Path | None, systems: Sequence[str], retrieval: Retrieval | None, model: LoadedModel
+    where: Path | None, systems: Sequence[str], retrieval: Retrieval | None, model: Identity
 ) -> SuffixStore | None:
     """The suffix store in a folder, else the one that the collection's manifest names; None where there is neither, or
     where none of these systems would use it.

@@ -1,0 +1,57 @@
+"""Drafts for all requests of a step: one projection, one search, one chain a request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from torch import Tensor
+
+from dresd_milvus.decoding.protocols import Context
+from dresd_milvus.decoding.tree import Int64
+from dresd_milvus.drafters.hybrid import BatchHybrid
+from dresd_milvus.drafters.hybrid.tree_builder import likeliest_chain
+from dresd_milvus.serving.chain_budget import ChainBudget
+from dresd_milvus.serving.sessions import Draft, Request, Served, Sessions
+
+NODES = 16
+"""Draft nodes that are grown for each request; its chain is the likeliest path among them."""
+
+
+class ChainDrafter:
+    """Proposes a chain of tokens for every request of a serving engine, and learns from what came of the last ones.
+
+    hybrid: the sources and the mixer, shared by all requests. budget: how long the chains of a step may be together.
+    """
+
+    def __init__(self, hybrid: BatchHybrid, budget: ChainBudget) -> None:
+        self.hybrid, self.budget, self.sessions = hybrid, budget, Sessions()
+
+    def propose(self, requests: Sequence[Request]) -> list[list[int]]:
+        """The draft tokens of every request [B]; [] where no draft is worth its time."""
+        seen = [self.sessions.at(request) for request in requests]
+        self._learn(seen)
+        served = [of_request for of_request, _ in seen]
+        contexts = [Context(r.tokens, r.states, NODES, r.room, r.row) for r in requests]
+        grown = self.hybrid.grow(contexts, [of_request.session for of_request in served])
+        chains = [likeliest_chain(tree, request.room) for tree, request in zip(grown, requests, strict=True)]
+        lengths = self.budget.choose([tree.reach[chain] for tree, chain in zip(grown, chains, strict=True)])
+        for of_request, tree, chain, length in zip(served, grown, chains, lengths, strict=True):
+            of_request.draft = Draft(tree, chain[:length])
+        return [of_request.draft.tokens if of_request.draft else [] for of_request in served]
+
+    def warm_up(self, states: Tensor) -> None:
+        """Draft once for a made-up text, so that no request waits for what is compiled at first use. states: hidden
+        states [R, H] of the engine's dtype and device."""
+        for tokens in ([0, 1, 0, 1], [0, 1, 0, 1, 0]):
+            self.propose([Request("", tokens, states, 0, 1)])
+        self.sessions.keep_only([])
+
+    def _learn(self, seen: Sequence[tuple[Served, Int64]]) -> None:
+        """Teach mixer and budget what has come since the drafts [B] were made: tokens [n] of each."""
+        came = [(served.draft, new) for served, new in seen if served.draft is not None and len(new)]
+        self.hybrid.learn([draft.grown for draft, _ in came], [new for _, new in came])
+        verified = [(draft.promised, draft.accepted(new)) for draft, new in came if len(draft.chain)]
+        if verified:
+            promised, accepted = np.sum(verified, axis=0)
+            self.budget.observe(float(promised), int(accepted))

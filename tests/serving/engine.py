@@ -1,0 +1,59 @@
+"""Answers prompts by vLLM in this process, with this project's drafter or without; run in vLLM's own environment.
+
+    python tests/serving/engine.py FOLDER DRAFT_TOKENS PROMPTS.json OUT.json
+
+OUT: {"texts": {batch size: [token ids of every prompt]}, "lost": steps that failed, "accepted": draft tokens, "kept":
+sessions that are left}. The drafter's settings come from the environment, as `dresd serve` writes them there.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+ENVIRONMENT = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "VLLM_USE_V2_MODEL_RUNNER": "0",
+}  # fmt: skip
+
+WORKER = "dresd_milvus.serving.vllm_speculator.Speculator"
+BATCHES, TOKENS, CONTEXT, CHUNK = (1, 4, 16), 24, 96, 64
+"""Requests at once; tokens of an answer; the model's context, which some prompts nearly fill; tokens of a pass at most,
+fewer than some batches have, so that prompts are read in chunks."""
+
+
+def main() -> None:
+    os.environ |= ENVIRONMENT
+    from vllm import LLM
+
+    folder, draft_tokens, prompts, out = sys.argv[1:]
+    drafting = {"method": "custom_class", "model": WORKER, "num_speculative_tokens": int(draft_tokens)}
+    engine = LLM(
+        folder, dtype="float32", enforce_eager=True, max_model_len=CONTEXT, max_num_seqs=max(BATCHES),
+        max_num_batched_tokens=CHUNK, disable_log_stats=False,
+        speculative_config=drafting if int(draft_tokens) else None,
+    )  # fmt: skip
+    asked = [{"prompt_token_ids": ids} for ids in json.loads(Path(prompts).read_text())]
+    texts = {batch: answers(engine, asked, batch) for batch in BATCHES}
+    found = {metric.name: getattr(metric, "value", 0) for metric in engine.get_metrics()}
+    result = {"texts": texts, "accepted": found.get("vllm:spec_decode_num_accepted_tokens", 0)}
+    if int(draft_tokens):
+        drafter = engine.llm_engine.model_executor.driver_worker.worker.model_runner.drafter
+        result |= {"lost": drafter.counted["lost steps"], "kept": len(drafter.drafter.sessions)}
+    Path(out).write_text(json.dumps(result))
+
+
+def answers(engine: Any, asked: list[dict[str, list[int]]], batch: int) -> list[list[int]]:
+    """Greedy answers, `batch` prompts at a time."""
+    from vllm import SamplingParams
+
+    sampling = SamplingParams(temperature=0, max_tokens=TOKENS)
+    parts = [asked[first : first + batch] for first in range(0, len(asked), batch)]
+    return [
+        list(done.outputs[0].token_ids) for part in parts for done in engine.generate(part, sampling, use_tqdm=False)
+    ]
+
+
+if __name__ == "__main__":
+    main()
