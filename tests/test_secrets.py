@@ -40,8 +40,8 @@ def run(secret: str, folder: Path, *arguments: str | Path) -> bytes:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("secret", SECRETS, ids=["right", "wrong"])
 def test_a_password_is_nowhere(secret: str, milvus_server: MilvusServer, tmp_path: Path) -> None:
-    """Ingestion with two workers and an evaluation with drafts; the server without users accepts any password, so the wrong
-    one meets a server that is not there as well."""
+    """Ingestion with two workers and an evaluation with drafts. The server has no users and accepts any password; the
+    wrong one meets no server at all."""
     corpus = write_corpus(tmp_path / "corpus.jsonl", 12)
     uri = milvus_server.uri if secret == SECRETS[0] else "http://127.0.0.1:1"
     store = ("--uri", uri, "--collection", "secrets")
