@@ -23,7 +23,7 @@ SHINGLE_WORDS = 5
 class DuplicateFilter:
     """Recognises documents that it has seen. mode: 'none', 'exact' (equal texts) or 'near' (also nearly equal texts).
 
-    It stores 8 bytes a document, with 'near' a MinHash too.
+    It keeps some 80 bytes a document, with 'near' a MinHash too.
     """
 
     def __init__(self, mode: Dedup) -> None:

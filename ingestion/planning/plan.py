@@ -161,7 +161,7 @@ def _documents(
             skipped=skipped,
         )
         for document in read_documents(source, reading, settings.limit):
-            if not any(turn.strip() for turn in document.turns[1 if own else 0 :: 2]):
+            if not any(map(str.strip, document.turns[1 if own else 0 :: 2])):
                 skipped["empty documents"] += 1
             elif duplicates.seen(document):
                 skipped["duplicates"] += 1
