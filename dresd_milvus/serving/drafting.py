@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from time import perf_counter
 
 import numpy as np
 from torch import Tensor
@@ -29,6 +30,14 @@ class ChainDrafter:
 
     def propose(self, requests: Sequence[Request]) -> list[list[int]]:
         """The draft tokens of every request [B]; [] where no draft is worth its time."""
+        if not requests or not self.budget.drafts():
+            return [[] for _ in requests]
+        begun = perf_counter()
+        drafts = self._propose(requests)
+        self.budget.observe_drafting(1e3 * (perf_counter() - begun))
+        return drafts
+
+    def _propose(self, requests: Sequence[Request]) -> list[list[int]]:
         seen = [self.sessions.at(request) for request in requests]
         self._learn(seen)
         served = [of_request for of_request, _ in seen]

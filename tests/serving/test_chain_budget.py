@@ -61,3 +61,19 @@ def test_drafts_that_do_not_come_true_become_shorter() -> None:
 
 def test_no_request_is_no_draft() -> None:
     assert budget(PRIOR["cpu"]).choose([]) == []
+
+
+def test_drafting_that_is_not_worth_its_own_time_pauses() -> None:
+    """Eight steps in a row, then one step in eight; one worthwhile step ends it."""
+    chooser, poor, good = budget(PRIOR["cpu"]), [np.array([0.01])] * 16, [np.array([1.0, 1.0, 1.0])] * 16
+    chooser.observe_drafting(3.0)
+    tried = list[int]()
+    for step in range(40):
+        if chooser.drafts():
+            tried.append(step)
+            chooser.choose(poor)
+    assert tried == [0, 1, 2, 3, 4, 5, 6, 7, 15, 23, 31, 39]
+    while not chooser.drafts():
+        pass
+    chooser.choose(good)
+    assert all(chooser.drafts() for _ in range(3))
