@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install server vllm quickstart demo test lint soak benchmarks clean
+.PHONY: help install server vllm quickstart demo test lint soak fuzz benchmarks clean
 
 help:
 	@echo "make quickstart   ingest the standard library, evaluate on held-out functions (runs/quickstart)"
@@ -17,6 +17,7 @@ help:
 	@echo "make vllm         install vLLM's CPU build for dresd serve and its tests (Linux x86-64, some 4 GB)"
 	@echo "make lint         run ruff and mypy"
 	@echo "make soak         run the long tests"
+	@echo "make fuzz         corpora at random, 2,500 of each kind (EXAMPLES=N); failing ones are kept and tried first"
 	@echo "make benchmarks   measure the figures of the README (hours)"
 
 install: $(READY)
@@ -53,6 +54,11 @@ lint: $(READY)
 
 soak: $(READY)
 	$(BIN)/python -m pytest -m soak
+
+EXAMPLES ?= 2500
+
+fuzz: $(READY)
+	FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -m fuzz tests/fuzz
 
 benchmarks: $(READY) server
 	$(BIN)/python benchmarks/engine.py
