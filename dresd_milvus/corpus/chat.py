@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import suppress
 from typing import Any
 
@@ -12,7 +13,11 @@ from dresd_milvus.errors import InputError
 CHAT = "chat"
 """The template of this name is the tokenizer's own chat template."""
 
-ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "prompter": "user"}
+ROLES = {
+    "human": "user", "prompter": "user", "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant",
+    "model": "assistant", "function_call": "assistant", "observation": "tool", "function": "tool",
+    "developer": "system",
+}  # fmt: skip
 """Roles by the names that some datasets have for them."""
 
 FIXED_DATE = "{% macro strftime_now(layout) %}26 July 2024{% endmacro %}"
@@ -26,6 +31,11 @@ Message = dict[str, Any]
 class UnwritableError(Exception):
     """A template cannot write a conversation. The message of this error says which message and why."""
 
+    @property
+    def reason(self) -> str:
+        """Why, without what belongs to one row: its keys, the number of the message."""
+        return re.sub(r"message \d+", "a message", re.sub(r" \(.*\)$", "", str(self)))
+
 
 def is_conversation(value: Any) -> bool:
     """Whether a value is a list of messages in one of the usual forms (role/content or from/value)."""
@@ -37,7 +47,11 @@ def is_conversation(value: Any) -> bool:
 
 
 def read_messages(value: Any) -> list[Message]:
-    """The messages of a conversation in one of the usual forms; raises UnwritableError for content that is not text."""
+    """The messages of a conversation in one of the usual forms, or as JSON in a text.
+
+    Raises UnwritableError for anything else, and for content that is not text.
+    """
+    value = parsed(value)
     if not is_conversation(value):
         raise UnwritableError("it is not a list of messages")
     messages = []
@@ -72,10 +86,29 @@ def _call(number: int, call: Any) -> dict[str, Any]:
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         raise UnwritableError(f"message {number} calls a tool without a name")
     arguments = function.get("arguments") or {}
-    if isinstance(arguments, str):
-        with suppress(ValueError, RecursionError):
-            arguments = json.loads(arguments)
+    arguments = parsed(arguments)
     return {**call, "type": "function", "function": {"name": function["name"], "arguments": arguments}}
+
+
+def parsed(value: Any) -> Any:
+    """A value that may be given as JSON in a text; a text that is no JSON stays as it is."""
+    if isinstance(value, str):
+        with suppress(ValueError, RecursionError):
+            return json.loads(value)
+    return value
+
+
+def read_tools(value: Any) -> list[dict[str, Any]] | None:
+    """The tools of a conversation as chat templates accept them, from a list of functions or JSON in a text.
+
+    None where there are none. Raises UnwritableError for anything else.
+    """
+    tools = parsed(value) or None
+    if tools is None:
+        return None
+    if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
+        raise UnwritableError("its tools are not a list of functions")
+    return [tool if "function" in tool else {"type": "function", "function": tool} for tool in tools]
 
 
 def has_chat_template(tokenizer: Any) -> bool:
@@ -100,8 +133,10 @@ def first_exchanges(messages: list[Message], limit: int | None = None) -> list[M
     return messages[: ends[-1]] if ends else []
 
 
-def turns_by_chat_template(tokenizer: Any, messages: list[Message]) -> tuple[str, ...]:
-    """The turns of a conversation in the tokenizer's chat template.
+def turns_by_chat_template(
+    tokenizer: Any, messages: list[Message], tools: list[dict[str, Any]] | None = None
+) -> tuple[str, ...]:
+    """The turns of a conversation in the tokenizer's chat template. tools: those that the model was offered.
 
     What the template writes after an answer belongs to the next turn that the model reads. Raises UnwritableError if
     the template changes an answer.
@@ -112,14 +147,14 @@ def turns_by_chat_template(tokenizer: Any, messages: list[Message]) -> tuple[str
             continue
         if at == 0:
             raise UnwritableError("it begins with an answer")
-        before, so_far = render(tokenizer, messages[:at]), "".join(turns)
+        before, so_far = render(tokenizer, messages[:at], tools=tools), "".join(turns)
         if not before.startswith(so_far):
             raise UnwritableError(f"the chat template changes an answer before message {at + 1}")
-        turns += [before[len(so_far) :], _answer(tokenizer, messages[: at + 1], before)]
+        turns += [before[len(so_far) :], _answer(tokenizer, messages[: at + 1], before, tools)]
     return tuple(turns)
 
 
-def _answer(tokenizer: Any, messages: list[Message], before: str) -> str:
+def _answer(tokenizer: Any, messages: list[Message], before: str, tools: list[dict[str, Any]] | None = None) -> str:
     """The last message, an answer, as the chat template writes it: it may strip spaces or add tool calls.
 
     before: the messages before it in the template. Raises UnwritableError if the template writes something else.
@@ -128,8 +163,9 @@ def _answer(tokenizer: Any, messages: list[Message], before: str) -> str:
     if not calls and content == content.strip():
         return str(content)
     other = "another answer"
-    end = render(tokenizer, [*messages[:-1], {"role": "assistant", "content": other}], False).rpartition(other)[2]
-    written = render(tokenizer, messages, False)
+    end = render(tokenizer, [*messages[:-1], {"role": "assistant", "content": other}], False, tools)
+    end = end.rpartition(other)[2]
+    written = render(tokenizer, messages, False, tools)
     answer = written.removeprefix(before).removesuffix(end)
     names = [call["function"]["name"] for call in calls]
     if before + answer + end != written or not all(name in answer for name in names):
@@ -159,11 +195,11 @@ def turns_by_template(template: Template | None, messages: list[Message]) -> tup
     return tuple(turns)
 
 
-def render(tokenizer: Any, messages: list[Message], ask: bool = True) -> str:
+def render(tokenizer: Any, messages: list[Message], ask: bool = True, tools: list[dict[str, Any]] | None = None) -> str:
     """Messages in the tokenizer's chat template, without the BOS token that the tokenizer itself writes before a text.
 
-    ask: end with the text after which the model's next answer begins. Raises InputError without a chat template, and
-    if the template refuses the messages.
+    ask: end with the text after which the model's next answer begins. tools: those that the model may call. Raises
+    InputError without a chat template, and if the template refuses the messages.
     """
     if not has_chat_template(tokenizer):
         raise InputError(
@@ -172,7 +208,7 @@ def render(tokenizer: Any, messages: list[Message], ask: bool = True) -> str:
     try:
         template = FIXED_DATE + tokenizer.get_chat_template()
         text = tokenizer.apply_chat_template(
-            messages, chat_template=template, tokenize=False, add_generation_prompt=ask
+            messages, tools=tools, chat_template=template, tokenize=False, add_generation_prompt=ask
         )
     except Exception as error:  # a template may raise any exception
         raise InputError(f"the tokenizer's chat template refuses a conversation: {error}") from error

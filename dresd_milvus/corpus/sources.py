@@ -21,6 +21,7 @@ from dresd_milvus.corpus.chat import (
     is_conversation,
     prompt_by_chat_template,
     read_messages,
+    read_tools,
     turns_by_chat_template,
     turns_by_template,
 )
@@ -41,6 +42,10 @@ RESPONSE_KEYS = ("output", "response", "completion", "answer", "canonical_soluti
 
 MESSAGES_KEYS = ("messages", "conversations", "conversation")
 """Keys that are tried for a conversation."""
+
+
+TOOLS_KEY = "tools"
+"""Key of the functions that the model was offered in a conversation."""
 
 
 class Source(NamedTuple):
@@ -112,10 +117,13 @@ class ReadOptions:
             return prompt_by_chat_template(self.tokenizer, prompt)
         return self.template(prompt) if isinstance(self.template, Template) else prompt
 
-    def format_messages(self, messages: list[Message]) -> tuple[str, ...]:
-        """The turns of a conversation in the template; raises UnwritableError if the template cannot write them."""
+    def format_messages(self, messages: list[Message], tools: list[dict[str, Any]] | None) -> tuple[str, ...]:
+        """The turns of a conversation in the template; raises UnwritableError if the template cannot write them.
+
+        tools: those that the model was offered; only a chat template writes them.
+        """
         if self.template == CHAT:
-            return turns_by_chat_template(self.tokenizer, messages)
+            return turns_by_chat_template(self.tokenizer, messages, tools)
         return turns_by_template(self.template if isinstance(self.template, Template) else None, messages)
 
 
@@ -169,22 +177,24 @@ def _rows(source: Source, options: ReadOptions, limit: int | None) -> Iterator[D
     recipe = source.recipe
     most = min((n for n in (limit, recipe and recipe.take) if n is not None), default=None)
     convert: Callable[[Row], tuple[str, ...]] | None = None
-    read, incomplete, first = 0, 0, ""
+    read, first, reasons = 0, "", Counter[str]()
     for read, row in enumerate(islice(_raw_rows(source, options), most), 1):
         if convert is None:
             convert = _converter(source, row, options)
         try:
             yield Document(tuple(map(valid_text, convert(row))), source.name)
         except UnwritableError as why:
-            first, incomplete = first or f"row {read}: {why}", incomplete + 1
+            first = first or f"row {read}: {why}"
+            reasons[why.reason] += 1
     if not read:
         raise InputError(f"{source.where} has no rows; give another source")
-    if incomplete and options.incomplete == "refuse":
+    if reasons and options.incomplete == "refuse":
+        counted = ", ".join(f"{count}: {reason}" for reason, count in reasons.most_common(3))
         raise InputError(
-            f"{incomplete} of {read} rows of {source.where} cannot be used, the first of them {first}; "
-            "correct the file, give --prompt-key and --response-key, or --skip-incomplete"
+            f"{reasons.total()} of {read} rows of {source.where} cannot be used ({counted}), the first of them "
+            f"{first}; correct the file, give --prompt-key and --response-key, or --skip-incomplete"
         )
-    options.skipped["incomplete rows"] += incomplete
+    options.skipped.update({f"incomplete rows ({reason})": count for reason, count in reasons.items()})
 
 
 def _raw_rows(source: Source, options: ReadOptions) -> Iterator[Row]:
@@ -209,7 +219,7 @@ def _needed_keys(source: Source, options: ReadOptions) -> set[str]:
     """The keys of a row that may become a document."""
     prompt, response = _given_keys(source, options)
     asked = (prompt,) if prompt else MESSAGES_KEYS + PROMPT_KEYS
-    return {*asked, *((response,) if response else RESPONSE_KEYS if options.answers else ())}
+    return {TOOLS_KEY, *asked, *((response,) if response else RESPONSE_KEYS if options.answers else ())}
 
 
 def _converter(source: Source, row: Row, options: ReadOptions) -> Callable[[Row], tuple[str, ...]]:
@@ -223,7 +233,7 @@ def _converter(source: Source, row: Row, options: ReadOptions) -> Callable[[Row]
         prompt_key = next((key for key in MESSAGES_KEYS if is_conversation(row.get(key))), None)
         prompt_key = prompt_key or _usual(source, row, PROMPT_KEYS + MESSAGES_KEYS, "--prompt-key")
     if prompt_key in MESSAGES_KEYS or is_conversation(row.get(prompt_key)):
-        return lambda row: _conversation(row.get(prompt_key), recipe, options)
+        return lambda row: _conversation(row, prompt_key, recipe, options)
     if not options.answers:
         return lambda row: (format_prompt(_first(row, prompt_key)), "")
     if prompt_key == "text" and not response_key and not set(row) & set(RESPONSE_KEYS):  # a corpus of plain text
@@ -245,13 +255,13 @@ def _first(row: Row, key: str) -> str:
     return _under({**row, key: value[0]} if isinstance(value, list) and value else row, key)
 
 
-def _conversation(value: Any, recipe: Recipe | None, options: ReadOptions) -> tuple[str, ...]:
+def _conversation(row: Row, key: str, recipe: Recipe | None, options: ReadOptions) -> tuple[str, ...]:
     """The turns of a conversation; raises UnwritableError if it has no answer or the template cannot write it."""
-    messages = first_exchanges(read_messages(value), recipe.turns if recipe else None)
+    messages = first_exchanges(read_messages(row.get(key)), recipe.turns if recipe else None)
     if not messages:
         raise UnwritableError("it has no answer")
     try:
-        return options.format_messages(messages)
+        return options.format_messages(messages, read_tools(row.get(TOOLS_KEY)))
     except InputError as error:  # the chat template refuses it
         raise UnwritableError(str(error)) from error
 

@@ -1,5 +1,6 @@
 """Conversations as turns: by a plain template, by a chat template, or refused with the reason."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,61 @@ def test_text_parts_and_tool_calls_are_read(tmp_path: Path) -> None:
     assert trimmed == tuple(turn.strip() if turn == "No. " else turn for turn in document.turns)
 
 
+OFFERING = "{% if tools %}{% for tool in tools %}<tool>{{ tool.function.name }}{% endfor %}{% endif %}" + CHATML
+OFFERED = {"name": "weather", "parameters": {}}
+
+
+@pytest.mark.parametrize(
+    "tools",
+    [[OFFERED], [{"type": "function", "function": OFFERED}], json.dumps([OFFERED])],
+    ids=["plain", "full", "text"],
+)
+def test_the_tools_of_a_row_go_into_the_chat_template(tmp_path: Path, tools: Any) -> None:
+    path = write_jsonl(tmp_path / "a.jsonl", [{"messages": TALK, "tools": tools}, {"messages": TALK, "tools": None}])
+    offered, plain = read(path, template=CHAT, tokenizer=chatty(OFFERING))
+    assert offered.turns == (f"<tool>weather{plain.turns[0]}", *plain.turns[1:])
+    assert read(path, template=Template()) == read(path, template=Template())[::-1]
+
+
+def test_tools_that_are_none_are_counted(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "a.jsonl", [{"messages": TALK, "tools": "weather"}, {"messages": TALK, "tools": [3]}])
+    with pytest.raises(InputError, match=r"2 of 2 rows .* row 1: its tools are not a list of functions"):
+        read(path, template=CHAT, tokenizer=chatty(OFFERING))
+
+
+def test_messages_may_be_json_in_a_column(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "a.jsonl", [{"messages": json.dumps(TALK)}, {"messages": TALK}])
+    one, two = read(path)
+    assert one == two
+
+
+def test_sharegpt_roles_of_tools_are_known(tmp_path: Path) -> None:
+    talk = [
+        ("developer", "Be kind."),
+        ("human", "Warm?"),
+        ("function_call", "weather()"),
+        ("observation", "12"),
+        ("gpt", "No."),
+    ]
+    path = write_jsonl(tmp_path / "a.jsonl", [{"conversations": [{"from": who, "value": what} for who, what in talk]}])
+    [document] = read(path, template=CHAT, tokenizer=chatty(CHATML))
+    assert document.turns[1::2] == ("weather()", "No.")
+    assert document.turns[0].startswith("<|im_start|>system\nBe kind.") and "<|im_start|>tool\n12" in document.turns[2]
+
+
+def test_rows_that_cannot_be_used_are_counted_by_reason(tmp_path: Path) -> None:
+    image = [{"role": "user", "content": [{"type": "image_url"}]}, TOOLS[5]]
+    rows = [{"messages": image}, {"messages": TALK[:1] + image}, {"messages": TOOLS[:1]}, {"messages": TALK}]
+    path = write_jsonl(tmp_path / "a.jsonl", rows)
+    reasons = r"\(2: a message has content that is not text, 1: it has no answer\)"
+    what = rf"3 of 4 rows .* {reasons}, the first of them row 1: message 1"
+    with pytest.raises(InputError, match=what):
+        read(path)
+    reading = ReadOptions(incomplete="skip")
+    assert len(list(read_documents(Source.parse(str(path)), reading))) == 1
+    assert sorted(reading.skipped.values()) == [1, 2]
+
+
 @pytest.mark.parametrize(
     ("messages", "template", "reason"),
     [
@@ -121,4 +177,4 @@ def test_a_conversation_that_cannot_be_written_is_counted_and_named(
         read(path, **how)
     reading = ReadOptions(incomplete="skip", **how)
     left = list(read_documents(Source.parse(str(path)), reading))
-    assert len(left) + reading.skipped["incomplete rows"] == 2 and reading.skipped["incomplete rows"] > 0
+    assert len(left) + reading.skipped.total() == 2 and reading.skipped.total() > 0

@@ -42,7 +42,7 @@ def test_rows_without_a_key_are_counted_and_named(tmp_path: Path) -> None:
         read(path, response_key="answer")
     reading = ReadOptions(incomplete="skip")
     assert len(list(read_documents(Source.parse(str(path)), reading))) == 5
-    assert reading.skipped == {"incomplete rows": 2}
+    assert reading.skipped.total() == 2 and all(why.startswith("incomplete rows (") for why in reading.skipped)
 
 
 def test_unusual_keys_are_asked_for(tmp_path: Path) -> None:

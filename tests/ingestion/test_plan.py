@@ -96,7 +96,11 @@ def test_what_is_passed_over_is_counted(sample: LoadedModel, tmp_path: Path) -> 
     rows = [row("q", "a"), row("q", "a"), row("q", "  "), row("", "b"), {"instruction": "q"}]
     plan = planned(sample, tmp_path, rows, skip_incomplete=True)
     assert [turns[1] for turns in texts(tmp_path, plan)] == ["a", "b"]
-    assert plan.skipped == {"duplicates": 1, "empty documents": 1, "incomplete rows": 1}
+    assert plan.skipped == {
+        "duplicates": 1,
+        "empty documents": 1,
+        "incomplete rows (there is no text under 'output')": 1,
+    }
     with pytest.raises(InputError, match=r"is empty: no document holds text \(1 empty documents\)"):
         planned(sample, tmp_path / "b", [row("q", " ")])
 
