@@ -7,7 +7,6 @@ has its own part of the shards.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +15,6 @@ from typing import Any
 import torch
 
 from dresd_milvus.errors import DamagedFileError, InputError, LostRowsError, StoreError
-from dresd_milvus.files.atomic import write_json
 from dresd_milvus.milvus import MilvusStore, has_collection
 from dresd_milvus.milvus.admin import remove
 from dresd_milvus.milvus.bulk import BulkImport
@@ -60,21 +58,18 @@ class Run:
         settings = self.plan.settings
         model = self._given_model or load_model(settings.model, settings.dtype, self.device)
         current = {"model": model.fingerprint, "tokenizer": model.tokenizer_hash, "dtype": model.dtype}
-        path = self.folder.folder / "model.json"
-        if path.exists():
-            self._require_same_model(json.loads(path.read_text()), current, model, path)
+        if begun := self.folder.model():
+            self._require_same_model(begun, current, model)
             return model
         if model.tokenizer_hash != self.plan.tokenizer:
             raise InputError(f"the tokenizer of {settings.model} has changed since the run was planned; give --replace")
-        write_json(path, {"name": model.name, **current})
+        self.folder.write_model(name=model.name, **current)
         return model
 
-    def _require_same_model(
-        self, begun: dict[str, str], current: dict[str, str], model: LoadedModel, path: Path
-    ) -> None:
+    def _require_same_model(self, begun: dict[str, str], current: dict[str, str], model: LoadedModel) -> None:
         if begun.get("model") == model.weights_fingerprint:  # by an earlier version, which knew models by their weights
             begun = {**begun, "model": model.fingerprint}
-            write_json(path, {"name": model.name, **begun})
+            self.folder.write_model(**{**begun, "name": model.name})
         both = {name: (begun.get(name), now) for name, now in current.items()}
         differs = [f"{name} was {was} and is {now}" for name, (was, now) in both.items() if was != now]
         if differs:
@@ -281,7 +276,9 @@ class Run:
     def new_manifest(self) -> Manifest:
         """The manifest of the collection before it is sealed."""
         settings = self.plan.settings
-        model = json.loads((self.folder.folder / "model.json").read_text())
+        if (model := self.folder.model()) is None:
+            _ = self.model  # loading it writes the file again
+            model = self.folder.model() or {}
         return Manifest(
             model=model.get("name", settings.model),
             model_fingerprint=model["model"],

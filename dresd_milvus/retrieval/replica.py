@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dresd_milvus.compiled import compiled
-from dresd_milvus.errors import StoreError
+from dresd_milvus.errors import DamagedFileError, StoreError
 from dresd_milvus.files.atomic import atomic_folder, write_text
+from dresd_milvus.files.digests import verify_digests, write_digests
 from dresd_milvus.retrieval.store import PAD, Hits, Manifest, Rows
 
 COPY_ROWS = 65_536
@@ -105,16 +106,18 @@ class Replica:
             _collect(manifest, batches, part, progress)
             _sort(part)
             write_text(part / "manifest.json", manifest.to_json())
+            write_digests(part, ["manifest.json", "starts.npy", *(f"{name}.npy" for name in COLUMNS)])
         return cls.open(folder)
 
     @classmethod
     def open(cls, folder: Path) -> Replica:
-        """A replica that was built before; raises StoreError when it is not whole."""
+        """A replica that was built before; raises StoreError when it is not as it was written (see files.digests)."""
         try:
+            verify_digests(folder)
             manifest = Manifest.from_json((folder / "manifest.json").read_text())
             *keys, continuations = (np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in COLUMNS)
             return cls(manifest, Keys(*keys), continuations, np.load(folder / "starts.npy"))
-        except (OSError, ValueError, EOFError) as error:
+        except (OSError, ValueError, EOFError, DamagedFileError) as error:
             raise StoreError(f"the replica in {folder} cannot be read ({error}); remove it and try again") from error
 
 

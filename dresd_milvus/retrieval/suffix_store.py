@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dresd_milvus.compiled import compiled
-from dresd_milvus.errors import MismatchError, StoreError
+from dresd_milvus.errors import DamagedFileError, MismatchError, StoreError
 from dresd_milvus.files.atomic import atomic_folder, write_json
+from dresd_milvus.files.digests import verify_digests, write_digests
 from dresd_milvus.retrieval.store import PAD
 
 WORD = np.dtype(">u4")
@@ -52,6 +53,7 @@ class SuffixStore:
     def __init__(self, folder: Path) -> None:
         """Open a suffix store; StoreError when it is missing or damaged."""
         try:
+            verify_digests(folder)
             self.about: dict[str, Any] = json.loads((folder / "suffixes.json").read_text())
             self.tokens = np.asarray(np.load(folder / "tokens.npy", mmap_mode="r"))
             self.order = np.asarray(np.load(folder / "order.npy", mmap_mode="r"))
@@ -62,6 +64,8 @@ class SuffixStore:
                 f"there is no suffix store in {folder} ({error}); ingest with --also rest, or say where it is "
                 "with --suffixes"
             ) from error
+        except DamagedFileError as error:
+            raise StoreError(f"the suffix store in {folder} is damaged ({error}); ingest again") from error
         if not complete:
             raise StoreError(f"the suffix store in {folder} is damaged: its files do not fit each other; ingest again")
 
@@ -101,6 +105,7 @@ class SuffixStore:
             np.save(part / "order.npy", order.astype(np.int32 if len(text) < 2**31 else np.int64))
             np.save(part / "starts.npy", np.cumsum(np.bincount(np.minimum(text, INDEXED + 1).astype(np.int64))))
             write_json(part / "suffixes.json", {"tokens": len(text), **about})
+            write_digests(part, ["suffixes.json", "tokens.npy", "order.npy", "starts.npy"])
         return cls(folder)
 
     def require(self, tokenizer_hash: str) -> SuffixStore:

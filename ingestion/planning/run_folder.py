@@ -1,6 +1,7 @@
 """The run folder: the plan of a run, the files of its phases, and markers that say which shards are begun and done.
 
     plan.json                    settings and shards
+    model.json                   name and fingerprints of the model
     documents/00000.parquet      the documents of a shard, in their template
     generated/00000.parquet      the same documents with the target's own answers (only with --answers)
     projection.*, fit/           the projection
@@ -16,7 +17,6 @@ Every marker names the plan that it belongs to.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,11 +24,14 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from dresd_milvus.errors import InputError
+from dresd_milvus.errors import DamagedFileError, InputError
 from dresd_milvus.files.atomic import write_json
+from dresd_milvus.files.digests import read_checked, write_checked
 from dresd_milvus.milvus import local_folder
 
 PHASES = ("generate", "fit", "embed", "load", "seal")
+
+MODEL = "model.json"
 
 FOLDERS = {"documents": "documents", "generate": "generated", "embed": "rows"}
 """Folder of the shard files that a phase writes ('documents' are those of the plan phase)."""
@@ -60,14 +63,30 @@ class RunFolder:
         """
         path = self._marker(phase, shard, "done")
         try:
-            content = json.loads(path.read_text())
+            content = read_checked(path)
         except FileNotFoundError:
             return None
-        except ValueError as error:
-            raise InputError(f"{path} is damaged ({error}); remove it and run the same command again") from error
+        except DamagedFileError as error:
+            raise InputError(f"{error}; remove it and run the same command again") from error
         if content.get("plan") != self.fingerprint:
             raise InputError(f"{path} is of another plan; give another --run-dir, or --replace to start over")
-        return dict(content)
+        return content
+
+    def model(self) -> dict[str, Any] | None:
+        """The name and the fingerprints of the model that the run was begun with; None before it was loaded.
+
+        Raises InputError where that file is damaged.
+        """
+        try:
+            return read_checked(self.folder / MODEL)
+        except FileNotFoundError:
+            return None
+        except DamagedFileError as error:
+            raise InputError(f"{error}; remove it and run the same command again") from error
+
+    def write_model(self, **content: str) -> None:
+        """Write what `model` reads."""
+        write_checked(self.folder / MODEL, content)
 
     def mark_begun(self, phase: str, shard: int = 0) -> None:
         """Write the marker 'begun' of a shard, unless it is there."""
@@ -76,7 +95,7 @@ class RunFolder:
 
     def mark_done(self, phase: str, shard: int = 0, **content: Any) -> None:
         """Write the marker 'done' of a shard. content: what later phases need, such as rows, checksum, file hash."""
-        write_json(self._marker(phase, shard, "done"), {"plan": self.fingerprint, **content})
+        write_checked(self._marker(phase, shard, "done"), {"plan": self.fingerprint, **content})
 
     def unmark_done(self, phase: str, shard: int = 0) -> None:
         """Remove the marker 'done' of a shard; 'begun' stays."""

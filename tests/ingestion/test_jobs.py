@@ -114,13 +114,14 @@ def test_another_projection_or_model_is_refused(corpus: Path, tmp_path: Path, ca
     uri, run = tmp_path / "a.db", tmp_path / "run"
     assert dresd(capsys, "ingest", "run", *arguments(corpus, uri), "--run-dir", run, "--shard", "0/2").code == 0
     about = json.loads((run / "model.json").read_text())
+    del about["digest"]
     (run / "model.json").write_text(json.dumps({**about, "model": "another"}))
     command = ("ingest", "run", *arguments(corpus, uri), "--run-dir", run)
     assert "begun with another model: model was another" in dresd(capsys, *command).error
     (run / "model.json").write_text(json.dumps(about))
     marker = run / "embed" / "00001.done"
     assert dresd(capsys, "ingest", "embed", "--run-dir", run).code == 0
-    marker.write_text(json.dumps({**json.loads(marker.read_text()), "projection": "another"}))
+    marker.write_text(json.dumps({**json.loads(marker.read_text()), "digest": None, "projection": "another"}))
     with pytest.raises(StoreError, match="another projection"):
         Run.open(run).load(SINGLE_JOB, SILENT)
 

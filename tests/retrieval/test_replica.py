@@ -92,3 +92,16 @@ def test_a_damaged_replica_is_refused(tmp_path: Path) -> None:
 def test_an_empty_store_finds_nothing(tmp_path: Path) -> None:
     replica = Replica.build(replace(example_manifest(), rows=0), iter(()), tmp_path / "r")
     assert np.isneginf(replica.search(example_rows(1).vectors, np.array([3]), 5).scores).all()
+
+
+@pytest.mark.parametrize("name", ["continuations.npy", "high.npy", "starts.npy", "manifest.json"])
+def test_a_replica_with_a_flipped_byte_is_refused_by_name(tmp_path: Path, name: str) -> None:
+    """A token id that is none would end decoding, other damage would make drafts worse without a word."""
+    rows = example_rows(30)
+    Replica.build(example_manifest(rows=30), iter([rows]), tmp_path / "replica")
+    path = tmp_path / "replica" / name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0x41
+    path.write_bytes(content)
+    with pytest.raises(StoreError, match=rf"{name} is not as it was written\); remove it and try again"):
+        Replica.open(tmp_path / "replica")
