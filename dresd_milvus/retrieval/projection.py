@@ -8,7 +8,6 @@ IncrementalPCA needs a second pass over scaled states and is an approximation: s
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,8 +18,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dresd_milvus.errors import InputError, StoreError
-from dresd_milvus.files.atomic import atomic_file, write_json
+from dresd_milvus.errors import DamagedFileError, InputError, StoreError
+from dresd_milvus.files.atomic import atomic_file
+from dresd_milvus.files.digests import read_checked, write_checked
 
 ROWS_AT_ONCE = 2048
 """States that are added at once while fitting; this bounds the memory of copies (64 MiB each at H = 4096)."""
@@ -92,7 +92,7 @@ class Projection:
             "samples": self.samples,
             "explained_variance": round(float(self.explained.sum()), 6),
         }
-        write_json(folder / "projection.json", about)
+        write_checked(folder / "projection.json", about)
 
     @classmethod
     def load(cls, folder: Path) -> Projection:
@@ -101,14 +101,14 @@ class Projection:
         from safetensors.torch import load_file
 
         try:
-            about = json.loads((folder / "projection.json").read_text())
+            about = read_checked(folder / "projection.json")
             tensors = load_file(folder / "projection.safetensors")
             projection = cls(**tensors, samples=about["samples"], layer=about["layer"])
         except FileNotFoundError as error:
             raise StoreError(f"there is no projection in {folder}; run the ingestion that builds it") from error
-        except (ValueError, KeyError, TypeError, SafetensorError) as error:
+        except (ValueError, KeyError, TypeError, SafetensorError, DamagedFileError) as error:
             raise StoreError(f"the projection in {folder} is damaged; remove the folder and ingest again") from error
-        if projection.fingerprint != about["fingerprint"]:
+        if projection.fingerprint != about.get("fingerprint"):
             raise StoreError(f"the projection in {folder} is not the one its JSON names; ingest again")
         return projection
 

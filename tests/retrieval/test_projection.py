@@ -97,3 +97,12 @@ def test_impossible_dimensions_are_refused() -> None:
         fitted(states(50, 10), 11, 50)
     with pytest.raises(InputError, match="too few"):
         fitted(states(5, 10), 8, 5)
+
+
+@pytest.mark.parametrize("name", ["fingerprint", "samples", "layer"])
+def test_a_key_that_was_changed_is_damage(tmp_path: Path, name: str) -> None:
+    example_projection().save(tmp_path)
+    path = tmp_path / "projection.json"
+    path.write_text(path.read_text().replace(name, "x" + name[1:]))
+    with pytest.raises(StoreError, match="is damaged"):
+        Projection.load(tmp_path)
