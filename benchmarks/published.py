@@ -67,14 +67,15 @@ class Oversampled:
     def search(self, queries: NDArray[np.float32], next_tokens: NDArray[np.int64] | None, k: int) -> Hits:
         rows, scores = self.find(queries, k)
         rows = np.asarray(rows)
-        return Hits(np.asarray(scores, np.float32)[None], self.replica.continuations[rows][None])
+        found = self.replica.rows
+        return Hits(np.asarray(scores, np.float32)[None], found.pk[rows][None], found.continuations[rows][None])
 
 
 def scann_search(replica: Replica) -> Any:
     """Search with ScaNN in the settings of DReSD: 5 sqrt(n) leaves, 250 of them searched, 250 hits reordered."""
     import scann
 
-    keys, leaves = replica.keys.vectors(), int(5 * np.sqrt(len(replica)))
+    keys, leaves = replica.rows.keys.vectors(), int(5 * np.sqrt(len(replica)))
     builder = scann.scann_ops_pybind.builder(keys, 50, "dot_product")
     builder = builder.tree(leaves, min(250, leaves), training_sample_size=len(keys))
     index = builder.score_ah(2, anisotropic_quantization_threshold=0.2).reorder(250).build()
@@ -86,7 +87,7 @@ def faiss_search(replica: Replica) -> Any:
     import faiss
 
     faiss.omp_set_num_threads(1)
-    keys = replica.keys.vectors()
+    keys = replica.rows.keys.vectors()
     index = faiss.IndexHNSWFlat(keys.shape[1], 32, faiss.METRIC_INNER_PRODUCT)
     index.hnsw.efSearch = 128
     index.add(keys)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 
+from dresd_milvus.corpus.sources import Source
 from dresd_milvus.errors import InputError, LostRowsError
 from dresd_milvus.milvus import MilvusStore, sync_database
 from dresd_milvus.milvus.admin import restore_projection
@@ -65,7 +66,8 @@ def _seal(run: Run, progress: Progress, suffixes: str) -> Manifest:
                 _require_checksum(store, rows, checksum, progress)
             progress.phase("indexing and sealing", rows, "rows")
             run.folder.mark_begun("seal")
-            manifest = replace(store.manifest, documents=run.plan.documents, suffixes=suffixes)
+            origins = tuple(dict.fromkeys(Source.parse(text).name for text in run.plan.settings.sources))
+            manifest = replace(store.manifest, documents=run.plan.documents, suffixes=suffixes, origins=origins)
             with_retries(
                 lambda: store.seal(manifest, progress=progress.advance, rows=rows), progress.message, store.uri
             )

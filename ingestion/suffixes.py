@@ -27,7 +27,9 @@ def build_suffix_store(run: Run, progress: Progress) -> Path | None:
         complete = False
     if not complete:
         progress.phase("sorting suffixes", run.plan.tokens, "tokens")
-        SuffixStore.build(folder, _tokens(run, progress), tokenizer=run.plan.tokenizer, plan=run.plan.fingerprint)
+        origins = [document.origin for shard in run.shards() for document in run.documents(shard).documents]
+        about = {"tokenizer": run.plan.tokenizer, "plan": run.plan.fingerprint}
+        SuffixStore.build(folder, _tokens(run, progress), origins, **about)
     return folder
 
 

@@ -1,11 +1,12 @@
 """A store in memory, obviously right and slow: what the real ones are compared with."""
 
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import replace
 
 import numpy as np
 
-from dresd_milvus.retrieval.replica import Keys, Replica
+from dresd_milvus.retrieval.replica import Columns, Keys, Replica
 from dresd_milvus.retrieval.store import PAD, Hits, Manifest, Rows
 
 
@@ -15,11 +16,17 @@ class MemoryStore:
     def __init__(self, manifest: Manifest) -> None:
         self.manifest = manifest
         self.rows: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self.origins: dict[int, str] = {}
 
     def write(self, rows: Rows, replace: bool = False) -> None:
         for pk, vector, tokens in zip(rows.pk.tolist(), rows.vectors, rows.next_tokens, strict=True):
             assert replace or pk not in self.rows, "an insert of a row that is there"
-            self.rows[pk] = (vector.copy(), tokens.copy())
+            self.rows[pk], self.origins[pk] = (vector.copy(), tokens.copy()), rows.origin
+
+    def of_origin(self, origin: str) -> "MemoryStore":
+        part = copy(self)
+        part.rows = {pk: row for pk, row in self.rows.items() if self.origins[pk] == origin}
+        return part
 
     def seal(self, manifest: Manifest, deadline: float = 60.0) -> Manifest:
         self.manifest = replace(manifest, rows=len(self.rows), seal="memory")
@@ -31,19 +38,17 @@ class MemoryStore:
         yield Rows(np.array(pks, np.int64), vectors.astype(np.float32), tokens.astype(np.int32))
 
     def search(self, queries: np.ndarray, next_tokens: np.ndarray | None, k: int) -> Hits:
-        size = self.manifest.continuation
-        scores = np.full((len(queries), k), -np.inf, np.float32)
-        found = np.full((len(queries), k, size), PAD, np.int32)
+        hits = Hits.none(len(queries), k, self.manifest.continuation)
         for index, query in enumerate(queries):
             rows = [
-                (float(vector.astype(np.float64) @ query), tokens)
-                for vector, tokens in self.rows.values()
+                (float(vector.astype(np.float64) @ query), pk, tokens)
+                for pk, (vector, tokens) in self.rows.items()
                 if next_tokens is None or tokens[0] == next_tokens[index]
             ]
             rows.sort(key=lambda row: -row[0])
-            for rank, (score, tokens) in enumerate(rows[:k]):
-                scores[index, rank], found[index, rank] = score, tokens
-        return Hits(scores, found)
+            for rank, (score, pk, tokens) in enumerate(rows[:k]):
+                hits.scores[index, rank], hits.pks[index, rank], hits.continuations[index, rank] = score, pk, tokens
+        return hits
 
 
 def example_replica(rows: Rows, manifest: Manifest) -> Replica:
@@ -51,7 +56,9 @@ def example_replica(rows: Rows, manifest: Manifest) -> Replica:
     first = rows.next_tokens[:, 0]
     order = np.lexsort((rows.pk, first))
     starts = np.concatenate(([0], np.cumsum(np.bincount(first)))) if len(rows) else np.zeros(1, np.int64)
-    return Replica(manifest, Keys.of(rows.vectors[order]), rows.next_tokens[order], starts)
+    origin = np.zeros(len(rows), np.int32)
+    columns = Columns(Keys.of(rows.vectors[order]), rows.next_tokens[order], rows.pk[order], origin)
+    return Replica(manifest, columns, starts, [rows.origin])
 
 
 def example_manifest(dim: int = 8, continuation: int = 5, **other: object) -> Manifest:

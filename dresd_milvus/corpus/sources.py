@@ -30,6 +30,7 @@ from dresd_milvus.corpus.files import file_mode, reading, valid_text, walk
 from dresd_milvus.corpus.recipes import RECIPES, Recipe
 from dresd_milvus.corpus.rows import FILE_TYPES, Row, file_type, read_hub, read_rows, shown_keys, shuffled
 from dresd_milvus.errors import InputError
+from dresd_milvus.retrieval.store import ORIGIN_CHARACTERS
 
 STDLIB, HUB = "stdlib", "hf:"
 """The source of the standard library, and the prefix of sources on the hub."""
@@ -40,12 +41,8 @@ PROMPT_KEYS = ("instruction", "prompt", "question", "query", "text")
 RESPONSE_KEYS = ("output", "response", "completion", "answer", "canonical_solution", "code")
 """Keys that are tried for the response."""
 
-MESSAGES_KEYS = ("messages", "conversations", "conversation")
-"""Keys that are tried for a conversation."""
-
-
-TOOLS_KEY = "tools"
-"""Key of the functions that the model was offered in a conversation."""
+MESSAGES_KEYS, TOOLS_KEY = ("messages", "conversations", "conversation"), "tools"
+"""Keys that are tried for a conversation; key of the functions that the model was offered in it."""
 
 
 class Source(NamedTuple):
@@ -60,18 +57,20 @@ class Source(NamedTuple):
         """Parse 'stdlib', a recipe, hf:DATASET, a file or a folder, with NAME= before it or not.
 
         RECIPE=FILE is a local copy of a recipe's data set; a file with = in its name is not taken apart. Raises
-        InputError for a name without a place.
+        InputError for a name without a place, or one that is too long.
         """
         name, given, where = text.partition("=")
         if not given or "/" in name or file_mode(Path(text)):
             name, where = "", text
         if not where:
             raise InputError(f"the source '{text}' names no place; give NAME=FILE, NAME=hf:DATASET or NAME=FOLDER")
+        if len(name) > ORIGIN_CHARACTERS:
+            raise InputError(f"the name '{name}' of a source has more than {ORIGIN_CHARACTERS} characters; shorten it")
         recipe = RECIPES.get(name) or RECIPES.get(where)
         if not name:
             hub = where.removeprefix(HUB)
             name = where if where == STDLIB or recipe else hub if where != hub else _name(Path(where))
-        return cls(valid_text(name), where, recipe)
+        return cls(valid_text(name)[:ORIGIN_CHARACTERS], where, recipe)
 
     @property
     def path(self) -> Path | None:

@@ -20,12 +20,13 @@ class Neighbours(NamedTuple):
     """The hits of one text that may be drafted, the best first.
 
     rows: int32 [K, N - 1], the tokens after the root, padded with -1. scores: float32 [K], the similarities.
-    votes: float64 [K], what each of them weighs, the best 1.
+    votes: float64 [K], what each of them weighs, the best 1. pks: int64 [K], primary keys.
     """
 
     rows: Int32
     scores: NDArray[np.float32]
     votes: NDArray[np.float64]
+    pks: Int64
 
 
 class Dense(PathDrafter):
@@ -47,7 +48,7 @@ class Dense(PathDrafter):
     def propose(self, context: Context) -> Paths:
         if context.states is None:
             return Paths.none()
-        [(rows, _, votes)] = self.search([context])
+        [(rows, _, votes, _)] = self.search([context])
         return Paths(rows, votes / votes.sum()) if len(votes) else Paths.none()
 
     def search(self, contexts: Sequence[Context]) -> list[Neighbours]:
@@ -70,6 +71,6 @@ class Dense(PathDrafter):
         best = scores.max(axis=1, initial=-1, keepdims=True)
         votes = np.exp(self.sharpness * (scores - best).astype(np.float64))
         return [
-            Neighbours(hits.continuations[at, kept, 1:], scores[at, kept], votes[at, kept])
+            Neighbours(hits.continuations[at, kept, 1:], scores[at, kept], votes[at, kept], hits.pks[at, kept])
             for at, kept in enumerate(right)
         ]

@@ -43,5 +43,5 @@ class Rest(PathDrafter):
         match = self.store.longest(context.tokens[-self.max_match :], self.max_match)
         if match is None or match.length < self.min_match:
             return Paths.none()
-        paths = self.store.continuations(match, min(MAX_DEPTH, context.max_depth), self.max_occurrences)
+        paths, _ = self.store.continuations(match, min(MAX_DEPTH, context.max_depth), self.max_occurrences)
         return Paths(paths, np.full(len(paths), 1 / len(paths)))

@@ -66,7 +66,7 @@ class Suffix:
     def _in_text(self, context: Context) -> Iterator[tuple[int, Int32]]:
         """(tokens of the match, continuations int32 [P, depth]) of every match in the running text, longest first."""
         text = np.array(context.tokens, np.int32)
-        following, lengths = earlier_occurrences(text, self.max_match, self.max_occurrences, context.max_depth)
+        following, lengths, _ = earlier_occurrences(text, self.max_match, self.max_occurrences, context.max_depth)
         for length in sorted(set(lengths.tolist()), reverse=True):
             yield length, following[lengths >= length]
 
@@ -77,5 +77,5 @@ class Suffix:
         text = np.array(context.tokens[-self.max_match :], np.int64)
         match = self.store.longest(text, self.max_match)
         while match is not None:
-            yield match.length, self.store.continuations(match, context.max_depth, self.max_occurrences)
+            yield match.length, self.store.continuations(match, context.max_depth, self.max_occurrences)[0]
             match = self.store.shorter(text, match)

@@ -28,16 +28,16 @@ SLOWEST_ROWS pending rows: a server reports rows by whole segments, which may ho
 def scan(client: Any, collection: str, manifest: Manifest, readable: bool = False) -> Iterator[Rows]:
     """Iterate over all acknowledged rows of a loaded collection, in batches.
 
-    readable: include origins and previews; then the rows of a batch have one origin.
+    The rows of a batch have one origin. readable: include previews.
     """
-    fields = ["pk", "vector", "next_tokens", *(["origin", "preview"] if readable else [])]
+    fields = ["pk", "vector", "next_tokens", "origin", *(["preview"] if readable else [])]
     batches = client.query_iterator(
         collection, filter="pk >= 0", batch_size=SCAN_ROWS, output_fields=fields, consistency_level="Strong"
     )
     try:
         while batch := batches.next():
-            for origin in sorted({row.get("origin", "") for row in batch}):
-                yield _rows([row for row in batch if row.get("origin", "") == origin], origin, manifest)
+            for origin in sorted({row["origin"] for row in batch}):
+                yield _rows([row for row in batch if row["origin"] == origin], origin, manifest)
     finally:
         batches.close()
 
@@ -53,6 +53,12 @@ def _rows(batch: list[dict[str, Any]], origin: str, manifest: Manifest) -> Rows:
         origin,
         [row["preview"] for row in batch] if "preview" in batch[0] else None,
     )
+
+
+def readable(client: Any, collection: str, expression: str, most: int) -> list[dict[str, Any]]:
+    """The first rows of a loaded collection that an expression selects, for people to read."""
+    fields = ["pk", "next_tokens", "origin", "preview"]
+    return [dict(row) for row in client.query(collection, filter=expression, output_fields=fields, limit=most)]
 
 
 def key_index_state(client: Any, collection: str) -> dict[str, Any]:

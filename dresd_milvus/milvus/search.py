@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import weakref
 from itertools import chain
 from typing import Any
@@ -30,16 +31,25 @@ class Searcher:
 
     plan: 'filter' and 'partition' have the server search the rows of one first token only (with 'partition' the first
     token is the partition key, so that the server reads one partition); 'oversample' has it search all rows for more
-    neighbours, of which those with the right first token are kept.
+    neighbours, of which those with the right first token are kept. origin: whose rows are searched; None for all.
     The connection closes with `close`, or when nobody refers to the searcher any more.
     Raises StoreError when there is no connection within CONNECT_SECONDS.
     """
 
     def __init__(
-        self, uri: str, token: str, collection: str, manifest: Manifest, chosen: Chosen, version: Version, plan: str
+        self,
+        uri: str,
+        token: str,
+        collection: str,
+        manifest: Manifest,
+        chosen: Chosen,
+        version: Version,
+        plan: str,
+        origin: str | None = None,
     ) -> None:
         self.uri, self.collection, self.manifest = uri, collection, manifest
         self.chosen, self.version, self.plan = chosen, version, plan
+        self._only = [] if origin is None else [f"origin == {json.dumps(origin, ensure_ascii=False)}"]
         self._client = connect(uri, token, timeout=CONNECT_SECONDS)
         self.close = weakref.finalize(self, disconnect, self._client, uri)
         self.close.atexit = False
@@ -58,11 +68,11 @@ class Searcher:
             # All are sent before the first answer is waited for.
             sent = [self._send(query, token, k, timeout) for query, token in zip(queries, tokens, strict=True)]
             for row, (answer, token) in enumerate(zip(sent, tokens, strict=True)):
-                scores, continuations = self._parse(answer.result())
+                found = self._parse(answer.result())
                 if token is not None:
-                    keep = continuations[:, 0] == token
-                    scores, continuations = scores[keep][:k], continuations[keep][:k]
-                hits.scores[row, : len(scores)], hits.continuations[row, : len(scores)] = scores, continuations
+                    found = found.take(np.flatnonzero(found.continuations[:, 0] == token)[:k])
+                into = hits.take((row, slice(len(found.scores))))  # views
+                into.scores[:], into.pks[:], into.continuations[:] = found
         return hits
 
     def _send(self, query: NDArray[np.float32], token: int | None, k: int, timeout: float) -> Any:
@@ -73,7 +83,7 @@ class Searcher:
             self.collection,
             data=[query.astype(self.manifest.vectors, copy=False)],
             anns_field="vector",
-            filter=f"next_token == {token}" if filtered else "",
+            filter=" and ".join([*([f"next_token == {token}"] if filtered else []), *self._only]),
             limit=limit,
             output_fields=["next_tokens"],
             search_params={"metric_type": "IP", "params": self.chosen.search_params(limit, self.version)},
@@ -83,12 +93,13 @@ class Searcher:
             _async=True,
         )
 
-    def _parse(self, answer: Any) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-        """(scores [n], continuations [n, N]) of an answer to one query; StoreError for one that is not complete."""
+    def _parse(self, answer: Any) -> Hits:
+        """The n hits of an answer to one query (no axis of queries); StoreError for one that lacks something."""
         found = next(iter(answer), ())
         scores = np.array([hit["distance"] for hit in found], np.float32)
+        pks = np.array([hit.id for hit in found], np.int64)
         rows = (hit["entity"].get("next_tokens", ()) for hit in found)
         tokens = np.fromiter(chain.from_iterable(rows), np.int32)
         if tokens.size != len(scores) * self.manifest.continuation:
             raise StoreError("the server's answer is not complete: a continuation has another number of tokens")
-        return scores, tokens.reshape(len(scores), self.manifest.continuation)
+        return Hits(scores, pks, tokens.reshape(len(scores), self.manifest.continuation))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from copy import copy
 from dataclasses import replace as replaced
 from datetime import datetime, timezone
 from typing import Any
@@ -29,7 +31,7 @@ SEAL_SECONDS = 24 * 3600.0
 """Deadline of sealing. A large index takes hours to build; one that stalls fails long before (wait_for_index)."""
 
 
-class MilvusStore:
+class MilvusStore(AbstractContextManager["MilvusStore"]):
     """A WritableStore in Milvus. Make one with `create` or `open`; close it, or use it as a context manager.
 
     collection: name of the collection. name: the collection or alias that it was opened by. A reader of an alias keeps
@@ -52,6 +54,7 @@ class MilvusStore:
         self._searcher: Searcher | None = None
         self._writer: Writer | None = None
         self._plan: str | None = None
+        self._origin: str | None = None
         self._partitions: set[str] = set()
 
     @classmethod
@@ -100,9 +103,6 @@ class MilvusStore:
                 f"the collection '{self.collection}' in {self.uri} is not sealed: its ingestion was interrupted; "
                 "run the same ingestion command again"
             )
-        return self
-
-    def __enter__(self) -> MilvusStore:
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -164,7 +164,7 @@ class MilvusStore:
             if not collections.key_index_state(self.client, self.collection):  # creating it was interrupted
                 self.client.create_index(self.collection, key_index(self.client, self.chosen))
             collections.wait_for_index(self.client, self.uri, self.collection, end, progress)
-            self._make_ready(max(end - time.monotonic(), 1.0))
+            self.load(max(end - time.monotonic(), 1.0))
         counted = self.count()
         if rows is not None and counted != rows:
             raise LostRowsError(
@@ -187,16 +187,13 @@ class MilvusStore:
         self.manifest, self.chosen = manifest, Chosen.parse(manifest.index, manifest.dim)
         return manifest
 
-    def load(self) -> None:
-        """Load the collection, so that it can be searched; a loaded one stays as it is."""
+    def load(self, timeout: float | None = None) -> None:
+        """Load the collection, so that it can be searched; a loaded one stays as it is. timeout: seconds."""
         with translated_errors(self.uri):
-            self._make_ready()
-
-    def _make_ready(self, timeout: float | None = None) -> None:
-        if self.server.embedded:
-            collections.make_embedded_ready(self.client, self.collection, self.chosen)
-        else:
-            make_ready(self.client, self.collection, timeout)
+            if self.server.embedded:
+                collections.make_embedded_ready(self.client, self.collection, self.chosen)
+            else:
+                make_ready(self.client, self.collection, timeout)
 
     def drop(self) -> None:
         """Remove the collection. Its projection stays, because other collections may use it."""
@@ -207,9 +204,7 @@ class MilvusStore:
         """The number of acknowledged rows, counted by the database."""
         self.load()
         with translated_errors(self.uri):
-            found = self.client.query(
-                self.collection, filter="", output_fields=["count(*)"], consistency_level="Strong"
-            )
+            found = self.client.query(self.collection, "", ["count(*)"], consistency_level="Strong")
             return int(found[0]["count(*)"])
 
     def index(self) -> dict[str, Any]:
@@ -221,14 +216,18 @@ class MilvusStore:
         """Some rows for people to read: {pk, next_tokens, origin, preview} of each. rows: their number."""
         self.load()
         with translated_errors(self.uri):
-            fields = ["pk", "next_tokens", "origin", "preview"]
-            found = self.client.query(self.collection, filter="pk >= 0", output_fields=fields, limit=rows)
-            return [dict(row) for row in found]
+            return collections.readable(self.client, self.collection, "pk >= 0", rows)
 
     def set_plan(self, plan: str | None) -> MilvusStore:
         """Search by this plan from now on; InputError when the collection does not allow it. Returns the store."""
         self._searcher, self._plan = self.searcher(plan), plan
         return self
+
+    def of_origin(self, origin: str) -> MilvusStore:
+        """See ContinuationStore; it shares the connection for all but searches."""
+        part = copy(self)
+        part._origin, part._searcher = origin, None
+        return part
 
     def plans(self) -> tuple[Plan, ...]:
         """The search plans that this collection allows, the best one for its index first."""
@@ -246,7 +245,9 @@ class MilvusStore:
                 f"the collection '{self.collection}' has the index {self.chosen.index.name} and is partitioned by "
                 f"{self.manifest.partition_by}: it cannot be searched by '{plan}', only by {', '.join(self.plans())}"
             )
-        return Searcher(self.uri, self._token, self.collection, self.manifest, self.chosen, self.server.version, plan)
+        return Searcher(
+            self.uri, self._token, self.collection, self.manifest, self.chosen, self.server.version, plan, self._origin
+        )
 
     def search(
         self,
@@ -292,7 +293,7 @@ class MilvusStore:
         return True
 
     def scan(self, readable: bool = False) -> Iterator[Rows]:
-        """See WritableStore. readable: include origins and previews; then the rows of a batch have one origin."""
+        """See WritableStore. readable: include previews."""
         self.load()
         with translated_errors(self.uri):
             yield from collections.scan(self.client, self.collection, self.manifest, readable)

@@ -11,7 +11,8 @@ from dresd_milvus.milvus.client.connection import open_stub
 from dresd_milvus.milvus.client.errors import translated_errors
 from dresd_milvus.milvus.client.retry import with_retries
 from dresd_milvus.milvus.client.server import Server
-from dresd_milvus.retrieval.store import Manifest, Rows
+from dresd_milvus.milvus.schema import PREVIEW_BYTES
+from dresd_milvus.retrieval.store import ORIGIN_CHARACTERS, Manifest, Rows
 
 REQUEST_BYTES = 8 << 20
 """Approximate size of one request. A server takes 64 MB; smaller requests can be spread over its shards."""
@@ -62,7 +63,7 @@ class Writer:
 
         kind = milvus_pb2.UpsertRequest if replace else milvus_pb2.InsertRequest
         with translated_errors(self.uri):
-            partition = self._partition(rows.origin[:64])
+            partition = self._partition(rows.origin[:ORIGIN_CHARACTERS])
             for part in _parts(rows, REQUEST_BYTES // self._row_bytes(rows)):
                 request = kind(collection_name=self.collection, partition_name=partition, num_rows=len(part))
                 request.fields_data.extend(_columns(part, self.manifest))
@@ -127,7 +128,6 @@ def _parts(rows: Rows, size: int) -> Iterator[Rows]:
 def _columns(rows: Rows, manifest: Manifest) -> Iterator[Any]:
     """The fields of rows as messages of Milvus's protocol."""
     from dresd_milvus.milvus.client.libraries import schema_pb2
-    from dresd_milvus.milvus.schema import PREVIEW_BYTES
 
     def scalars(name: str, kind: Any, **data: Any) -> Any:
         return schema_pb2.FieldData(field_name=name, type=kind, scalars=schema_pb2.ScalarField(**data))
@@ -148,5 +148,5 @@ def _columns(rows: Rows, manifest: Manifest) -> Iterator[Any]:
     yield scalars("next_tokens", schema_pb2.Array, array_data=array)
     previews = rows.previews or [""] * len(rows)
     cut = [preview.encode()[:PREVIEW_BYTES].decode(errors="ignore") for preview in previews]
-    for name, texts in (("origin", [rows.origin[:64]] * len(rows)), ("preview", cut)):
+    for name, texts in (("origin", [rows.origin[:ORIGIN_CHARACTERS]] * len(rows)), ("preview", cut)):
         yield scalars(name, schema_pb2.VarChar, string_data=schema_pb2.StringArray(data=texts))

@@ -35,6 +35,10 @@ class RemoteStore(Protocol):
         """See ContinuationStore; raises StoreError when there is no complete answer within `timeout` seconds."""
         ...
 
+    def of_origin(self, origin: str) -> RemoteStore:
+        """See ContinuationStore."""
+        ...
+
     def close(self) -> None:
         """Close the connection."""
         ...
@@ -77,6 +81,10 @@ class CircuitBreaker:
                 self._probe.start()
         self.failures += 1
         return Hits.none(len(queries), k, self.manifest.continuation)
+
+    def of_origin(self, origin: str) -> CircuitBreaker:
+        """See ContinuationStore; with counters of its own."""
+        return CircuitBreaker(self.store.of_origin(origin), self.timeout)
 
     def _probe_until_answered(
         self, queries: NDArray[np.float32], next_tokens: NDArray[np.int64] | None, k: int

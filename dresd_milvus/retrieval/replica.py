@@ -4,13 +4,16 @@ Rows are grouped by their first token, so a search goes over one group, all of i
 approximate index over everything. What a search costs is reading keys that the model's weights have driven out of the
 processor's caches, so keys are kept as 16-bit fractions of their row's largest entry, in two planes: the high bytes are
 scanned, the low ones are read of the few rows that the high ones leave in doubt. A copy is streamed from the database
-once and kept as memory-mapped files under the collection's seal: 212 bytes a row with keys of 64 dimensions and 20
-tokens.
+once and kept as memory-mapped files under the collection's seal: 224 bytes a row with keys of 64 dimensions and 20
+tokens. Within a group, rows are in the order of their origins, so that the rows of one origin are searched by
+themselves at no cost.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,23 +22,26 @@ from numpy.typing import NDArray
 
 from dresd_milvus.compiled import compiled
 from dresd_milvus.errors import DamagedFileError, StoreError
-from dresd_milvus.files.atomic import atomic_folder, write_text
+from dresd_milvus.files.atomic import atomic_folder, write_json, write_text
 from dresd_milvus.files.digests import verify_digests, write_digests
-from dresd_milvus.retrieval.store import PAD, Hits, Manifest, Rows
+from dresd_milvus.retrieval.store import NO_ROW, PAD, Hits, Manifest, Rows
 
 COPY_ROWS = 65_536
 
 BLOCK = 64
 """Rows that a search passes over together where none of them is good enough."""
 
-FORMAT = "planes"
+FORMAT = "origins"
 """How its files are laid out; one of another layout is built anew."""
 
-COLUMNS = ("high", "low", "scale", "continuations")
+COLUMNS = ("high", "low", "scale", "continuations", "pk", "origin")
 """Its files, one row each of a row."""
 
 ANY = np.empty(0, np.int64)
 """No first tokens: all rows are searched."""
+
+ALL = -1
+"""No origin: the rows of all origins are searched."""
 
 FINEST = 32767
 """What a row's largest entry is in its keys."""
@@ -63,31 +69,61 @@ class Keys(NamedTuple):
         return (256 * self.high.astype(np.float32) + self.low) * self.scale[:, None]
 
 
-class Replica:
-    """Rows sorted by (first token, primary key). Implements ContinuationStore.
+class Columns(NamedTuple):
+    """keys: of R rows. continuations: int32 [R, N]. pk: int64 [R], primary keys. origin: int32 [R], the numbers of
+    their origins."""
 
-    keys: of R rows; continuations: int32 [R, N]; starts: int64 [T + 1], where the group of each first token begins
-    (T: the largest first token + 1).
+    keys: Keys
+    continuations: NDArray[np.int32]
+    pk: NDArray[np.int64]
+    origin: NDArray[np.int32]
+
+
+class Replica:
+    """Rows sorted by (first token, origin, primary key). Implements ContinuationStore.
+
+    rows: see Columns. starts: int64 [T + 1], where the group of each first token begins (T: the largest first token
+    + 1). origins: the names of the rows' origins. origin: number of the origin whose rows are searched, or ALL.
     """
 
     def __init__(
-        self, manifest: Manifest, keys: Keys, continuations: NDArray[np.int32], starts: NDArray[np.int64]
+        self, manifest: Manifest, rows: Columns, starts: NDArray[np.int64], origins: Sequence[str] = ("",)
     ) -> None:
-        self.manifest, self.keys = manifest, keys
-        self.continuations, self.starts = continuations, starts
+        self.manifest, self.rows, self.starts = manifest, rows, starts
+        self.origins, self.origin = tuple(origins), ALL
 
     def __len__(self) -> int:
-        return len(self.continuations)
+        return len(self.rows.pk)
+
+    def of_origin(self, origin: str) -> Replica:
+        """See ContinuationStore."""
+        part = copy(self)
+        part.origin = self.origins.index(origin) if origin in self.origins else len(self.origins)
+        return part
 
     @property
     def nbytes(self) -> int:
         """Bytes it occupies when all of it is in memory."""
-        return sum(part.nbytes for part in (*self.keys, self.continuations, self.starts))
+        return sum(part.nbytes for part in (*self.rows.keys, *self.rows[1:], self.starts))
 
     def search(self, queries: NDArray[np.float32], next_tokens: NDArray[np.int64] | None, k: int) -> Hits:
         """The k nearest rows, exactly; see ContinuationStore.search."""
+        if next_tokens is None and self.origin != ALL:
+            return self._of_any_token(queries, k)
+        if not len(self):
+            return Hits.none(len(queries), k, self.manifest.continuation)
         tokens = ANY if next_tokens is None else next_tokens
-        return Hits(*nearest(*self.keys, self.continuations, self.starts, queries, tokens, k))
+        scores, rows = nearest(*self.rows.keys, self.rows.origin, self.origin, self.starts, queries, tokens, k)
+        found = rows >= 0
+        pks = np.where(found, self.rows.pk[rows], NO_ROW)
+        return Hits(scores, pks, np.where(found[:, :, None], self.rows.continuations[rows], PAD))
+
+    def _of_any_token(self, queries: NDArray[np.float32], k: int) -> Hits:
+        """Search one origin whatever the first token: token by token, for its rows do not lie together."""
+        found = [self.search(queries, np.full(len(queries), t, np.int64), k) for t in range(len(self.starts) - 1)]
+        scores, pks, continuations = (np.concatenate(parts, axis=1) for parts in zip(*found, strict=True))
+        best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        return Hits(scores, pks, continuations).take((np.arange(len(queries))[:, None], best))
 
     @classmethod
     def build(
@@ -103,10 +139,11 @@ class Replica:
         sealed.
         """
         with atomic_folder(folder, single_writer=True, replace=True) as part:
-            _collect(manifest, batches, part, progress)
+            origins = _collect(manifest, batches, part, progress)
             _sort(part)
             write_text(part / "manifest.json", manifest.to_json())
-            write_digests(part, ["manifest.json", "starts.npy", *(f"{name}.npy" for name in COLUMNS)])
+            write_json(part / "origins.json", origins)
+            write_digests(part, ["manifest.json", "origins.json", "starts.npy", *(f"{n}.npy" for n in COLUMNS)])
         return cls.open(folder)
 
     @classmethod
@@ -115,8 +152,10 @@ class Replica:
         try:
             verify_digests(folder)
             manifest = Manifest.from_json((folder / "manifest.json").read_text())
-            *keys, continuations = (np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in COLUMNS)
-            return cls(manifest, Keys(*keys), continuations, np.load(folder / "starts.npy"))
+            columns = {name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in COLUMNS}
+            keys = Keys(*(columns.pop(name) for name in Keys._fields))
+            origins = json.loads((folder / "origins.json").read_text())
+            return cls(manifest, Columns(keys, **columns), np.load(folder / "starts.npy"), origins)
         except (OSError, ValueError, EOFError, DamagedFileError) as error:
             raise StoreError(f"the replica in {folder} cannot be read ({error}); remove it and try again") from error
 
@@ -126,23 +165,28 @@ def nearest(
     high: NDArray[np.int8],
     low: NDArray[np.uint8],
     scale: NDArray[np.float32],
-    continuations: NDArray[np.int32],
+    origins: NDArray[np.int32],
+    origin: int,
     starts: NDArray[np.int64],
     queries: NDArray[np.float32],
     tokens: NDArray[np.int64],
     k: int,
-) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    """Hits of queries [Q, d], each among the rows that begin with its token [Q], without tokens among all."""
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """(scores [Q, k], row numbers [Q, k], -1 for none) of queries [Q, d], each among the rows that begin with its token
+    [Q], of one origin or of ALL; without tokens among all rows."""
     scores = np.full((len(queries), k), np.float32(-np.inf))
-    found = np.full((len(queries), k, continuations.shape[1]), np.int32(PAD))
+    found = np.full((len(queries), k), np.int64(NO_ROW))
     for index in range(len(queries)):
-        start, end = 0, len(continuations)
+        start, end = 0, len(high)
         if len(tokens):
             token = tokens[index]
             known = 0 <= token < len(starts) - 1
             start, end = (starts[token], starts[token + 1]) if known else (0, 0)
+        if origin != ALL:
+            group = origins[start:end]
+            start, end = start + np.searchsorted(group, origin), start + np.searchsorted(group, origin, "right")
         if end > start and k > 0:
-            _search_group(high, low, scale, continuations, start, end, queries[index], scores[index], found[index])
+            _search_group(high, low, scale, start, end, queries[index], scores[index], found[index])
     return scores, found
 
 
@@ -151,14 +195,13 @@ def _search_group(
     high: NDArray[np.int8],
     low: NDArray[np.uint8],
     scale: NDArray[np.float32],
-    continuations: NDArray[np.int32],
     start: int,
     end: int,
     query: NDArray[np.float32],
     scores: NDArray[np.float32],
-    into: NDArray[np.int32],
+    into: NDArray[np.int64],
 ) -> None:
-    """Put the rows of [start, end) that are most like a query [d] into scores [K] and into [K, N], the best first.
+    """Put the rows of [start, end) that are most like a query [d] into scores [K] and into [K], the best first.
 
     A row's high bytes say what it scores, but for an error with a bound. What with all of its error falls short of the
     K-th best without its own is none of the K best.
@@ -176,7 +219,7 @@ def _search_group(
                     score += query[at] * (np.float32(256) * high[start + row, at] + low[start + row, at])
                 _insert(scale[start + row] * score, row, scores, order)
     for place in range(min(rows, most)):
-        into[place] = continuations[start + order[place]]
+        into[place] = start + order[place]
 
 
 @compiled(fastmath=True)
@@ -246,8 +289,8 @@ def _collect(
     batches: Iterator[Rows],
     folder: Path,
     progress: Callable[[int], None],
-) -> None:
-    """Write the rows as they come: pk, keys, continuations, unsorted."""
+) -> list[str]:
+    """Write the rows as they come, unsorted; the names of their origins, by number."""
     rows, dim = manifest.rows, manifest.dim
     shapes: dict[str, tuple[Any, ...]] = {
         "pk": (np.int64, rows),
@@ -255,14 +298,16 @@ def _collect(
         "low": (np.uint8, rows, dim),
         "scale": (np.float32, rows),
         "continuations": (np.int32, rows, manifest.continuation),
+        "origin": (np.int32, rows),
     }
     files = {
         name: _new(folder / f"{name}.raw.npy", tuple(shape), np.dtype(kind)) for name, (kind, *shape) in shapes.items()
     }
-    at = 0
+    at, origins = 0, dict[str, int]()
     for batch in batches:
         if at + len(batch) <= rows:
-            columns = (batch.pk, *Keys.of(batch.vectors), batch.next_tokens)
+            origin = np.full(len(batch), origins.setdefault(batch.origin, len(origins)), np.int32)
+            columns = (batch.pk, *Keys.of(batch.vectors), batch.next_tokens, origin)
             for file, column in zip(files.values(), columns, strict=True):
                 file[at : at + len(batch)] = column
         at += len(batch)
@@ -271,13 +316,14 @@ def _collect(
         raise StoreError(f"the collection gave {at} rows and was sealed with {rows}; ingest again")
     for file in files.values():
         file.flush()
+    return list(origins)
 
 
 def _sort(folder: Path) -> None:
-    """Rewrite the raw files in the order of (first token, primary key) and remove them."""
+    """Rewrite the raw files in the order of (first token, origin, primary key) and remove them."""
     raw = {name: np.load(folder / f"{name}.raw.npy", mmap_mode="r") for name in COLUMNS}
     first = np.array(raw["continuations"][:, 0])
-    order = np.lexsort((np.load(folder / "pk.raw.npy"), first))
+    order = np.lexsort((raw["pk"], raw["origin"], first))
     counts = np.bincount(first) if len(first) else np.zeros(0, np.int64)
     np.save(folder / "starts.npy", np.concatenate(([0], np.cumsum(counts))).astype(np.int64))
     for name, source in raw.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,12 @@ NEIGHBOURS = 50
 
 PAD = -1
 """Padding of a continuation after its document's end; never drafted."""
+
+NO_ROW = -1
+"""The primary key of no row."""
+
+ORIGIN_CHARACTERS = 64
+"""Characters of the name of an origin at most."""
 
 POSITION_BITS = 24
 """A primary key is document number * 2^24 + position: up to 16.7 M positions in a document, 5e11 documents, 63 bits."""
@@ -44,17 +50,26 @@ class Rows:
 class Hits(NamedTuple):
     """The results of Q searches for k neighbours, best first.
 
-    scores: float32 [Q, k], inner products; continuations: int32 [Q, k, N]. Where a search found fewer than k rows,
-    scores are -inf and continuations -1.
+    scores: float32 [Q, k], inner products; pks: int64 [Q, k], primary keys; continuations: int32 [Q, k, N]. Where a
+    search found fewer than k rows, scores are -inf, primary keys and continuations -1.
     """
 
     scores: NDArray[np.float32]
+    pks: NDArray[np.int64]
     continuations: NDArray[np.int32]
+
+    def take(self, at: Any) -> Hits:
+        """The same part of all three, by an index of NumPy."""
+        return Hits(self.scores[at], self.pks[at], self.continuations[at])
 
     @classmethod
     def none(cls, queries: int, k: int, continuation: int) -> Hits:
         """Hits of searches that found nothing. continuation: N."""
-        return cls(np.full((queries, k), -np.inf, np.float32), np.full((queries, k, continuation), PAD, np.int32))
+        return cls(
+            np.full((queries, k), -np.inf, np.float32),
+            np.full((queries, k), NO_ROW, np.int64),
+            np.full((queries, k, continuation), PAD, np.int32),
+        )
 
 
 @dataclass(frozen=True)
@@ -68,9 +83,9 @@ class Manifest:
     with its end token. vectors: dtype of stored keys. index: index of the keys with its parameters. partition_by:
     'none', 'token' (the first token is the partition key, over `partitions` partitions) or 'source' (one partition for
     each origin). ttl: seconds after which rows expire, 0 for never. suffixes: folder of the suffix store of the same
-    corpus, '' if there is none. rows: number of rows when the store was sealed. documents: number of documents. build:
-    id of the ingestion run. seal: id that changes with the rows, '' before sealing. sealed_at: time of sealing,
-    ISO 8601. version: of this format.
+    corpus, '' if there is none. origins: names of the sources of its rows; () in stores of earlier versions. rows:
+    number of rows when the store was sealed. documents: number of documents. build: id of the ingestion run. seal: id
+    that changes with the rows, '' before sealing. sealed_at: time of sealing, ISO 8601. version: of this format.
     """
 
     model: str
@@ -89,6 +104,7 @@ class Manifest:
     partitions: int = 0
     ttl: int = 0
     suffixes: str = ""
+    origins: tuple[str, ...] = ()
     rows: int = 0
     documents: int = 0
     build: str = ""
@@ -108,7 +124,7 @@ class Manifest:
             known = {field.name for field in fields(cls)}
             if content.get("version", 0) > 1 or not set(content) <= known:
                 raise StoreError("the collection was built by a newer version of dresd-milvus; upgrade this one")
-            return cls(**content)
+            return cls(**{**content, "origins": tuple(content.get("origins", ()))})
         except (ValueError, TypeError, AttributeError) as error:
             raise StoreError("the collection's manifest cannot be read; it was not built by dresd-milvus") from error
 
@@ -150,8 +166,12 @@ class ContinuationStore(Protocol):
         """The k nearest rows of each query.
 
         queries: float32 [Q, d]. next_tokens: int64 [Q]; a query finds only rows whose first token is this one; None to
-        search all rows.
+        all rows.
         """
+        ...
+
+    def of_origin(self, origin: str) -> ContinuationStore:
+        """The same store, of which only the rows of one origin are searched."""
         ...
 
 
@@ -170,5 +190,5 @@ class WritableStore(ContinuationStore, Protocol):
         ...
 
     def scan(self) -> Iterator[Rows]:
-        """Iterate over all rows in batches, in no particular order."""
+        """Iterate over all rows in batches of one origin, in no particular order."""
         ...

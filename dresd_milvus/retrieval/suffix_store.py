@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +26,9 @@ WORD = np.dtype(">u4")
 
 INDEXED = 2**18
 """Token ids below this one have an entry of their own in SuffixStore.starts."""
+
+ARRAYS = ("tokens", "order", "starts", "ends", "of_document")
+"""Its files, one for each array."""
 
 Ints = NDArray[np.integer[Any]]
 
@@ -47,7 +51,9 @@ class SuffixStore:
 
     tokens: int32 [T], the documents, each with -1 after it. order: int32 or int64 [T], positions of the suffixes in
     sorted order. starts: int64 [V + 1], index in `order` of the first suffix that begins with token 0, 1, ... (INDEXED:
-    with that token or a larger one). A search begins there, which halves its steps. about: what `build` was given.
+    with that token or a larger one). A search begins there, which halves its steps. ends: int64 [D], the position of
+    the end of every document. of_document: int32 [D], the number of its origin. about: what `build` was given, and
+    `origins`, the names of the documents' origins; stores of earlier versions do not know them.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -58,6 +64,9 @@ class SuffixStore:
             self.tokens = np.asarray(np.load(folder / "tokens.npy", mmap_mode="r"))
             self.order = np.asarray(np.load(folder / "order.npy", mmap_mode="r"))
             self.starts = np.load(folder / "starts.npy")
+            self.ends, self.of_document = np.empty(0, np.int64), np.empty(0, np.int32)
+            if "origins" in self.about:
+                self.ends, self.of_document = np.load(folder / "ends.npy"), np.load(folder / "of_document.npy")
             complete = len(self.tokens) == len(self.order) == self.about["tokens"] == self.starts[-1]
         except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError) as error:
             raise StoreError(
@@ -84,10 +93,13 @@ class SuffixStore:
         return sum(part.nbytes for part in self.arrays)
 
     @classmethod
-    def build(cls, folder: Path, documents: Iterable[NDArray[np.int32]], **about: Any) -> SuffixStore:
+    def build(
+        cls, folder: Path, documents: Iterable[NDArray[np.int32]], origins: Sequence[str] | None = None, **about: Any
+    ) -> SuffixStore:
         """Build a suffix store of documents (int32 [T] each) in a folder, which appears only when it is complete.
 
-        about: facts to keep in the store, such as its tokenizer. Needs about 25 bytes of memory for each token.
+        origins: the name of the origin of every document [D]; None for one without a name. about: facts to keep in the
+        store, such as its tokenizer. Needs about 25 bytes of memory for each token.
         Raises StoreError when there are no documents.
         """
         from pydivsufsort import divsufsort
@@ -104,8 +116,13 @@ class SuffixStore:
             np.save(part / "tokens.npy", text.astype(np.int64).astype(np.int32) - 1)
             np.save(part / "order.npy", order.astype(np.int32 if len(text) < 2**31 else np.int64))
             np.save(part / "starts.npy", np.cumsum(np.bincount(np.minimum(text, INDEXED + 1).astype(np.int64))))
-            write_json(part / "suffixes.json", {"tokens": len(text), **about})
-            write_digests(part, ["suffixes.json", "tokens.npy", "order.npy", "starts.npy"])
+            ends = np.flatnonzero(text == 0)
+            names = list(dict.fromkeys(origins or [""]))
+            numbers = [names.index(name) for name in origins or [""] * len(ends)]
+            np.save(part / "ends.npy", ends)
+            np.save(part / "of_document.npy", np.array(numbers, np.int32))
+            write_json(part / "suffixes.json", {"tokens": len(text), "origins": names, **about})
+            write_digests(part, ["suffixes.json", *(f"{name}.npy" for name in ARRAYS)])
         return cls(folder)
 
     def require(self, tokenizer_hash: str) -> SuffixStore:
@@ -116,6 +133,23 @@ class SuffixStore:
                 f"{tokenizer_hash}); use the model that it was built for, or ingest again"
             )
         return self
+
+    def of_origin(self, origin: str) -> SuffixStore:
+        """The same documents, of which only those of one origin are searched: 4 bytes of memory for each token of them
+        (8 from 2^31 on). Raises StoreError for a store that does not know origins."""
+        if "origins" not in self.about:
+            raise StoreError("the suffix store is of an earlier version, which kept no names of sources; ingest again")
+        part = copy(self)
+        wanted = np.array([known == origin for known in self.about["origins"]])[self.of_document]
+        part.order = self.order[wanted[np.searchsorted(self.ends, self.order)]]
+        firsts = np.minimum(self.tokens[part.order] + 1, INDEXED + 1)
+        part.starts = np.cumsum(np.bincount(firsts, minlength=len(self.starts)))
+        return part
+
+    def locate(self, places: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(documents [P], positions [P]) of positions [P] in the whole store: numbers of documents from 0 on."""
+        documents = np.searchsorted(self.ends, places)
+        return documents, places - np.concatenate(([0], self.ends + 1))[documents]
 
     def longest(self, text: Sequence[int] | Ints, longest: int) -> Match | None:
         """The longest match of the text's end, at most `longest` tokens; None when even the last token does not occur.
@@ -134,15 +168,18 @@ class SuffixStore:
         length, first, last = longest_match(*self.arrays, key, least)
         return Match(length, first, last) if length else None
 
-    def continuations(self, match: Match, depth: int, most: int) -> NDArray[np.int32]:
-        """The tokens after the places of a match: int32 [P, depth], P <= most, padded with -1 after a document's end.
+    def continuations(self, match: Match, depth: int, most: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """(tokens int32 [P, depth], places int64 [P]) after a match, P <= most: the tokens, padded with -1 after a
+        document's end, and the positions of the first of them.
 
         Of more than `most` places, which are sorted by the tokens that follow, it takes every n-th, so that each
         continuation keeps about its share.
         """
-        found = np.empty((min(match.occurrences, most), depth), np.int32)
-        gather(self.tokens, self.order, match.first, match.occurrences, match.length, found)
-        return found
+        count = min(match.occurrences, most)
+        places = self.order[match.first + np.arange(count) * match.occurrences // count].astype(np.int64) + match.length
+        found = np.empty((count, depth), np.int32)
+        gather(self.tokens, places, found)
+        return found, places
 
 
 @compiled
@@ -201,11 +238,10 @@ def longest_match(tokens: Ints, order: Ints, starts: Ints, key: Ints, least: int
 
 
 @compiled
-def gather(tokens: Ints, order: Ints, first: int, count: int, length: int, into: Ints) -> None:
-    """Fill `into` [P, depth] with the tokens after P of the `count` matches from `first` on, at even distances."""
+def gather(tokens: Ints, places: Ints, into: Ints) -> None:
+    """Fill `into` [P, depth] with the tokens from P places on, padded with -1 after a document's end."""
     for row in range(len(into)):
-        place = order[first + row * count // len(into)] + length
-        ended = False
+        place, ended = places[row], False
         for depth in range(into.shape[1]):
             token = PAD if ended or place + depth >= len(tokens) else tokens[place + depth]
             ended = token == PAD

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dresd_milvus.errors import StoreError
-from dresd_milvus.retrieval.replica import Keys, Replica
+from dresd_milvus.retrieval.replica import Columns, Keys, Replica
 from dresd_milvus.retrieval.store import Rows
 from tests.oracle import example_manifest, example_rows
 
@@ -20,7 +20,7 @@ from tests.oracle import example_manifest, example_rows
 def batches(rows: Rows, size: int) -> Iterator[Rows]:
     for start in range(0, len(rows), size):
         part = slice(start, start + size)
-        yield Rows(rows.pk[part], rows.vectors[part], rows.next_tokens[part])
+        yield Rows(rows.pk[part], rows.vectors[part], rows.next_tokens[part], rows.origin)
 
 
 def test_rows_are_grouped_by_first_token_in_the_order_of_keys(tmp_path: Path) -> None:
@@ -29,17 +29,17 @@ def test_rows_are_grouped_by_first_token_in_the_order_of_keys(tmp_path: Path) ->
         Replica.build(example_manifest(rows=200), batches(content, size), tmp_path / str(size))
         for content, size in ((rows, 7), (rows, 200))
     ]
-    assert np.array_equal(built[0].continuations, built[1].continuations)
+    assert np.array_equal(built[0].rows.continuations, built[1].rows.continuations)
     order = np.lexsort((rows.pk, rows.next_tokens[:, 0]))
-    np.testing.assert_array_equal(built[0].continuations, rows.next_tokens[order])
-    np.testing.assert_allclose(built[0].keys.vectors(), rows.vectors[order], atol=2e-5)
+    np.testing.assert_array_equal(built[0].rows.continuations, rows.next_tokens[order])
+    np.testing.assert_allclose(built[0].rows.keys.vectors(), rows.vectors[order], atol=2e-5)
 
 
 def test_bytes_per_row(tmp_path: Path) -> None:
     rows = example_rows(5_000, dim=64, continuation=20, vocabulary=500)
     replica = Replica.build(example_manifest(64, 20, rows=5_000), batches(rows, 999), tmp_path / "r")
     files = sum(path.stat().st_size for path in (tmp_path / "r").iterdir())
-    assert replica.nbytes / 5_000 <= 215 and files / 5_000 <= 215
+    assert replica.nbytes / 5_000 <= 227 and files / 5_000 <= 227
 
 
 ENTRIES = st.floats(-9, 9, width=32, allow_subnormal=False)
@@ -54,9 +54,11 @@ ENTRIES = st.floats(-9, 9, width=32, allow_subnormal=False)
 def test_a_search_finds_the_best_of_its_own_keys(vectors: Any, query: Any, most: int) -> None:
     """Scanning high bytes leaves out nothing: the scores are those of all keys, sorted."""
     keys = Keys.of(vectors)
-    rows = np.arange(len(vectors), dtype=np.int32)[:, None]
-    replica = Replica(example_manifest(6, 1), keys, rows, np.array([0, len(rows)]))
-    scores, found = replica.search(query[None], None, most)
+    numbers = np.arange(len(vectors))
+    columns = Columns(keys, numbers.astype(np.int32)[:, None], numbers, np.zeros(len(numbers), np.int32))
+    replica = Replica(example_manifest(6, 1), columns, np.array([0, len(numbers)]))
+    scores, pks, found = replica.search(query[None], None, most)
+    assert pks.tolist() == found[:, :, 0].tolist()
     exact = keys.vectors().astype(np.float64) @ query
     best = np.sort(exact)[::-1][:most]
     np.testing.assert_allclose(scores[0, : len(best)], best, rtol=1e-4, atol=1e-3)
@@ -94,7 +96,9 @@ def test_an_empty_store_finds_nothing(tmp_path: Path) -> None:
     assert np.isneginf(replica.search(example_rows(1).vectors, np.array([3]), 5).scores).all()
 
 
-@pytest.mark.parametrize("name", ["continuations.npy", "high.npy", "starts.npy", "manifest.json"])
+@pytest.mark.parametrize(
+    "name", ["continuations.npy", "high.npy", "starts.npy", "origin.npy", "origins.json", "manifest.json"]
+)
 def test_a_replica_with_a_flipped_byte_is_refused_by_name(tmp_path: Path, name: str) -> None:
     """A token id that is none would end decoding, other damage would make drafts worse without a word."""
     rows = example_rows(30)

@@ -7,10 +7,17 @@ import pytest
 
 from dresd_milvus.milvus import MilvusStore
 from dresd_milvus.retrieval.replica import Replica
-from dresd_milvus.retrieval.store import PAD, ContinuationStore
+from dresd_milvus.retrieval.store import NO_ROW, PAD, ContinuationStore, Rows
 from tests.oracle import MemoryStore, example_manifest, example_projection, example_rows
 
 ROWS = example_rows(301)
+
+ORIGINS = ("gsm", 'an "odd" name\\')
+PARTS = [
+    Rows(ROWS.pk[at], ROWS.vectors[at], ROWS.next_tokens[at], origin, (ROWS.previews or [])[at])
+    for origin, at in zip(ORIGINS, (slice(0, 200), slice(200, 301)), strict=True)
+]
+"""The same rows, of two origins."""
 
 MILVUS = {
     "milvus-lite": {},
@@ -32,7 +39,8 @@ def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         return
     uri = request.getfixturevalue("milvus_server").uri if kind.startswith("server") else str(folder / "a.db")
     with MilvusStore.create(uri, f"contract_{kind.replace('-', '_')}", manifest, example_projection()) as milvus:
-        milvus.write(ROWS)
+        for part in PARTS:
+            milvus.write(part)
         milvus.seal(manifest)
         if kind.startswith("replica"):
             yield Replica.build(milvus.manifest, milvus.scan(), folder / "replica")
@@ -42,7 +50,8 @@ def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 def oracle() -> MemoryStore:
     memory = MemoryStore(example_manifest())
-    memory.write(ROWS)
+    for part in PARTS:
+        memory.write(part)
     memory.seal(memory.manifest)
     return memory
 
@@ -59,10 +68,22 @@ def test_search_finds_the_nearest_rows_of_the_first_token(store: ContinuationSto
         assert (hits.continuations[:, :, 0] == np.asarray(tokens)[:, None]).all()
 
 
+@pytest.mark.parametrize("origin", [*ORIGINS, "none"])
+@pytest.mark.parametrize("filtered", [True, False])
+def test_of_an_origin_only_its_own_rows_are_found(store: ContinuationStore, origin: str, filtered: bool) -> None:
+    tokens = np.array([0, 1, 2, 3, 4, 5, 0]) if filtered else None
+    queries = example_rows(7, seed=1).vectors
+    hits, expected = (part.of_origin(origin).search(queries, tokens, 60) for part in (store, oracle()))
+    np.testing.assert_allclose(hits.scores, expected.scores, atol=2e-3)
+    own = {pk for part in PARTS if part.origin == origin for pk in part.pk.tolist()}
+    assert set(hits.pks[np.isfinite(hits.scores)].tolist()) <= own and np.isfinite(hits.scores).any() == bool(own)
+
+
 def test_missing_rows_are_padded(store: ContinuationStore) -> None:
     there = int((ROWS.next_tokens[:, 0] == 1).sum())
     hits = store.search(example_rows(2, seed=1).vectors, np.array([1, 77]), 200)
     assert int(np.isfinite(hits.scores[0]).sum()) == there < 200
+    assert (hits.pks[0, there:] == NO_ROW).all() and (hits.pks[0, :there] != NO_ROW).all()
     assert (hits.continuations[0, there:] == PAD).all() and (hits.continuations[0, :there, 0] == 1).all()
     assert np.isneginf(hits.scores[1]).all() and (hits.continuations[1] == PAD).all()
 

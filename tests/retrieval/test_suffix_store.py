@@ -38,9 +38,11 @@ def test_the_longest_match_is_found_with_its_continuations(
     assert (match.length if match else 0) == max(sizes, default=0)
     if match:
         rights = occurrences(texts, text[-match.length :])
-        found = store.continuations(match, 5, most=1000)
+        found, places = store.continuations(match, 5, most=1000)
         assert [[token for token in row if token >= 0] for row in found.tolist()] == [right[:5] for right in rights]
-        some = store.continuations(match, 5, most=3)
+        for document, position, right in zip(*store.locate(places), rights, strict=True):
+            assert texts[document][position:] == right
+        some, _ = store.continuations(match, 5, most=3)
         assert len(some) == min(3, len(rights)) and {*map(tuple, some.tolist())} <= {*map(tuple, found.tolist())}
 
 

@@ -64,7 +64,7 @@ def test_a_replica_of_older_rows_is_replaced(uri: str, model: LoadedModel) -> No
     with MilvusStore.open(uri, "rows") as store:
         store.drop()
     build_collection(uri, rows=70).close()
-    assert len(open_retrieval(uri, "rows", model).store.continuations) == 70
+    assert len(open_retrieval(uri, "rows", model).store) == 70
     assert len(replicas(uri)) == 1 and replicas(uri) != [before]
 
 

@@ -19,6 +19,9 @@ from dresd_milvus.drafters.dense import Dense
 from dresd_milvus.drafters.hybrid.evidence import Evidence, Kind, Session
 from dresd_milvus.retrieval.store import Hits
 
+ROOT = 2
+"""A row is named by the position of its state. The root came after it, then the first token of the continuation."""
+
 MOST = 256
 """Stale hits of a text that are kept: the latest."""
 
@@ -35,9 +38,10 @@ class DenseSource:
         """The hits; their quality is the similarity above 0.4 in tenths, 0 to 6."""
         found: list[list[Evidence]] = [[] for _ in contexts]
         asked = _with_states(contexts)
-        for at, (rows, scores, votes) in zip(asked, self.dense.search([contexts[at] for at in asked]), strict=True):
-            quality = (10 * (scores.astype(np.float64) - 0.4)).clip(0, 6).astype(np.int32)
-            found[at].append(Evidence.of(Kind.DENSE, rows[:, : contexts[at].max_depth], quality, votes))
+        for at, near in zip(asked, self.dense.search([contexts[at] for at in asked]), strict=True):
+            quality = (10 * (near.scores.astype(np.float64) - 0.4)).clip(0, 6).astype(np.int32)
+            rows = near.rows[:, : contexts[at].max_depth]
+            found[at].append(Evidence.of(Kind.DENSE, rows, quality, near.votes, near.pks + ROOT))
         return found
 
 
@@ -88,8 +92,9 @@ class BackgroundSearch:
     def _take(self, asked: _Asked) -> None:
         """Give every session its hits."""
         found = self.dense.usable(asked.search.result(), asked.roots)
-        for session, length, (rows, _, votes) in zip(asked.sessions, asked.lengths, found, strict=True):
-            session.earlier.append((Evidence.of(Kind.STALE, rows[:MOST], 0, votes[:MOST]), length))
+        for session, length, near in zip(asked.sessions, asked.lengths, found, strict=True):
+            hits = Evidence.of(Kind.STALE, near.rows[:MOST], 0, near.votes[:MOST], near.pks[:MOST] + ROOT)
+            session.earlier.append((hits, length))
 
 
 def stale_hits(session: Session, tokens: Sequence[int]) -> Evidence:
@@ -98,7 +103,7 @@ def stale_hits(session: Session, tokens: Sequence[int]) -> Evidence:
     Their quality is the number of their tokens that were right.
     """
     found = Evidence.join([_followed(hits, tokens[length:]) for hits, length in session.earlier])
-    left = Evidence(found.rows[-MOST:], found.kinds[-MOST:], found.quality[-MOST:], found.weights[-MOST:])
+    left = found.take(slice(-MOST, None))
     session.earlier = [(left, len(tokens))]
     return left
 
@@ -109,7 +114,8 @@ def _followed(hits: Evidence, new: Sequence[int]) -> Evidence:
     if count >= hits.rows.shape[1]:
         return Evidence.none()
     kept = (hits.rows[:, :count] == np.array(new, np.int32)).all(1) & (hits.rows[:, count] >= 0)
-    return Evidence.of(Kind.STALE, hits.rows[kept, count:], hits.quality[kept] + count, hits.weights[kept])
+    quality, places = hits.quality[kept] + count, hits.places[kept] + count
+    return Evidence.of(Kind.STALE, hits.rows[kept, count:], quality, hits.weights[kept], places)
 
 
 def _with_states(contexts: Sequence[Context]) -> list[int]:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dresd_milvus.decoding.protocols import Context
-from dresd_milvus.decoding.tree import Int32
+from dresd_milvus.decoding.tree import Int32, Int64
 
 Floats = NDArray[np.float64]
 
@@ -48,6 +48,9 @@ GRADES = 16
 QUALITIES = 128
 """The quality of a row is at least 0 and below this."""
 
+NO_PLACE = -1
+"""The place of a continuation that is from nowhere."""
+
 DEEPEST = 24
 """A token deeper than this is graded as if it were at this depth."""
 
@@ -62,22 +65,35 @@ class Evidence(NamedTuple):
     kinds: int8 [R], see Kind.
     quality: int32 [R], 0 to 127: how many tokens match, or for DENSE the similarity above 0.4 in tenths.
     weights: float64 [R], not negative; only compared with those of the same kind.
+    places: int64 [R], where its first token is from: document number * 2^24 + position in the document (DENSE, STALE),
+    position in the suffix store (CORPUS) or in the text (TEXT); NO_PLACE if nowhere.
     """
 
     rows: Int32
     kinds: NDArray[np.int8]
     quality: Int32
     weights: Floats
+    places: Int64
 
     @classmethod
     def of(
-        cls, kind: Kind | NDArray[np.int8], rows: Int32, quality: int | Int32, weights: float | Floats = 1.0
+        cls,
+        kind: Kind | NDArray[np.int8],
+        rows: Int32,
+        quality: int | Int32,
+        weights: float | Floats = 1.0,
+        places: int | Int64 = NO_PLACE,
     ) -> Evidence:
-        """Rows [R, L] with a kind, a quality and a weight: each one for all rows, or [R]. Qualities above 127 become
-        127."""
+        """Rows [R, L] with a kind, a quality, a weight and a place: each one for all rows, or [R]. Qualities above 127
+        become 127."""
         kinds, limited, weight = np.empty(len(rows), np.int8), np.empty(len(rows), np.int32), np.empty(len(rows))
-        kinds[:], limited[:], weight[:] = kind, np.minimum(quality, QUALITIES - 1), weights
-        return cls(np.ascontiguousarray(rows, np.int32), kinds, limited, weight)
+        place = np.empty(len(rows), np.int64)
+        kinds[:], limited[:], weight[:], place[:] = kind, np.minimum(quality, QUALITIES - 1), weights, places
+        return cls(np.ascontiguousarray(rows, np.int32), kinds, limited, weight, place)
+
+    def take(self, at: slice) -> Evidence:
+        """Some of the rows."""
+        return Evidence(self.rows[at], self.kinds[at], self.quality[at], self.weights[at], self.places[at])
 
     @classmethod
     def none(cls) -> Evidence:
@@ -95,8 +111,8 @@ class Evidence(NamedTuple):
         for part in parts:
             rows[first : first + len(part.rows), : part.rows.shape[1]] = part.rows
             first += len(part.rows)
-        _, kinds, quality, weights = zip(*parts, strict=True)
-        return cls(rows, np.concatenate(kinds), np.concatenate(quality), np.concatenate(weights))
+        _, *columns = zip(*parts, strict=True)
+        return cls(rows, *(np.concatenate(column) for column in columns))
 
 
 @dataclass(eq=False)
@@ -104,10 +120,11 @@ class Session:
     """What sources remember of one text; a new text has a new session.
 
     earlier: evidence that was found for an earlier state of the text, each with the number of tokens that the text had
-    then.
+    then. corpus: the name of the origin that the text may be drafted from; None for all rows.
     """
 
     earlier: list[tuple[Evidence, int]] = field(default_factory=list)
+    corpus: str | None = None
 
 
 class Source(Protocol):

@@ -8,7 +8,7 @@ import numpy as np
 
 from dresd_milvus.compiled import compiled
 from dresd_milvus.decoding.protocols import Context
-from dresd_milvus.decoding.tree import Int32
+from dresd_milvus.decoding.tree import Int32, Int64
 from dresd_milvus.drafters.hybrid.evidence import Evidence, Kind, Session
 from dresd_milvus.retrieval.suffix_store import SuffixStore
 
@@ -46,33 +46,36 @@ class Matches:
 
     def _in_text(self, text: Int32, depth: int) -> Iterator[Evidence]:
         """All occurrences of the last token, the latest first."""
-        rows, lengths = earlier_occurrences(text, self.longest, self.most, depth)
+        rows, lengths, places = earlier_occurrences(text, self.longest, self.most, depth)
         if len(rows) == 0:
             return
         best = lengths.max()
         kinds = np.where(lengths == best, np.int8(Kind.TEXT), np.int8(Kind.TEXT_SHORTER))
-        yield Evidence.of(kinds, rows, lengths, np.exp(SHORTER * (lengths - best)) * self._fading[: len(rows)])
+        yield Evidence.of(kinds, rows, lengths, np.exp(SHORTER * (lengths - best)) * self._fading[: len(rows)], places)
 
     def _in_corpus(self, text: Int32, depth: int) -> Iterator[Evidence]:
         """The longest match, and the next shorter one that occurs more often."""
         match = self.store.longest(text, self.longest) if self.store else None
         if self.store is None or match is None:
             return
-        yield Evidence.of(Kind.CORPUS, self.store.continuations(match, depth, self.most), match.length)
+        rows, places = self.store.continuations(match, depth, self.most)
+        yield Evidence.of(Kind.CORPUS, rows, match.length, places=places)
         if shorter := self.store.shorter(text, match):
-            rows = self.store.continuations(shorter, depth, self.most)
-            yield Evidence.of(Kind.CORPUS_SHORTER, rows, shorter.length)
+            rows, places = self.store.continuations(shorter, depth, self.most)
+            yield Evidence.of(Kind.CORPUS_SHORTER, rows, shorter.length, places=places)
 
 
 @compiled
-def earlier_occurrences(text: Int32, longest: int, most: int, depth: int) -> tuple[Int32, Int32]:
-    """(following int32 [C, depth], lengths int32 [C]) of the earlier occurrences of a text's last token, the latest
-    first, at most `most`. Without an index: a scan takes a microsecond a thousand tokens.
+def earlier_occurrences(text: Int32, longest: int, most: int, depth: int) -> tuple[Int32, Int32, Int64]:
+    """(following int32 [C, depth], lengths int32 [C], places int64 [C]) of the earlier occurrences of a text's last
+    token, the latest first, at most `most`. Without an index: a scan takes a microsecond a thousand tokens.
 
     following: what came after the occurrence; where that reaches the text's end it goes on with its own beginning, as
     LZ77 does. lengths: how many tokens up to the occurrence are the same as at the text's end, at most `longest`.
+    places: the positions of the tokens after it.
     """
     following, lengths = np.empty((most, depth), np.int32), np.empty(most, np.int32)
+    places = np.empty(most, np.int64)
     found, last = 0, len(text) - 1
     for at in range(last - 1, -1, -1):
         if text[at] != text[last]:
@@ -82,9 +85,9 @@ def earlier_occurrences(text: Int32, longest: int, most: int, depth: int) -> tup
         length = 1
         while length < longest and length <= at and text[at - length] == text[last - length]:
             length += 1
-        lengths[found] = length
+        lengths[found], places[found] = length, at + 1
         period = last - at
         for column in range(depth):
             following[found, column] = text[at + 1 + column % period]
         found += 1
-    return following[:found], lengths[:found]
+    return following[:found], lengths[:found], places[:found]

@@ -21,7 +21,7 @@ DEPTH = 5
 
 MANIFEST = example_manifest(rows=60)
 REPLICA, MEMORY = example_replica(example_rows(60, vocabulary=4), MANIFEST), MemoryStore(MANIFEST)
-MEMORY.write(Rows(np.arange(60), REPLICA.keys.vectors(), REPLICA.continuations))
+MEMORY.write(Rows(np.arange(60), REPLICA.rows.keys.vectors(), REPLICA.rows.continuations))
 
 
 def proposed(store: ContinuationStore, context: Context, neighbours: int) -> Evidence:
@@ -39,7 +39,7 @@ def test_the_evidence_is_the_nearest_rows_that_begin_with_the_root(
     states = torch.randn(1, 3, 12, generator=torch.Generator().manual_seed(seed)).to(dtype)
     context = Context([0, root], states, 16, depth, node)
     ours, theirs = (proposed(store, context, neighbours) for store in (REPLICA, MEMORY))
-    assert len(ours.rows) == len(theirs.rows) == min(neighbours, int((REPLICA.continuations[:, 0] == root).sum()))
+    assert len(ours.rows) == len(theirs.rows) == min(neighbours, int((REPLICA.rows.continuations[:, 0] == root).sum()))
     assert (ours.kinds == Kind.DENSE).all() and ours.quality.tolist() == theirs.quality.tolist()
     np.testing.assert_allclose(ours.weights, theirs.weights, rtol=1e-4)
     assert ours.rows.tolist() == theirs.rows.tolist() and ours.rows.shape[1] <= depth
@@ -52,7 +52,7 @@ def test_quality_is_the_similarity_above_four_tenths() -> None:
 
     class Known(MemoryStore):
         def search(self, *arguments: Any) -> Hits:
-            return Hits(scores, rows)
+            return Hits(scores, np.arange(4)[None], rows)
 
     found = proposed(Known(example_manifest()), Context([7], torch.zeros(12), 16, 2), 4)
     assert found.rows.tolist() == [[1, 2], [3, -1], [4, 4]] and found.quality.tolist() == [5, 2, 0]

@@ -20,8 +20,9 @@ def proposed(source: Matches, text: list[int], depth: int) -> Evidence:
 @given(tokens=st.lists(st.integers(0, 3), min_size=1, max_size=40), longest=st.integers(1, 6))
 def test_the_running_text_is_matched_with_itself(tokens: list[int], longest: int) -> None:
     text = np.array(tokens, np.int32)
-    following, lengths = earlier_occurrences(text, longest, 1000, 6)
+    following, lengths, places = earlier_occurrences(text, longest, 1000, 6)
     ends = [at + 1 for at in reversed(range(len(tokens) - 1)) if tokens[at] == tokens[-1]]
+    assert places.tolist() == ends
     assert len(following) == len(lengths) == len(ends)
     for end, row, length in zip(ends, following.tolist(), lengths.tolist(), strict=True):
         same = [n for n in range(1, longest + 1) if n <= end and tokens[end - n : end] == tokens[-n:]]
