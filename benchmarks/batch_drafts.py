@@ -146,7 +146,7 @@ class Batch:
         with self.clock.part("growing"):
             grown = self.batch.grow(contexts, self.sessions)
         with self.clock.part("chains"):
-            chains = [chain(tree) for tree in grown]
+            chains = [chain(proposal.grown) for proposal in grown]
         scored = self.verify(chains)
         with self.clock.part("picks"):
             walks = [Greedy().walk(*of_text) for of_text in zip(chains, scored, self.texts, strict=True)]

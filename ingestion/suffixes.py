@@ -22,7 +22,8 @@ def build_suffix_store(run: Run, progress: Progress) -> Path | None:
         return None
     folder = (run.folder.folder / "suffixes").resolve()
     try:
-        complete = SuffixStore(folder).about.get("plan") == run.plan.fingerprint
+        about = SuffixStore(folder).about
+        complete = about.get("plan") == run.plan.fingerprint and "origins" in about  # earlier versions kept none
     except StoreError:
         complete = False
     if not complete:

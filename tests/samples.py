@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +40,16 @@ def write_corpus(path: Path, documents: int, **change: str) -> Path:
     return path
 
 
-def settings(source: Path | str, uri: Path | str, **other: Any) -> Settings:
+def settings(source: Path | str | Sequence[str], uri: Path | str, **other: Any) -> Settings:
     """Settings for a small store."""
     fields = {"collection": "code", "template": TEMPLATE, "dim": 16, **other}
     sources = (source,) if isinstance(source, str | Path) else source
     return Settings(sources=[*map(str, sources)], uri=str(uri), model=SAMPLE, **fields)
 
 
-def build(model: LoadedModel, source: Path | str, uri: Path, replace_old: bool = False, **other: Any) -> Manifest:
+def build(
+    model: LoadedModel, source: Path | str | Sequence[str], uri: Path, replace_old: bool = False, **other: Any
+) -> Manifest:
     """Ingest, with the run folder beside the database."""
     with Phases() as phases:
         folder = uri.with_suffix(".run")

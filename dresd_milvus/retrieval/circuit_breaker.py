@@ -7,7 +7,9 @@ are missing, and the breaker counts the searches that failed.
 
 from __future__ import annotations
 
+from collections import deque
 from threading import Event, Thread
+from time import perf_counter
 from typing import Protocol
 
 import numpy as np
@@ -19,6 +21,10 @@ from dresd_milvus.retrieval.store import Hits, Manifest
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.5
 """Seconds between two probes: the pause doubles from the first to the longest."""
+
+
+KEPT = 1000
+"""Times of answers that are kept."""
 
 
 class RemoteStore(Protocol):
@@ -50,12 +56,14 @@ class CircuitBreaker:
     timeout: deadline of a search, in seconds.
     searches: number of searches so far. failures: number of those that were not answered in time; searches while the
     breaker was tripped, which are not sent, count as failures. reason: message of the last error, '' if there was none.
+    answered: seconds that the latest answers took; who reads them may take them out.
     """
 
     def __init__(self, store: RemoteStore, timeout: float = SEARCH_SECONDS) -> None:
         self.store, self.timeout = store, timeout
         self.searches = self.failures = 0
         self.reason = ""
+        self.answered: deque[float] = deque(maxlen=KEPT)
         self._probe: Thread | None = None
         self._closed = Event()
 
@@ -74,7 +82,10 @@ class CircuitBreaker:
         self.searches += 1
         if not self.tripped:
             try:
-                return self.store.search(queries, next_tokens, k, self.timeout)
+                begun = perf_counter()
+                hits = self.store.search(queries, next_tokens, k, self.timeout)
+                self.answered.append(perf_counter() - begun)
+                return hits
             except StoreError as error:
                 self.reason = str(error)
                 self._probe = Thread(target=self._probe_until_answered, args=(queries, next_tokens, k), daemon=True)

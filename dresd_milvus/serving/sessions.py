@@ -10,25 +10,29 @@ import numpy as np
 from torch import Tensor
 
 from dresd_milvus.decoding.tree import Int64
-from dresd_milvus.drafters.hybrid.evidence import Session
-from dresd_milvus.drafters.hybrid.tree_builder import Grown
+from dresd_milvus.drafters.hybrid import Proposal, Session
+from dresd_milvus.drafters.hybrid.attribution import Taken, attribute
 
 
 class Draft(NamedTuple):
     """What was proposed for a request: the tree that was grown, and its nodes [n] on the chain, in order."""
 
-    grown: Grown
+    proposal: Proposal
     chain: Int64
 
     @property
     def tokens(self) -> list[int]:
         """The draft tokens."""
-        return self.grown.tokens[self.chain].tolist()
+        return self.proposal.grown.tokens[self.chain].tolist()
 
     @property
     def promised(self) -> float:
         """The accepted draft tokens to expect."""
-        return float(self.grown.reach[self.chain].sum())
+        return float(self.proposal.grown.reach[self.chain].sum())
+
+    def sources(self, tokens: Sequence[int]) -> list[Taken]:
+        """Where the first of the draft tokens are from; tokens: these [n]."""
+        return attribute(self.proposal.evidence, np.array(tokens, np.int64), 0)
 
     def accepted(self, new: Int64) -> int:
         """The number of draft tokens that came, of the tokens [n] that followed."""
@@ -41,7 +45,7 @@ class Request(NamedTuple):
 
     id: the engine's name for it. tokens: its text so far, prompt included, a list or an integer array [T]; the last is
     the root of the draft. states: hidden states [R, H] of the step. row: of the state that produced the last token.
-    room: draft tokens at most.
+    room: draft tokens at most. corpus: the name of the origin that it may be drafted from; None for all rows.
     """
 
     id: str
@@ -49,6 +53,7 @@ class Request(NamedTuple):
     states: Tensor
     row: int
     room: int
+    corpus: str | None = None
 
 
 @dataclass(eq=False)
@@ -61,9 +66,11 @@ class Served:
     root: int = -1
     draft: Draft | None = None
 
-    def continues(self, tokens: Sequence[int]) -> bool:
+    def continues(self, request: Request) -> bool:
         """Whether a text goes on from the last step. An engine that gives an id to another text is noticed here."""
-        return len(tokens) > self.length and (self.length == 0 or tokens[self.length - 1] == self.root)
+        tokens, before = request.tokens, self.length
+        same = len(tokens) > before and (before == 0 or tokens[before - 1] == self.root)
+        return same and self.session.corpus == request.corpus
 
 
 class Sessions:
@@ -79,8 +86,8 @@ class Sessions:
     def at(self, request: Request) -> tuple[Served, Int64]:
         """What is kept of a request, and the tokens [n] that have come since its last step."""
         served = self._served.get(request.id)
-        if served is None or not served.continues(request.tokens):
-            served = self._served[request.id] = Served(length=len(request.tokens))
+        if served is None or not served.continues(request):
+            served = self._served[request.id] = Served(Session(corpus=request.corpus), len(request.tokens))
         new = np.array(request.tokens[served.length :], np.int64)
         served.length, served.root = len(request.tokens), int(request.tokens[-1])
         return served, new

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -20,11 +22,14 @@ from dresd_milvus.progress import SILENT, Progress
 from dresd_milvus.serving.chain_budget import PRIOR, ChainBudget
 from dresd_milvus.serving.drafting import ChainDrafter
 from dresd_milvus.storage.opening import open_retrieval
-from dresd_milvus.systems.factory import hybrid_sources
+from dresd_milvus.systems.factory import sources_by_corpus
 from dresd_milvus.systems.sources import Sources, open_suffixes
 
 VARIABLE = "DRESD_SERVE"
 """The environment variable."""
+
+CORPUS = "dresd_corpus"
+"""What a request may say in its vllm_xargs: the corpus that it is drafted from."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,9 @@ class ServeSettings:
     """What a serving drafter is made of.
 
     name, fingerprint, tokenizer_hash: of the model (see LoadedModel). uri, collection: the store. search, timeout: see
-    open_retrieval. The password of a server comes from $MILVUS_TOKEN.
+    open_retrieval. The password of a server comes from $MILVUS_TOKEN. corpora: names of the origins of its rows; a
+    request may name one of them. default_corpus: of requests that name none; None for all rows. require_corpus: whether
+    a request that names none is refused.
     """
 
     name: str
@@ -43,13 +50,22 @@ class ServeSettings:
     search: Search = "auto"
     timeout: float = SEARCH_SECONDS
     weights_fingerprint: str = ""
+    corpora: tuple[str, ...] = ()
+    default_corpus: str | None = None
+    require_corpus: bool = False
 
     @classmethod
     def from_environment(cls) -> ServeSettings:
         """The settings of this process; InputError where `dresd serve` did not start it."""
         if VARIABLE not in os.environ:
             raise InputError("this process has no settings of dresd; start the engine by dresd serve")
-        return cls(**json.loads(os.environ[VARIABLE]))
+        content = json.loads(os.environ[VARIABLE])
+        return cls(**{**content, "corpora": tuple(content["corpora"])})
+
+    def corpus_of(self, asked: Mapping[str, Any]) -> str | None:
+        """The corpus of a request with these vllm_xargs: '' where it must name one and does not, which is nobody's."""
+        named = asked.get(CORPUS, self.default_corpus)
+        return ("" if self.require_corpus else None) if named is None else str(named)
 
     def to_environment(self) -> dict[str, str]:
         """The environment variable, with the settings."""
@@ -64,8 +80,14 @@ class ServeSettings:
     def make_drafter(self, device: torch.device) -> ChainDrafter:
         """Open the store and make the drafter. device: of the engine's model."""
         prior = PRIOR["cpu" if device.type == "cpu" else "cuda"]
-        hybrid = BatchHybrid(hybrid_sources(self.open_sources()))
-        return ChainDrafter(hybrid, ChainBudget(LearnedCosts(prior=prior, file=None)))
+        of_all = not self.require_corpus and self.default_corpus is None
+        corpora = sources_by_corpus(self.open_sources(), self.corpora, of_all)
+        budget = ChainBudget(LearnedCosts(prior=prior, file=None))
+        return ChainDrafter(BatchHybrid([corpora]), budget, corpora.servers())
+
+
+DOOR = f"{Path(__file__).parent.parent.name}.serving.corpus_door.CorpusDoor"
+"""The class that vLLM's server asks first, where requests must name a corpus, as its option names it."""
 
 
 def worker_module() -> str:

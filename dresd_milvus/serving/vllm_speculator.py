@@ -2,13 +2,12 @@
 
 vLLM calls `propose` of a class named by method 'custom_class' of --speculative-config, with token ids only. Request
 ids, draft counts and hidden states come from the method of the model runner that makes this call; it is wrapped here.
-Nothing of ours may end the engine: whatever fails costs drafts, is counted, and is logged once.
+Nothing of ours may end the engine: whatever fails costs drafts, is counted, and is logged once a minute at most.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections import Counter
 from collections.abc import Sequence
 from itertools import accumulate
 from time import perf_counter
@@ -24,6 +23,7 @@ from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
 from dresd_milvus.errors import InputError
 from dresd_milvus.serving.drafting import ChainDrafter
+from dresd_milvus.serving.metrics import ServingMetrics
 from dresd_milvus.serving.sessions import Request
 from dresd_milvus.serving.settings import ServeSettings
 
@@ -37,7 +37,10 @@ PARAMETERS = (
 """Its parameters in the versions that were checked."""
 
 LIMIT = "dresd_draft_tokens"
-"""What a request may say in its vllm_xargs: the longest draft; 0 turns drafts off."""
+"""What a request may say in its vllm_xargs: the longest draft; 0 turns drafts off. Another is settings.CORPUS."""
+
+QUIET_SECONDS = 60.0
+"""A failure within this time after a logged one is not logged."""
 
 logger = init_logger(__name__)
 
@@ -51,12 +54,13 @@ def check_engine() -> None:
 
 class Step(NamedTuple):
     """A step of the engine. ids: of the requests [B], in the order of the batch. drafts: draft tokens that were
-    verified of each. rooms: draft tokens that each allows at most. scheduled: tokens in the forward pass. states:
-    hidden states of the sampled positions [R, H]."""
+    verified of each. rooms: draft tokens that each allows at most. corpora: what each may be drafted from. scheduled:
+    tokens in the forward pass. states: hidden states of the sampled positions [R, H]."""
 
     ids: list[str]
     drafts: list[int]
     rooms: list[int]
+    corpora: list[str | None]
     scheduled: int
     states: Tensor
 
@@ -64,13 +68,15 @@ class Step(NamedTuple):
 class Speculator:
     """What vLLM's worker calls.
 
-    config: vLLM's configuration. Counts drafted and accepted tokens and lost steps in `counted`.
+    config: vLLM's configuration. metrics: see ServingMetrics; vLLM's server shows them under /metrics.
     """
 
     def __init__(self, config: Any) -> None:
         check_engine()
         self.drafter: ChainDrafter | None = None
-        self.counted: Counter[str] = Counter()
+        self._settings = ServeSettings.from_environment()
+        self.metrics = ServingMetrics(self._settings.corpora)
+        self._quiet_until = 0.0
         self._most = config.speculative_config.num_speculative_tokens
         self._context = config.model_config.max_model_len
         self._vocabulary = config.model_config.get_vocab_size()
@@ -83,7 +89,7 @@ class Speculator:
     def load_model(self, model: Any) -> None:
         """Open the store, once the engine has loaded its model; only on the rank whose drafts count."""
         if get_tensor_model_parallel_rank() == 0:
-            self.drafter = ServeSettings.from_environment().make_drafter(self._device)
+            self.drafter = self._settings.make_drafter(self._device)
             self.drafter.warm_up(torch.zeros(1, self._hidden_size, dtype=self._dtype, device=self._device))
 
     def propose(
@@ -102,9 +108,10 @@ class Speculator:
             self._learn_cost(step)
             drafts = self._propose(self.drafter, step, sampled, lengths, texts)
         except Exception:  # whatever it is, the engine must go on
-            if not self.counted["lost steps"]:
-                logger.exception("drafting failed; the text goes on without drafts (further failures are counted only)")
-            self.counted["lost steps"] += 1
+            if perf_counter() > self._quiet_until:
+                logger.exception("drafting failed; texts go on without drafts (failures are logged once a minute)")
+                self._quiet_until = perf_counter() + QUIET_SECONDS
+            self.metrics.lost()
             drafts = nothing
         self._done, self._before = perf_counter(), set(step.ids)
         return drafts
@@ -123,9 +130,11 @@ class Speculator:
             room = min(step.rooms[at], self._context - int(lengths[at]) - 1)
             if new and room > 0:
                 text = cast(Sequence[int], texts[at, : lengths[at]])
-                requests[at] = Request(step.ids[at], text, step.states, first + len(new) - 1, room)
+                requests[at] = Request(step.ids[at], text, step.states, first + len(new) - 1, room, step.corpora[at])
         drafter.sessions.keep_only(step.ids)
+        begun = perf_counter()
         made = dict(zip(requests, drafter.propose(list(requests.values())), strict=True))
+        self.metrics.drafted(drafter, perf_counter() - begun)
         return [[token for token in made.get(at, []) if 0 <= token < self._vocabulary] for at in range(len(sampled))]
 
     def _learn_cost(self, step: Step) -> None:
@@ -134,10 +143,11 @@ class Speculator:
         if self.drafter and step.scheduled == verified and self._before.issuperset(step.ids):
             self.drafter.budget.costs.observe(verified, 1e3 * (perf_counter() - self._done))
 
-    def _room(self, parameters: Any) -> int:
-        """Draft tokens that a request allows at most: its vllm_xargs entry 'dresd_draft_tokens', if there is one."""
-        asked = ((parameters and parameters.extra_args) or {}).get(LIMIT, self._most)
-        return min(asked, self._most) if isinstance(asked, int) else self._most
+    def _asked(self, parameters: Any) -> tuple[int, str | None]:
+        """(draft tokens that a request allows at most, its corpus), by its vllm_xargs."""
+        asked = (parameters and parameters.extra_args) or {}
+        most = asked.get(LIMIT, self._most)
+        return min(most, self._most) if isinstance(most, int) else self._most, self._settings.corpus_of(asked)
 
     def _catch_steps(self) -> None:
         """Have the model runner that calls this drafter hand over its step before each call."""
@@ -147,8 +157,9 @@ class Speculator:
                      auxiliary: Any, verified: Any, *others: Any) -> Any:  # fmt: skip
             ids = list(runner.input_batch.req_ids)
             drafts = verified.num_draft_tokens if verified else [0] * len(ids)
-            rooms = [speculator._room(runner.requests[name].sampling_params) for name in ids]
-            speculator._step = Step(ids, drafts, rooms, scheduler_output.total_num_scheduled_tokens, states)
+            asked = [speculator._asked(runner.requests[name].sampling_params) for name in ids]
+            rooms, corpora = [most for most, _ in asked], [corpus for _, corpus in asked]
+            speculator._step = Step(ids, drafts, rooms, corpora, scheduler_output.total_num_scheduled_tokens, states)
             return called(runner, scheduler_output, sampled, sampling, hidden, states, auxiliary, verified, *others)
 
         setattr(GPUModelRunner, HOOK, catching)

@@ -49,6 +49,10 @@ class Retrieval:
         if isinstance(self.store, CircuitBreaker):
             self.store.close()
 
+    def of_origin(self, origin: str) -> Retrieval:
+        """The same, of which only the rows of one origin are searched."""
+        return replace(self, store=self.store.of_origin(origin))
+
     @property
     def manifest(self) -> Manifest:
         """What the store was built with."""

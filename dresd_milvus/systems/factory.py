@@ -11,6 +11,7 @@ from dresd_milvus.drafters.base import Vanilla
 from dresd_milvus.drafters.dense import Dense
 from dresd_milvus.drafters.hybrid import Hybrid, Source
 from dresd_milvus.drafters.hybrid.budget import AdaptiveBudget
+from dresd_milvus.drafters.hybrid.corpora import ByCorpus
 from dresd_milvus.drafters.hybrid.dense_sources import BackgroundSearch, DenseSource
 from dresd_milvus.drafters.hybrid.matches import Matches
 from dresd_milvus.drafters.hybrid.recycling import Recycling
@@ -79,6 +80,17 @@ def hybrid_sources(
         dense = _dense(sources, neighbours)
         made.append(BackgroundSearch(dense) if isinstance(dense.store, CircuitBreaker) else DenseSource(dense))
     return made
+
+
+def sources_by_corpus(sources: Sources, corpora: Sequence[str], of_all: bool) -> ByCorpus:
+    """The sources of `hybrid` for texts that name a corpus each, the origin of its rows. of_all: whether a text that
+    names none is drafted from all rows. Raises StoreError for a suffix store that does not know its origins."""
+    made: dict[str | None, list[Source]] = {}
+    for corpus in corpora:  # a corpus that is the only one needs no index of its own
+        made[corpus] = hybrid_sources(sources if len(corpora) == 1 else sources.of_origin(corpus))
+    if of_all:
+        made[None] = hybrid_sources(sources)
+    return ByCorpus(made, [Matches(None)])
 
 
 def _dense(sources: Sources, neighbours: int | None) -> Dense:

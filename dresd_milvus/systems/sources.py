@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -56,6 +56,14 @@ class Sources:
         """Close the connection to the store, if there is one."""
         if self.retrieval:
             self.retrieval.close()
+
+    def of_origin(self, origin: str) -> Sources:
+        """The same, of which only rows and documents of one origin are drafted."""
+        return replace(
+            self,
+            retrieval=self.retrieval and self.retrieval.of_origin(origin),
+            suffixes=self.suffixes and self.suffixes.of_origin(origin),
+        )
 
     def about(self) -> dict[str, Any]:
         """What they are, for a summary; sizes in bytes."""

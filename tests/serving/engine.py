@@ -2,13 +2,16 @@
 
     python tests/serving/engine.py FOLDER DRAFT_TOKENS PROMPTS.json OUT.json
 
-OUT: {"texts": {batch size: [token ids of every prompt]}, "lost": steps that failed, "accepted": draft tokens, "kept":
-sessions that are left}. The drafter's settings come from the environment, as `dresd serve` writes them there.
+PROMPTS: [{"ids": token ids, "xargs": what a request says in its vllm_xargs}]. OUT: {"texts": {batch size: [token ids
+of every prompt]}, "lost": steps that failed, "accepted": draft tokens, "kept": sessions that are left, "sources":
+{"drafted or accepted, source, corpus": draft tokens}}. The drafter's settings come from the environment, as `dresd
+serve` writes them there.
 """
 
 import json
 import os
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +40,15 @@ def main() -> None:
     if int(draft_tokens):
         drafter = engine.llm_engine.model_executor.driver_worker.worker.model_runner.drafter
         drafter.drafter.budget = free_drafts()
-    asked = [{"prompt_token_ids": ids} for ids in json.loads(Path(prompts).read_text())]
+    asked = json.loads(Path(prompts).read_text())
     texts = {batch: answers(engine, asked, batch) for batch in BATCHES}
     found = {metric.name: getattr(metric, "value", 0) for metric in engine.get_metrics()}
     result = {"texts": texts, "accepted": found.get("vllm:spec_decode_num_accepted_tokens", 0)}
     if int(draft_tokens):
-        result |= {"lost": drafter.counted["lost steps"], "kept": len(drafter.drafter.sessions)}
+        sources = Counter[str]()
+        for (event, source, corpus), count in drafter.drafter.counts.items():
+            sources[f"{event} {source} {corpus}"] += count
+        result |= {"lost": drafter.metrics.lost_steps, "kept": len(drafter.drafter.sessions), "sources": sources}
     Path(out).write_text(json.dumps(result))
 
 
@@ -54,15 +60,17 @@ def free_drafts() -> Any:
     return ChainBudget(StepCosts({1: 1e9, 1024: 1e9}))
 
 
-def answers(engine: Any, asked: list[dict[str, list[int]]], batch: int) -> list[list[int]]:
+def answers(engine: Any, asked: list[dict[str, Any]], batch: int) -> list[list[int]]:
     """Greedy answers, `batch` prompts at a time."""
     from vllm import SamplingParams
 
-    sampling = SamplingParams(temperature=0, max_tokens=TOKENS)
-    parts = [asked[first : first + batch] for first in range(0, len(asked), batch)]
-    return [
-        list(done.outputs[0].token_ids) for part in parts for done in engine.generate(part, sampling, use_tqdm=False)
-    ]
+    texts = list[list[int]]()
+    for first in range(0, len(asked), batch):
+        part = asked[first : first + batch]
+        prompts = [{"prompt_token_ids": prompt["ids"]} for prompt in part]
+        wishes = [SamplingParams(temperature=0, max_tokens=TOKENS, extra_args=prompt["xargs"]) for prompt in part]
+        texts += [list(done.outputs[0].token_ids) for done in engine.generate(prompts, wishes, use_tqdm=False)]
+    return texts
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ A step has four stages, of a module or two each:
    pass, and pauses drafting while none is.
 4. **What came** (drafter). After the target has checked the tree, each token that was evaluated along the text's path
    is a case for the mixer: it came, or it did not. Recycling keeps the target's logits, and the budget compares the
-   accepted tokens with their cost.
+   accepted tokens with their cost. Where accepted tokens are from is noted (attribution).
 
 Stages 1 to 3 take several texts at a time, as a serving engine has them (`BatchHybrid`): each source is asked once for
 all texts, so that a step has one projection, one copy of the keys to the host and one search. Mixer and recycling are
@@ -25,7 +25,7 @@ Best-first growth by estimated acceptance is also in EAGLE-2 (2406.16858) with a
 here chances are calibrated counts. Context mixing is PAQ's (Mahoney 2005), recycling is 2408.08696.
 """
 
-from dresd_milvus.drafters.hybrid.drafter import PRIOR, BatchHybrid, Hybrid
+from dresd_milvus.drafters.hybrid.drafter import PRIOR, BatchHybrid, Hybrid, Proposal
 from dresd_milvus.drafters.hybrid.evidence import Session, Source
 
-__all__ = ["PRIOR", "BatchHybrid", "Hybrid", "Session", "Source"]
+__all__ = ["PRIOR", "BatchHybrid", "Hybrid", "Proposal", "Session", "Source"]

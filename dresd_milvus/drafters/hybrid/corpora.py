@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from dresd_milvus.decoding.protocols import Context
+from dresd_milvus.drafters.hybrid.dense_sources import BackgroundSearch
 from dresd_milvus.drafters.hybrid.evidence import Evidence, Session, Source
+from dresd_milvus.retrieval.circuit_breaker import CircuitBreaker
 
 
 class ByCorpus:
@@ -20,6 +22,12 @@ class ByCorpus:
 
     def __init__(self, sources: Mapping[str | None, Sequence[Source]], own_text: Sequence[Source]) -> None:
         self.sources, self.own_text = dict(sources), tuple(own_text)
+
+    def servers(self) -> list[CircuitBreaker]:
+        """The stores of all corpora that are searched on a server."""
+        made = (source for parts in self.sources.values() for source in parts)
+        stores = [source.dense.store for source in made if isinstance(source, BackgroundSearch)]
+        return [store for store in stores if isinstance(store, CircuitBreaker)]
 
     def propose(self, contexts: Sequence[Context], sessions: Sequence[Session]) -> list[list[Evidence]]:
         found: list[list[Evidence]] = [[] for _ in contexts]

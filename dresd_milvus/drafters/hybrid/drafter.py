@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from dresd_milvus.decoding.protocols import Context, Step
 from dresd_milvus.decoding.tree import DraftTree, Int64
+from dresd_milvus.drafters.hybrid.attribution import Taken, attribute
 from dresd_milvus.drafters.hybrid.budget import AdaptiveBudget
 from dresd_milvus.drafters.hybrid.evidence import Evidence, Session, Source
 from dresd_milvus.drafters.hybrid.mixer import Mixer
@@ -18,6 +20,13 @@ PRIOR = Path(__file__).with_name("calibration.npz")
 
 PRIOR_CASES = 30
 """The prior weighs as much as this many cases of a session's own."""
+
+
+class Proposal(NamedTuple):
+    """The tree that was grown for a text, and the evidence of which it was grown."""
+
+    grown: Grown
+    evidence: Evidence
 
 
 class BatchHybrid:
@@ -34,20 +43,22 @@ class BatchHybrid:
         self.sources, self.recycling = tuple(sources), recycling
         self.mixer = mixer or Mixer.load(PRIOR, PRIOR_CASES)
 
-    def grow(self, contexts: Sequence[Context], sessions: Sequence[Session]) -> list[Grown]:
-        """The tree of every text, given its context [B] and its session [B]. Each source is asked once for all."""
+    def grow(self, contexts: Sequence[Context], sessions: Sequence[Session]) -> list[Proposal]:
+        """A tree for every text, given its context [B] and its session [B]. Each source is asked once for all."""
         proposed = [source.propose(contexts, sessions) for source in self.sources]
         recycled = self.recycling.recycled if self.recycling else NOTHING
         found = [Evidence.join([part for parts in proposed for part in parts[at]]) for at in range(len(contexts))]
         return [
-            grow(int(context.tokens[-1]), rows, recycled, self.mixer, context.max_nodes, context.max_depth)
+            Proposal(
+                grow(int(context.tokens[-1]), rows, recycled, self.mixer, context.max_nodes, context.max_depth), rows
+            )
             for context, rows in zip(contexts, found, strict=True)
         ]
 
-    def learn(self, grown: Sequence[Grown], new: Sequence[Int64]) -> None:
+    def learn(self, proposals: Sequence[Proposal], new: Sequence[Int64]) -> None:
         """Teach the mixer what came in every text: the tokens [n] after the root of its tree."""
-        for tree, tokens in zip(grown, new, strict=True):
-            learn(self.mixer, tree, tokens)
+        for proposal, tokens in zip(proposals, new, strict=True):
+            learn(self.mixer, proposal.grown, tokens)
 
 
 class Hybrid:
@@ -55,7 +66,7 @@ class Hybrid:
 
     Drafts for one text at a time, as a batch of one, and keeps what it learns from text to text. sources, recycling,
     mixer: see BatchHybrid. adaptive: chooses how many nodes of each step's budget are verified; None spends the whole
-    budget at every step.
+    budget at every step. taken: where the accepted draft tokens of the text are from, in order.
     """
 
     def __init__(
@@ -68,26 +79,28 @@ class Hybrid:
     ) -> None:
         self.batch, self.name, self.adaptive = BatchHybrid(sources, recycling, mixer), name, adaptive
         self._session = Session()
-        self._grown: Grown | None = None  # the tree of this step; None where nothing is drafted
+        self.taken: list[Taken] = []
+        self._proposal: Proposal | None = None  # of this step; None where nothing is drafted
 
     def begin(self, prompt: Sequence[int]) -> None:
-        self._session, self._grown = Session(), None
+        self._session, self._proposal, self.taken = Session(), None, []
         if self.adaptive:
             self.adaptive.begin()
 
     def draft(self, context: Context) -> DraftTree:
-        self._grown = None
+        self._proposal = None
         wanted = context.max_nodes > 0 and context.max_depth > 0
         if not wanted or (self.adaptive and not self.adaptive.drafts()):
             return DraftTree.root_only(context.tokens[-1], self.name)
-        [self._grown] = self.batch.grow([context], [self._session])
-        reach = self._grown.reach[1:]
-        return self._grown.tree(self.adaptive.choose(reach) if self.adaptive else len(reach), self.name)
+        [self._proposal] = self.batch.grow([context], [self._session])
+        reach = self._proposal.grown.reach[1:]
+        return self._proposal.grown.tree(self.adaptive.choose(reach) if self.adaptive else len(reach), self.name)
 
     def observe(self, step: Step) -> None:
-        if self._grown:
-            self.batch.learn([self._grown], [step.new])
-            self._grown = None
+        if self._proposal:
+            self.batch.learn([self._proposal], [step.new])
+            self.taken += attribute(self._proposal.evidence, step.new[:-1], len(step.tokens) - len(step.new))
+            self._proposal = None
             if self.batch.recycling:  # while drafting pauses, logits are not worth reading
                 self.batch.recycling.remember(step.scored, step.tree.tokens, step.path)
         if self.adaptive and step.seconds is not None:

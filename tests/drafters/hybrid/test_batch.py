@@ -16,12 +16,11 @@ from hypothesis import strategies as st
 from dresd_milvus.decoding.protocols import Context
 from dresd_milvus.decoding.scores import Scored
 from dresd_milvus.drafters.dense import Dense
-from dresd_milvus.drafters.hybrid import BatchHybrid
+from dresd_milvus.drafters.hybrid import BatchHybrid, Proposal
 from dresd_milvus.drafters.hybrid.dense_sources import BackgroundSearch, DenseSource
 from dresd_milvus.drafters.hybrid.evidence import Evidence, Session, Source
 from dresd_milvus.drafters.hybrid.matches import Matches
 from dresd_milvus.drafters.hybrid.recycling import SUCCESSORS, Recycling
-from dresd_milvus.drafters.hybrid.tree_builder import Grown
 from dresd_milvus.retrieval.projection import Projection
 from dresd_milvus.retrieval.suffix_store import SuffixStore
 from tests.oracle import example_manifest, example_replica, example_rows
@@ -83,14 +82,14 @@ class Texts:
             calls = [taking] if together else [[text] for text in taking]
             grown = [self.grow(call) for call in calls]
             for call, trees in zip(calls, grown, strict=True):
-                for text, tree in zip(call, trees, strict=True):
+                for text, (tree, _) in zip(call, trees, strict=True):
                     found[text].append((tree.tokens.tolist(), tree.parents.tolist(), tree.reach.tolist()))
                 new = [self.come(text, coming[text], learn) for text in call]
                 if learn:
                     self.batch.learn(trees, new)
         return found
 
-    def grow(self, texts: list[int]) -> list[Grown]:
+    def grow(self, texts: list[int]) -> list[Proposal]:
         contexts = [
             Context(self.texts[text][: self.lengths[text]], state(text, self.lengths[text]), 12, 4) for text in texts
         ]

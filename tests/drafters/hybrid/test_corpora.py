@@ -88,8 +88,8 @@ def test_no_token_of_another_corpus_is_drafted(
         grown = hybrid.grow(
             [Context(texts[at], states, 16, 4, row) for row, at in enumerate(asked)], [sessions[at] for at in asked]
         )
-        for at, tree in zip(asked, grown, strict=True):
-            assert set(tree.tokens.tolist()) <= set(SHARED) | own(sessions[at].corpus)
+        for at, proposal in zip(asked, grown, strict=True):
+            assert set(proposal.grown.tokens.tolist()) <= set(SHARED) | own(sessions[at].corpus)
         hybrid.learn(grown, [np.array([0]) for _ in grown])
 
 
@@ -97,5 +97,5 @@ def test_each_corpus_is_drafted_from() -> None:
     """So that the test above does not pass for want of drafts."""
     hybrid = BatchHybrid([ByCorpus({corpus: sources(corpus, False) for corpus in CORPORA}, [Matches(None)])])
     contexts = [Context([0, 1], torch.randn(1, 12), 16, 4, 0) for _ in CORPORA]
-    for corpus, tree in zip(CORPORA, hybrid.grow(contexts, [Session(corpus=c) for c in CORPORA]), strict=True):
-        assert set(tree.tokens.tolist()) & own(corpus)
+    for corpus, proposal in zip(CORPORA, hybrid.grow(contexts, [Session(corpus=c) for c in CORPORA]), strict=True):
+        assert set(proposal.grown.tokens.tolist()) & own(corpus)
