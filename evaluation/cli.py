@@ -28,7 +28,7 @@ from evaluation.offline_cli import app as offline
 from evaluation.options import NeighboursOption, PromptOptions, SystemsOption
 from evaluation.original import OriginalOptions
 from evaluation.prompts import SUITES, about_suite
-from evaluation.reporting.report import print_table
+from evaluation.reporting.report import accepted_from, print_table
 
 if TYPE_CHECKING:
     from dresd_milvus.models.loading import LoadedModel
@@ -98,6 +98,8 @@ def run(
 
 def _show(summary: dict[str, Any], sources: Sources, out: Path) -> None:
     print_table(summary["runs"])
+    if shares := accepted_from(summary["runs"]):
+        print(f"\naccepted draft tokens by source: {shares}")
     if sources.failure_summary():
         print(f"\nwarning: {sources.failure_summary()}")
     print(f"\nwritten: {out}/summary.json, table.md, records.jsonl, report.html, spec-bench/")

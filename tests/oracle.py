@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from dresd_milvus.retrieval.replica import Columns, Keys, Replica
+from dresd_milvus.retrieval.nearest import Keys
+from dresd_milvus.retrieval.replica import Columns, Replica
 from dresd_milvus.retrieval.store import PAD, Hits, Manifest, Rows
 
 

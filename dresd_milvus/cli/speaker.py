@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from dresd_milvus.console import wide_console
+from dresd_milvus.console import print_rows, wide_console
 from dresd_milvus.corpus.conversation import Conversation, Dialogue
 from dresd_milvus.decoding.loop import Generation, generate
 from dresd_milvus.decoding.protocols import Step
@@ -15,6 +15,7 @@ from dresd_milvus.decoding.sampling import Sampler
 from dresd_milvus.decoding.token_stream import AnswerText, TokenStream, find_stop
 from dresd_milvus.models.loading import LoadedModel
 from dresd_milvus.systems.prepared import PreparedDrafter
+from dresd_milvus.systems.spans import spans_of
 
 HELP = "Ctrl-C ends an answer; /new begins a new conversation; /exit or Ctrl-D ends the chat"
 
@@ -65,6 +66,16 @@ class Speaker:
         if self.sources.failure_summary():
             self.console.print(f"warning: {self.sources.failure_summary()}", style="yellow")
         return done
+
+    def tell_sources(self, text: Sequence[int]) -> None:
+        """The spans of the last answer that were drafted, and where each is from. text: its tokens, prompt included."""
+        spans = spans_of(self.drafter.drafter, self.sources)
+        if not spans:
+            self.tell("no draft token was accepted, or this system does not note where tokens are from (hybrid does)")
+            return
+        drafted = [repr(self.model.tokenizer.decode(text[s.first : s.first + s.tokens])) for s in spans]
+        lines = [[words, str(s.tokens), s.source, s.place] for words, s in zip(drafted, spans, strict=True)]
+        print_rows([["drafted", "tokens", "source", "from"], *lines], left=["drafted", "source", "from"])
 
     def shown(self, done: Generation) -> list[int]:
         """The tokens of an answer as it was shown: those that a stop string ended are made of the text before it."""

@@ -78,10 +78,16 @@ class SpeakerOptions:
 def generate(
     options: SpeakerOptions,
     prompt: Annotated[str, typer.Argument(help="Prompt that the model answers; it is put into the template.")],
+    sources: Annotated[
+        bool, typer.Option("--sources", help="List the spans that were drafted and the documents they are from.")
+    ] = False,
 ) -> None:
     """Stream one answer; drafted and accepted tokens are green in a terminal."""
     with options.open() as (speaker, conversation):
-        speaker.answer(conversation.begin(prompt))
+        ids = conversation.begin(prompt)
+        done = speaker.answer(ids)
+        if sources:
+            speaker.tell_sources([*ids, *done.tokens])
 
 
 @app.command()

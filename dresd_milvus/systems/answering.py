@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import wraps
 from inspect import signature
 from typing import ParamSpec, TypeVar
@@ -20,6 +20,7 @@ from dresd_milvus.drafters.base import Vanilla
 from dresd_milvus.errors import InputError, MismatchError, keywords
 from dresd_milvus.models.loading import LoadedModel
 from dresd_milvus.systems.prepared import PreparedDrafter
+from dresd_milvus.systems.spans import Span, spans_of
 from dresd_milvus.target.hf_target import HFTarget
 
 P = ParamSpec("P")
@@ -36,7 +37,8 @@ class Result:
     text: without end tokens and stop strings. tokens: ids of the text, up to the end token or the one that completed a
     stop string, included. reason: why it ended: 'eos', 'stop' (a stop string), 'length' (max_new_tokens) or 'context'.
     mat: mean accepted tokens per forward pass, the model's own token included; 1.0 for plain decoding. hit_rate: share
-    of steps that had a draft, 0 to 1. tokens_per_second: of decoding, without reading the prompt.
+    of steps that had a draft, 0 to 1. tokens_per_second: of decoding, without reading the prompt. spans: accepted draft
+    tokens and the documents that they are from, where the drafter notes them (hybrid does).
     """
 
     text: str
@@ -45,6 +47,7 @@ class Result:
     mat: float
     hit_rate: float
     tokens_per_second: float
+    spans: list[Span] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -160,7 +163,8 @@ def generate(request: _Request) -> Result:
     for _ in request.steps(done):
         pass
     text = "".join(request.pieces([done.tokens]))  # made afterwards: it is no part of the decoding time
-    return Result(text, done.tokens, done.reason, done.mat, done.hit_rate, done.tokens_per_second)
+    spans = spans_of(request.drafter.drafter, request.drafter.sources) if request.drafter else []
+    return Result(text, done.tokens, done.reason, done.mat, done.hit_rate, done.tokens_per_second, spans)
 
 
 @_with_arguments_of(_request)

@@ -6,6 +6,9 @@ Of acceptance
   hit_rate            share of steps that had a draft
   path_acceptance     accepted / depth of the draft tree, over the steps with a draft (sums, not a mean of ratios)
   node_acceptance     accepted / draft nodes, over the steps with a draft (the root is not counted)
+  accepted_from       shares of accepted draft tokens by source: the text itself, exact matches in the corpus, dense
+                      hits, recycling. Of sources that agree for as long, the first in this order has the tokens, so
+                      that dense has what no exact match had. Composites only
   accepted_by_depth   share of the steps with a draft in which at least 1, 2, ... draft tokens were accepted
 
 Of speed: of what was generated more than once, the median time of every text
@@ -30,12 +33,14 @@ Others' definitions, to set beside their figures (see docs/evaluation.md)
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dresd_milvus.drafters.hybrid.attribution import SOURCES
 from evaluation.reporting.bootstrap import interval
 
 Record = dict[str, Any]
@@ -91,10 +96,17 @@ def acceptance_metrics(records: Sequence[Record]) -> dict[str, Any]:
         "draft_ms_p95": _percentile(times["draft"], 95),
         "verify_ms_p50": _percentile(times["verify"], 50),
         "step_ms_mean": {name: float(value.mean()) if len(value) else 0.0 for name, value in times.items()},
+        "accepted_from": _shares(records),
         "accepted_by_depth": [
             float((accepted[drafted] >= at).mean()) if drafted.any() else 0.0 for at in range(1, DEEPEST + 1)
         ],
     }
+
+
+def _shares(records: Sequence[Record]) -> dict[str, float]:
+    """The share of each source in the accepted draft tokens; records of earlier versions do not know."""
+    counts = sum((Counter(record.get("accepted_from", {})) for record in records), Counter[str]())
+    return {source: counts[source] / counts.total() for source in dict.fromkeys(SOURCES) if counts[source]}
 
 
 def speed_metrics(records: Sequence[Record], vanilla: Sequence[Record]) -> dict[str, Any]:

@@ -32,6 +32,7 @@ PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</t
 <p class="note">Speed-up: all tokens over all decoding time, against vanilla on the same prompts in the same run; in
 brackets 95 % of bootstrap resamples of the prompts. MAT counts the bonus token; every step counts, with or without a
 draft.</p>
+<p>Accepted draft tokens by source: {shares}</p>
 {figure}
 <h2>Where texts differ from vanilla's</h2><p>{differing}</p>
 <p class="note">The gap is the distance of the two best scores at that token: in low precision a tie may break otherwise
@@ -82,6 +83,13 @@ def print_table(runs: Sequence[Run], axes: Sequence[str] = ()) -> None:
     print_rows(table(runs, axes, PAGE_ONLY), left=[*axes, "system"])
 
 
+def accepted_from(runs: Sequence[Run]) -> str:
+    """The share of each source in the accepted draft tokens of every system that notes it."""
+    told = [(run["system"], run.get("accepted_from", {})) for run in runs]
+    shares = {system: ", ".join(f"{name} {share:.0%}" for name, share in parts.items()) for system, parts in told}
+    return "; ".join(f"{system}: {parts}" for system, parts in shares.items() if parts)
+
+
 def write_report(summary: dict[str, Any], out: Path) -> None:
     """Write out/report.html (stands alone), out/report.png (its figure) and out/table.md (its table)."""
     figure, drawing = draw(summary["runs"]), io.StringIO()
@@ -104,6 +112,7 @@ def _page(summary: dict[str, Any], drawing: str) -> str:
         title=html.escape(f"dresd-milvus: {runs[0]['suite']}, {runs[0]['prompts']} prompts"),
         head=lines[0].replace("td>", "th>"),
         body="".join(lines[1:]),
+        shares=html.escape(accepted_from(runs)) or "not known",
         figure=drawing[drawing.index("<svg") :],
         differing=html.escape(differing) or "Nowhere: every text is identical.",
         about=html.escape(json.dumps({name: part for name, part in summary.items() if name != "runs"}, indent=2)),

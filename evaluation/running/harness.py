@@ -10,6 +10,8 @@ from dresd_milvus.corpus.conversation import Conversation, Dialogue
 from dresd_milvus.decoding.loop import FixedBudget, Generation, generate
 from dresd_milvus.decoding.protocols import Drafter
 from dresd_milvus.decoding.sampling import Sampler
+from dresd_milvus.drafters.hybrid import Hybrid
+from dresd_milvus.drafters.hybrid.attribution import count_by_source
 from dresd_milvus.errors import InputError
 from dresd_milvus.models.loading import LoadedModel
 from dresd_milvus.models.ranks import sampler_for
@@ -44,6 +46,14 @@ class Unit(NamedTuple):
 
     repeat: int
     prompt: int
+
+
+class Text(NamedTuple):
+    """A turn: what was read, what was generated, and the accepted draft tokens by source (see attribution)."""
+
+    ids: list[int]
+    done: Generation
+    accepted_from: dict[str, int]
 
 
 def check_lengths(model: LoadedModel, conversation: Conversation, prompts: Sequence[Prompt]) -> None:
@@ -93,22 +103,23 @@ class Harness:
         made = {d.name: list(self._texts(d, prompt, sampler)) for d in (*self.drafters[turn:], *self.drafters[:turn])}
         records = []
         for drafter in self.drafters:
-            for at, (ids, done) in enumerate(made[drafter.name]):
+            for at, (ids, done, accepted_from) in enumerate(made[drafter.name]):
                 record = make_record(self.model, drafter.name, prompt, ids, done)
+                record |= {"accepted_from": accepted_from} if accepted_from else {}
                 record |= {"repeat": unit.repeat, "index": unit.prompt, "turn": at}
                 record |= self._difference(sampler, made["vanilla"], made[drafter.name], at)
                 records.append(record)
         return [{**record, "of": len(records)} for record in records]
 
-    def _texts(self, drafter: Drafter, prompt: Prompt, sampler: Sampler) -> Iterator[tuple[list[int], Generation]]:
-        """(what was read, what was generated) of every turn that there is room for."""
+    def _texts(self, drafter: Drafter, prompt: Prompt, sampler: Sampler) -> Iterator[Text]:
+        """Every turn that there is room for."""
         dialogue = Dialogue(self.conversation)
         for at, question in enumerate(prompt.turns):
             ids = dialogue.ask(question)
             if at and len(ids) >= self.model.target.context:
                 return
             done = self._generate(drafter, ids, sampler, self.options.max_new_tokens)
-            yield ids, done
+            yield Text(ids, done, count_by_source(drafter.taken) if isinstance(drafter, Hybrid) else {})
             dialogue.answered(question, ids, done.answer)
 
     def _generate(self, drafter: Drafter, ids: list[int], sampler: Sampler, tokens: int) -> Generation:
@@ -119,18 +130,18 @@ class Harness:
     def _difference(
         self,
         sampler: Sampler,
-        plain: Sequence[tuple[list[int], Generation]],
-        ours: Sequence[tuple[list[int], Generation]],
+        plain: Sequence[Text],
+        ours: Sequence[Text],
         at: int,
     ) -> dict[str, Any]:
         """Where this turn's text departs from vanilla's, and how close the call was there; nothing where it does not.
 
         Turns after one that departed have other prompts and are not compared.
         """
-        if any(a[1].tokens != b[1].tokens for a, b in zip(plain[:at], ours[:at], strict=True)) or at >= len(plain):
+        if any(a.done.tokens != b.done.tokens for a, b in zip(plain[:at], ours[:at], strict=True)) or at >= len(plain):
             return {"first_difference": None, "compared": False}
-        ids, theirs = plain[at][0], plain[at][1].tokens
-        position = first_difference(ours[at][1].tokens, theirs)
+        ids, theirs = plain[at].ids, plain[at].done.tokens
+        position = first_difference(ours[at].done.tokens, theirs)
         if position is None:
             return {"first_difference": None, "compared": True}
         gap = min(gap_at(self.model.target, sampler, ids + theirs[:position]), LARGEST_GAP)

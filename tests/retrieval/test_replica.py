@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dresd_milvus.errors import StoreError
-from dresd_milvus.retrieval.replica import Columns, Keys, Replica
+from dresd_milvus.retrieval.nearest import Keys
+from dresd_milvus.retrieval.replica import Columns, Replica
 from dresd_milvus.retrieval.store import Rows
 from tests.oracle import example_manifest, example_rows
 
