@@ -57,12 +57,14 @@ class ChainDrafter:
             of_request.draft = Draft(proposal, chain[:length])
         return [of_request.draft.tokens if of_request.draft else [] for of_request in served]
 
-    def warm_up(self, states: Tensor) -> None:
-        """Draft once for a made-up text, so that no request waits for what is compiled at first use. states: hidden
-        states [R, H] of the engine's dtype and device."""
-        for tokens in ([0, 1, 0, 1], [0, 1, 0, 1, 0]):
-            self.propose([Request("", tokens, states, 0, 1)])
+    def warm_up(self, states: Tensor, corpora: Sequence[str | None]) -> None:
+        """Draft once for a made-up text of each corpus, so that no request waits for what is compiled at first use.
+        states: hidden states [R, H] of the engine's dtype and device."""
+        for corpus in corpora:
+            for tokens in ([0, 1, 0, 1], [0, 1, 0, 1, 0]):
+                self._propose([Request("", tokens, states, 0, 1, corpus)])
         self.sessions.keep_only([])
+        self.counts.clear()
 
     def _learn(self, seen: Sequence[tuple[Served, Int64]]) -> None:
         """Teach mixer and budget what has come since the drafts [B] were made: tokens [n] of each."""

@@ -67,6 +67,10 @@ class ServeSettings:
         named = asked.get(CORPUS, self.default_corpus)
         return ("" if self.require_corpus else None) if named is None else str(named)
 
+    def named(self) -> list[str | None]:
+        """What a request may be drafted from: the corpora, and None for all rows where it need not name one."""
+        return [*self.corpora, *([] if self.require_corpus or self.default_corpus is not None else [None])]
+
     def to_environment(self) -> dict[str, str]:
         """The environment variable, with the settings."""
         return {VARIABLE: json.dumps(asdict(self))}
@@ -80,8 +84,7 @@ class ServeSettings:
     def make_drafter(self, device: torch.device) -> ChainDrafter:
         """Open the store and make the drafter. device: of the engine's model."""
         prior = PRIOR["cpu" if device.type == "cpu" else "cuda"]
-        of_all = not self.require_corpus and self.default_corpus is None
-        corpora = sources_by_corpus(self.open_sources(), self.corpora, of_all)
+        corpora = sources_by_corpus(self.open_sources(), self.named())
         budget = ChainBudget(LearnedCosts(prior=prior, file=None))
         return ChainDrafter(BatchHybrid([corpora]), budget, corpora.servers())
 

@@ -90,7 +90,8 @@ class Speculator:
         """Open the store, once the engine has loaded its model; only on the rank whose drafts count."""
         if get_tensor_model_parallel_rank() == 0:
             self.drafter = self._settings.make_drafter(self._device)
-            self.drafter.warm_up(torch.zeros(1, self._hidden_size, dtype=self._dtype, device=self._device))
+            states = torch.zeros(1, self._hidden_size, dtype=self._dtype, device=self._device)
+            self.drafter.warm_up(states, self._settings.named())
 
     def propose(
         self, sampled: Sequence[Sequence[int]], lengths: NDArray[np.int32], texts: NDArray[np.int32], **_: Any

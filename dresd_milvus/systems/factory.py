@@ -82,14 +82,16 @@ def hybrid_sources(
     return made
 
 
-def sources_by_corpus(sources: Sources, corpora: Sequence[str], of_all: bool) -> ByCorpus:
-    """The sources of `hybrid` for texts that name a corpus each, the origin of its rows. of_all: whether a text that
-    names none is drafted from all rows. Raises StoreError for a suffix store that does not know its origins."""
-    made: dict[str | None, list[Source]] = {}
-    for corpus in corpora:  # a corpus that is the only one needs no index of its own
-        made[corpus] = hybrid_sources(sources if len(corpora) == 1 else sources.of_origin(corpus))
-    if of_all:
-        made[None] = hybrid_sources(sources)
+def sources_by_corpus(sources: Sources, corpora: Sequence[str | None]) -> ByCorpus:
+    """The sources of `hybrid` for texts that name a corpus each, the origin of its rows; None: all rows.
+
+    Raises StoreError for a suffix store that does not know its origins.
+    """
+    known = sources.manifest.origins if sources.manifest else ()
+    made = {
+        corpus: hybrid_sources(sources if corpus is None or known == (corpus,) else sources.of_origin(corpus))
+        for corpus in corpora  # a corpus that is the only one needs no index of its own
+    }
     return ByCorpus(made, [Matches(None)])
 
 

@@ -60,3 +60,18 @@ def test_whatever_a_text_does_drafts_stay_within_their_room(kind: type, data: st
         assert len(drafts) == len(names)
         for name, draft, room in zip(names, drafts, rooms, strict=True):
             assert len(draft) <= room and set(draft) <= set(texts[name])
+
+
+def test_warming_up_leaves_no_trace() -> None:
+    """Neither in the counts, nor in what drafting is thought to cost: its first steps compile."""
+    made = drafter()
+    made.warm_up(STATES, [None, "one"])
+    assert not made.counts and not len(made.sessions)
+    assert made.propose([request("a", [5, 6, 7, 8, 5, 6, 7, 8, 5])]) != [[]]
+
+
+def test_tokens_are_counted_by_event_source_and_corpus() -> None:
+    made, text = drafter(), [5, 6, 7, 8] * 3
+    [draft] = made.propose([request("a", text)._replace(corpus="one")])
+    made.propose([request("a", [*text, *draft[:2], 99])._replace(corpus="one")])
+    assert made.counts == {("drafted", "text", "one"): len(draft), ("accepted", "text", "one"): 2}
