@@ -115,7 +115,7 @@ def _raise_for_failed(services: list[Service]) -> None:
 
 def down(stack: Stack, volumes: bool) -> None:
     """Stop the stack and remove its containers; volumes: and all data. Raises StackError when compose cannot."""
-    profiles = [part for name in (*PROFILES, "tools") for part in ("--profile", name)]
+    profiles = [part for name in (*PROFILES, "tools", "serve") for part in ("--profile", name)]
     arguments = [*profiles, "down", "--remove-orphans", *(["--volumes"] if volumes else [])]
     running = stack.start(arguments, subprocess.PIPE)
     output, _ = running.communicate()

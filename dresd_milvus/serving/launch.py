@@ -39,7 +39,11 @@ def require_engine() -> None:
 
 def require_key(host: str, flags: Sequence[str]) -> None:
     """Raise InputError for a server that others can reach and that asks for no key."""
-    if host not in LOOPBACK and "VLLM_API_KEY" not in os.environ and not any(f.startswith("--api-key") for f in flags):
+    if (
+        host not in LOOPBACK
+        and not os.environ.get("VLLM_API_KEY")
+        and not any(f.startswith("--api-key") for f in flags)
+    ):
         raise InputError(f"a server on {host} can be reached by others; set VLLM_API_KEY, or leave out --host")
 
 

@@ -104,3 +104,11 @@ def test_the_example_settings_name_all_that_must_be_set() -> None:
     example = read_settings(ROOT / ".env.example")
     assert set(MUST_BE_SET) <= set(example) and example["COMPOSE_PROFILES"] in ("cpu", "gpu")
     assert all(not value for name, value in example.items() if name.endswith("PASSWORD"))
+
+
+def test_the_profile_serve_is_published_on_this_machine_and_starts_no_second_milvus(tmp_path: Path) -> None:
+    found = services(tmp_path, "serve")
+    assert set(found) == {"etcd", "minio", "serve"}  # these two have no profile
+    serve = found["serve"]
+    assert "127.0.0.1" in str(serve["ports"]) and "VLLM_API_KEY" in serve["environment"]
+    assert "--host=0.0.0.0" in serve["command"] and serve["healthcheck"]["test"]

@@ -23,6 +23,8 @@ def test_without_vllm_it_says_how_to_get_it(capsys: Capture, monkeypatch: pytest
 def test_a_server_for_others_needs_a_key(capsys: Capture, monkeypatch: pytest.MonkeyPatch, host: str) -> None:
     monkeypatch.delenv("VLLM_API_KEY", raising=False)
     assert "VLLM_API_KEY" in dresd(capsys, "serve", *STORE, "--host", host).error
+    monkeypatch.setenv("VLLM_API_KEY", "")  # vLLM takes an empty key for none
+    assert "VLLM_API_KEY" in dresd(capsys, "serve", *STORE, "--host", host).error
     launch.require_key(host, ["--api-key=secret"])
     monkeypatch.setenv("VLLM_API_KEY", "secret")
     launch.require_key(host, [])
