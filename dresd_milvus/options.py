@@ -94,6 +94,10 @@ TemplateOption = Annotated[
     ),
 ]
 
+TemperatureOption = Annotated[float, typer.Option(min=0, help="Temperature of sampling; 0 is greedy.")]
+
+SeedOption = Annotated[int, typer.Option(min=0, help="Seed of sampling.")]
+
 LocalRankOption = Annotated[int, typer.Option("--local_rank", hidden=True, help="Rank given by DeepSpeed's launcher.")]
 
 
@@ -117,7 +121,7 @@ class ModelOptions:
 class SamplingOptions:
     """How the target's tokens are picked; see make_sampler."""
 
-    temperature: Annotated[float, typer.Option(min=0, help="Temperature of sampling; 0 is greedy.")] = 0.0
+    temperature: TemperatureOption = 0.0
     top_p: Annotated[
         float, typer.Option(help="Probability of the most likely tokens that are sampled from; 1 keeps all.")
     ] = 1.0
@@ -129,7 +133,7 @@ class SamplingOptions:
     repetition_penalty: Annotated[
         float, typer.Option(help="Penalty of tokens that are in prompt or answer already; 1 is none.")
     ] = 1.0
-    seed: Annotated[int, typer.Option(min=0, help="Seed of sampling.")] = 0
+    seed: SeedOption = 0
 
     def sampler(self, text: int = 0) -> Sampler:
         """What picks the tokens of a text, whose number is added to the seed. Raises InputError for bad values."""

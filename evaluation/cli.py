@@ -25,16 +25,17 @@ from dresd_milvus.systems.registry import drafting, parse_systems
 from dresd_milvus.systems.sources import Sources, Where, open_sources
 from evaluation.offline.sweep import parse_axis, run_sweep
 from evaluation.offline_cli import app as offline
-from evaluation.options import NeighboursOption, PromptOptions, SystemsOption
+from evaluation.options import MaxNewTokensOption, NeighboursOption, PromptOptions, SystemsOption
 from evaluation.original import OriginalOptions
 from evaluation.prompts import SUITES, about_suite
 from evaluation.reporting.report import accepted_from, print_table
+from evaluation.traffic_cli import app as traffic
 
 if TYPE_CHECKING:
     from dresd_milvus.models.loading import LoadedModel
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-app.registered_commands += offline.registered_commands
+app.registered_commands += [*offline.registered_commands, *traffic.registered_commands]
 
 
 @app.callback()
@@ -51,9 +52,7 @@ def run(
     asked: PromptOptions,
     draft_model: DraftModelOption = None,
     systems: SystemsOption = "vanilla,prompt_lookup,dense",
-    max_new_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Longest answer (tokens); default: the suite's, or 128.")
-    ] = None,
+    max_new_tokens: MaxNewTokensOption = None,
     out: Annotated[Path, typer.Option(help="Folder for records, summary and report.")] = Path("runs/eval"),
     replace: Annotated[bool, typer.Option("--replace", help="Removal of the results in --out first.")] = False,
     repeats: Annotated[int, typer.Option(min=1, help="Number of repeats of everything; times are medians.")] = 1,

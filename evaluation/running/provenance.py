@@ -21,6 +21,23 @@ PACKAGES = ("torch", "transformers", "pymilvus", "milvus-lite", "numpy", "tokeni
 
 def provenance(model: LoadedModel, options: dict[str, Any]) -> dict[str, Any]:
     """Everything that is needed to judge and repeat a run."""
+    about = origin(options)
+    about["hardware"] |= {
+        "device": str(model.target.device),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "torch_threads": torch.get_num_threads(),
+    }
+    about["model"] = {
+        "name": model.name,
+        "fingerprint": model.fingerprint,
+        "dtype": model.dtype,
+        "end_tokens": list(model.end_tokens),
+    }
+    return about
+
+
+def origin(options: dict[str, Any]) -> dict[str, Any]:
+    """What of it holds without a model in this process."""
     return {
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "made_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -28,19 +45,7 @@ def provenance(model: LoadedModel, options: dict[str, Any]) -> dict[str, Any]:
         "git": git_commit(),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
-        "hardware": {
-            "processor": processor(),
-            "cores": os.cpu_count(),
-            "device": str(model.target.device),
-            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-            "torch_threads": torch.get_num_threads(),
-        },
-        "model": {
-            "name": model.name,
-            "fingerprint": model.fingerprint,
-            "dtype": model.dtype,
-            "end_tokens": list(model.end_tokens),
-        },
+        "hardware": {"processor": processor(), "cores": os.cpu_count()},
         "options": options,
     }
 
