@@ -60,8 +60,8 @@ def print_summary(runs: Sequence[Figures]) -> None:
     for run in runs:
         if run["failures"]:
             counted = ", ".join(f"{count} {kind}" for kind, count in run["failures"].items())
-            kind, message = next(iter(run["first_failures"].items()))
-            print(f"warning: {run['server']}: requests failed: {counted}; {kind}: {' '.join(message.split())[:200]}")
+            message = run["first_failures"][next(iter(run["failures"]))]
+            print(f"warning: {run['server']}: requests failed: {counted} ({' '.join(message.split())[:200]})")
 
 
 def write_results(
