@@ -10,6 +10,7 @@ import typer
 
 from dresd_milvus.console import Phases
 from dresd_milvus.errors import InputError
+from dresd_milvus.files.atomic import atomic_folder
 from dresd_milvus.options import with_options
 from evaluation.options import MaxNewTokensOption, SuiteOptions
 from evaluation.traffic.load import Load
@@ -54,12 +55,12 @@ def traffic(
     tokens = max_new_tokens or suite.max_new_tokens or 128
     put = None if template in (None, CHAT) else Template.parse(template)
     prompts = [prompt.text for prompt in suite.prompts]
-    with Phases() as phases:
-        blocks = replay(addresses, Asked(prompts, put, tokens), load, phases)
     options = {**asdict(load), "rate": str(load.rate), "template": template, "max_new_tokens": tokens}
     about = {"suite": suite.name, "addresses": dict(addresses), "provenance": origin(options)}
-    runs = write_results(blocks, suite.prompts, about, load.temperature == 0, out)
+    with atomic_folder(out) as folder, Phases() as phases:  # made first: a place that cannot be written is no surprise
+        measured = replay(addresses, Asked(prompts, put, tokens), load, phases)
+        runs = write_results(measured, suite.prompts, about, load.temperature == 0, folder)
     print_summary(runs)
     print(f"\nwritten: {out}/: {FILES}")
-    if not blocks[-1].whole:
+    if not measured.blocks[-1].whole:
         raise InputError(f"it was interrupted; what was measured is in {out}")

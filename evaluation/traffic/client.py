@@ -8,10 +8,11 @@ import os
 import re
 from contextlib import suppress
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from urllib.parse import urlsplit
 
 from dresd_milvus.corpus import Template
+from dresd_milvus.corpus.files import valid_text
 from dresd_milvus.errors import InputError
 from evaluation.traffic.counters import Counters, read_counters
 from evaluation.traffic.load import Load
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 KEY = "OPENAI_API_KEY"
+
+NAME = re.compile(r"[\w.+-]+")
+URL = re.compile(r"https?://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[0-9]+)?(/[\w./~-]*)?", re.ASCII | re.IGNORECASE)
 
 METRICS_SECONDS = 5.0
 """Longest time of reading a server's counters."""
@@ -54,10 +58,8 @@ def parse_address(text: str) -> Address:
     Addresses with a user, password or query are refused: results hold addresses, and must hold no secret.
     """
     name, _, url = text.partition("=")
-    with suppress(ValueError):
-        parts = urlsplit(url)
-        plain = parts.port != 0 and not ({"@", "?", "#"} & set(url))
-        if re.fullmatch(r"[\w.+-]+", name) and parts.scheme in ("http", "https") and parts.hostname and plain:
+    with suppress(ValueError):  # of a port that is too high
+        if NAME.fullmatch(name) and URL.fullmatch(url) and urlsplit(url).port != 0:
             return Address(name, url.rstrip("/").removesuffix("/v1"))
     raise InputError(f"a --server is NAME=http://HOST:PORT, without user, password or query; a key belongs into ${KEY}")
 
@@ -110,9 +112,9 @@ class Server:
                     whole = whole or choice.finish_reason is not None
         if not whole:
             raise RequestError("cut short", "the stream ended before the answer did")
-        if tokens is None:
+        if not isinstance(tokens, int):
             raise RequestError("no usage", "the server does not say how many tokens it has generated")
-        return Reply(first, tokens, "".join(pieces))
+        return Reply(first, tokens, valid_text("".join(pieces)))
 
     async def counters(self) -> Counters | None:
         """The server's own counters; None where it has none or does not answer."""
@@ -124,23 +126,30 @@ class Server:
 
 async def connect(address: Address, load: Load) -> Server:
     """The server at an address, which must answer now. Raises InputError where it does not, or serves no model."""
-    from openai import AsyncOpenAI, AuthenticationError, PermissionDeniedError
+    from openai import AuthenticationError, PermissionDeniedError
+
+    try:
+        return await _connect(address, load)
+    except (AuthenticationError, PermissionDeniedError) as error:
+        problem, cause = f"refuses the key; set ${KEY}", cast(Exception, error)
+    except (IndexError, TypeError, AttributeError) as error:
+        problem, cause = "names no model under /v1/models; start it with one", error
+    except Exception as error:
+        problem, cause = f"does not answer ({_failure(error).kind}); start it, or correct --server", error
+    raise InputError(f"the server {address.name} at {address.url} {problem}") from cause
+
+
+async def _connect(address: Address, load: Load) -> Server:
+    from openai import AsyncOpenAI
 
     key = os.environ.get(KEY) or "none"
     client = AsyncOpenAI(base_url=f"{address.url}/v1", api_key=key, max_retries=0, timeout=load.timeout)
     try:
         models = (await client.with_options(timeout=METRICS_SECONDS).models.list()).data
-        return Server(address, client, models[0].id, load)
-    except (AuthenticationError, PermissionDeniedError) as error:
-        problem, remedy = "refuses the key", f"set ${KEY}"
-        cause: Exception = error
-    except (IndexError, TypeError, AttributeError) as error:
-        problem, remedy, cause = "names no model under /v1/models", "start it with one", error
-    except Exception as error:
-        problem, remedy = f"does not answer ({_failure(error).kind})", "start it, or correct --server"
-        cause = error
-    await client.close()
-    raise InputError(f"the server {address.name} at {address.url} {problem}; {remedy}") from cause
+        return Server(address, client, valid_text(models[0].id), load)
+    except BaseException:
+        await client.close()
+        raise
 
 
 def _failure(error: Exception) -> RequestError:
@@ -157,5 +166,5 @@ def _failure(error: Exception) -> RequestError:
         (openai.APIError, "error in the stream"),
     )
     kind = next((kind for cause, kind in kinds if isinstance(error, cause)), f"malformed ({type(error).__name__})")
-    key = os.environ.get(KEY)
-    return RequestError(kind, str(error).replace(key, "***") if key else str(error))
+    key, message = os.environ.get(KEY), valid_text(str(error))
+    return RequestError(kind, message.replace(key, "***") if key else message)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import NamedTuple
@@ -56,6 +56,13 @@ class Block:
     whole: bool = False
 
 
+class Measured(NamedTuple):
+    """models: what each server calls its model, by the server's name."""
+
+    models: dict[str, str]
+    blocks: list[Block]
+
+
 class Asked(NamedTuple):
     """What the requests ask for. template: None for chats in the server's own template."""
 
@@ -64,7 +71,7 @@ class Asked(NamedTuple):
     max_tokens: int
 
 
-def replay(addresses: Sequence[Address], asked: Asked, load: Load, progress: Progress) -> list[Block]:
+def replay(addresses: Sequence[Address], asked: Asked, load: Load, progress: Progress) -> Measured:
     """Send the load to all servers, which take turns in every round; the last block is not whole after Ctrl-C.
 
     An open loop: requests arrive at their times, whether earlier ones are answered or not. One that arrives while
@@ -72,17 +79,17 @@ def replay(addresses: Sequence[Address], asked: Asked, load: Load, progress: Pro
     sent less, and its slowest moments be measured least (coordinated omission).
     Raises InputError, before any request, where a server does not answer; KeyboardInterrupt where nothing is measured.
     """
-    blocks: list[Block] = []
+    measured = Measured({}, [])
     try:
-        asyncio.run(_replay(addresses, asked, load, progress, blocks))
+        asyncio.run(_replay(addresses, asked, load, progress, measured))
     except KeyboardInterrupt:
-        if not any(block.answers for block in blocks):
+        if not any(block.answers for block in measured.blocks):
             raise
-    return blocks
+    return measured
 
 
 async def _replay(
-    addresses: Sequence[Address], asked: Asked, load: Load, progress: Progress, blocks: list[Block]
+    addresses: Sequence[Address], asked: Asked, load: Load, progress: Progress, measured: Measured
 ) -> None:
     async with AsyncExitStack() as opened:
         servers = []
@@ -90,21 +97,18 @@ async def _replay(
             servers.append(await connect(address, load))
             opened.push_async_callback(servers[-1].close)
         progress.phase("warming up", len(servers), "requests")
-        await asyncio.gather(*(_warm_up(server, asked) for server in servers))
+        for server in servers:  # one after another: side by side on one machine they slow each other down
+            with suppress(RequestError):  # what is measured will say so
+                await server.ask(WARM_UP, asked.template, asked.max_tokens, 0)
+            measured.models[server.address.name] = server.model
+            progress.advance(1)
         rounds = load.blocks(len(asked.prompts))
         for turn, requests in enumerate(rounds):
             for server in servers if turn % 2 == 0 else servers[::-1]:
                 name = server.address.name
                 progress.phase(f"{name}, round {turn + 1} of {len(rounds)}", len(requests), "requests")
-                blocks.append(Block(name, turn))
-                await _Measuring(server, asked, load, progress, blocks[-1]).run(requests)
-
-
-async def _warm_up(server: Server, asked: Asked) -> None:
-    try:
-        await server.ask(WARM_UP, asked.template, asked.max_tokens, 0)
-    except RequestError:
-        return  # what is measured will say so
+                measured.blocks.append(Block(name, turn))
+                await _Measuring(server, asked, load, progress, measured.blocks[-1]).run(requests)
 
 
 class _Measuring:

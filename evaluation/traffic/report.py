@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from dresd_milvus.console import print_rows
-from dresd_milvus.files.atomic import atomic_folder, write_json, write_text
+from dresd_milvus.files.atomic import write_json, write_text
 from evaluation.prompts import Prompt
 from evaluation.reporting.report import SYSTEMS, markdown_table
-from evaluation.traffic.measuring import Block
+from evaluation.traffic.measuring import Block, Measured
 from evaluation.traffic.summary import Figures, over_time, summarise
 
 FILES = "traffic.json, table.md, traffic.png, records.jsonl"
@@ -65,33 +65,24 @@ def print_summary(runs: Sequence[Figures]) -> None:
 
 
 def write_results(
-    blocks: Sequence[Block], prompts: Sequence[Prompt], about: dict[str, Any], greedy: bool, out: Path
+    measured: Measured, prompts: Sequence[Prompt], about: dict[str, Any], greedy: bool, folder: Path
 ) -> list[Figures]:
-    """Write FILES into the folder `out`, which appears whole or not at all, and return what summarise gives.
-
-    about: what the results were made with. Raises OSError where `out` holds something already.
-    """
+    """Write FILES into a folder, and return what summarise gives. about: what the results were made with."""
+    blocks = measured.blocks
     runs = summarise(blocks, greedy)
     times = {run["server"]: over_time(block for block in blocks if block.server == run["server"]) for run in runs}
-    with atomic_folder(out) as folder:
-        write_json(folder / "traffic.json", {"servers": runs, "over_time": times, **about})
-        write_text(folder / "table.md", markdown_table(table(runs)))
-        write_text(folder / "records.jsonl", "".join(_records(blocks, prompts)))
-        draw(runs, times, blocks).savefig(folder / "traffic.png", dpi=110)
+    write_json(folder / "traffic.json", {"servers": runs, "over_time": times, "models": measured.models, **about})
+    write_text(folder / "table.md", markdown_table(table(runs)))
+    write_text(folder / "records.jsonl", "".join(f"{json.dumps(record)}\n" for record in _records(blocks, prompts)))
+    draw(runs, times, blocks).savefig(folder / "traffic.png", dpi=110)
     return runs
 
 
-def _records(blocks: Sequence[Block], prompts: Sequence[Prompt]) -> list[str]:
-    """A line for every request."""
-    return [
-        json.dumps(
-            {"server": block.server, "round": block.turn, "prompt_id": prompts[answer.prompt].id, **answer._asdict()},
-            ensure_ascii=False,
-        )
-        + "\n"
-        for block in blocks
-        for answer in block.answers
-    ]
+def _records(blocks: Sequence[Block], prompts: Sequence[Prompt]) -> Iterator[dict[str, Any]]:
+    for block in blocks:
+        for answer in block.answers:
+            named = {"server": block.server, "round": block.turn, "prompt_id": prompts[answer.prompt].id}
+            yield named | answer._asdict()
 
 
 def draw(runs: Sequence[Figures], times: dict[str, list[Figures]], blocks: Sequence[Block]) -> Any:
@@ -104,6 +95,7 @@ def draw(runs: Sequence[Figures], times: dict[str, list[Figures]], blocks: Seque
     colours = {name: SYSTEMS[index % len(SYSTEMS)] for index, name in enumerate(names)}
     bars = axes[0, 0].bar(names, [run["tokens_per_second"] or 0 for run in runs], color=[*colours.values()])
     axes[0, 0].bar_label(bars, [_ratio("speedup")(run) for run in runs])
+    axes[0, 0].margins(y=0.1)
     axes[0, 0].set(title="Tokens a second; over the first server's, 95 % interval")
     for name in names:
         of_server = [answer for block in blocks if block.server == name for answer in block.answers]

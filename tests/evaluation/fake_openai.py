@@ -1,7 +1,8 @@
 """A small OpenAI-compatible server in a thread. What a prompt says decides what becomes of it:
 
 `HTTP 500` that status, with the key in its message; `CUT` a stream that ends early; `BREAK` a connection that breaks;
-`HANG` no answer; `ERROR` an error event; `GARBAGE` no JSON; `UNCOUNTED` no usage; `EMPTY` no text. Others are answered
+`HANG` no answer; `ERROR` an error event; `GARBAGE` no JSON; `UNCOUNTED` no usage; `EMPTY` no text;
+`RAW` the events that follow. Others are answered
 by what they say, a token a word.
 """
 
@@ -119,6 +120,9 @@ class Handler(BaseHTTPRequestHandler):
     def events(self, prompt: str, most: int) -> Iterator[str]:
         """The chunks of an answer."""
         words = [] if "EMPTY" in prompt else [f"{word}{self.server.fake.suffix} " for word in prompt.split()[:most]]
+        if prompt.startswith("RAW"):
+            yield from prompt.splitlines()[1:]
+            return
         if self.path == "/v1/chat/completions":
             yield self.chunk("")
         for word in words:

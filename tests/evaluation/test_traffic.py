@@ -113,6 +113,37 @@ def test_failures_are_counted_by_kind(
     assert KEY not in outcome.out + outcome.err and KEY.encode() not in written
 
 
+RAW = [
+    "null", "[]", "1", '"text"', "{}", '{"choices": null}', '{"choices": [null]}', '{"choices": [{}]}',
+    '{"choices": [{"delta": null}]}', '{"choices": [{"delta": {"content": ["a"]}, "finish_reason": "stop"}]}',
+    '{"choices": [], "usage": {"completion_tokens": "three"}}', '{"choices": [], "usage": 3}', "[DONE]", "\x00",
+    '{"error": null}', '{"error": "dead"}', '{"error": {"message": ["\\ud800"]}}', "[" * 5000,
+]  # fmt: skip
+WHOLE = [
+    '{"choices": [{"finish_reason": "stop", "delta": {"content": "a \\ud800"}}], "usage": {"completion_tokens": 2}}'
+]
+
+
+def test_whatever_a_server_says_is_an_answer_or_a_failure(
+    capsys: Capture, tmp_path: Path, servers: list[FakeOpenAI]
+) -> None:
+    """Of events that are none only those behind a whole answer, or empty ones before it, leave it an answer."""
+    prompts = ["\n".join(["RAW", *lines]) for event in RAW for lines in ([event], [event, *WHOLE], [*WHOLE, event])]
+    prompts.append("\n".join(["RAW", *WHOLE]))
+    assert traffic(capsys, tmp_path, servers[:1], prompts, "--rounds", "1").code == 0
+    records = {record["prompt"]: record for record in results(tmp_path)[1]}
+    assert len(records) == len(prompts) and not any(records[n]["failure"] == "" for n in range(0, 3 * len(RAW), 3))
+    assert (records[3 * len(RAW)]["tokens"], records[3 * len(RAW)]["text"]) == (2, "a ?")
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_any_work(
+    capsys: Capture, tmp_path: Path, servers: list[FakeOpenAI]
+) -> None:
+    (tmp_path / "file").write_text("")
+    error = traffic(capsys, tmp_path, servers[:1], ["prompt"], "--out", str(tmp_path / "file" / "out")).error
+    assert "cannot use" in error and servers[0].seen == []
+
+
 def test_a_request_waits_for_a_slot_and_its_latency_counts_from_its_arrival(
     capsys: Capture, tmp_path: Path, servers: list[FakeOpenAI]
 ) -> None:
@@ -201,6 +232,8 @@ def test_servers_that_cannot_be_used_are_named_before_any_work(
         pass
     error = traffic(capsys, tmp_path, [good, gone], ["prompt"]).error
     assert f"the server b at {gone.url} does not answer (no connection); start it" in error
+    odd = dresd(capsys, "eval", "traffic", "--server", "odd=http://127.0.0.18000", "--out", tmp_path / "odd").error
+    assert "the server odd at http://127.0.0.18000 does not answer" in odd
     other.models = []
     assert "the server b at" in (error := traffic(capsys, tmp_path, [good, other], ["prompt"]).error)
     assert "names no model under /v1/models" in error
@@ -213,7 +246,8 @@ def test_servers_that_cannot_be_used_are_named_before_any_work(
 
 @pytest.mark.parametrize(
     "server", ["http://127.0.0.1:1", "a=127.0.0.1:1", "a=ftp://h:1", "a=http://u:hidden@h:1", "a=http://h:1?k=hidden",
-               "a=http://h:hidden", "=http://h:1", "a b=http://h:1", "a|=http://h:1", "a=http://", "a=http://[hidden"],
+               "a=http://h:hidden", "=http://h:1", "a b=http://h:1", "a|=http://h:1", "a=http://", "a=http://[hidden",
+               "a=http://h:99999", "a=http://h\n:1", "a=http://\u00fc}:1"],
 )  # fmt: skip
 def test_addresses_that_are_none_or_hold_secrets_are_refused(capsys: Capture, server: str) -> None:
     error = dresd(capsys, "eval", "traffic", "--server", server).error
