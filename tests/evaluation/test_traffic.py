@@ -232,8 +232,9 @@ def test_servers_that_cannot_be_used_are_named_before_any_work(
         pass
     error = traffic(capsys, tmp_path, [good, gone], ["prompt"]).error
     assert f"the server b at {gone.url} does not answer (no connection); start it" in error
-    odd = dresd(capsys, "eval", "traffic", "--server", "odd=http://127.0.0.18000", "--out", tmp_path / "odd").error
-    assert "the server odd at http://127.0.0.18000 does not answer" in odd
+    odd = FakeOpenAI()
+    odd.url = "http://127.0.0.18000"
+    assert f"the server a at {odd.url} does not answer" in traffic(capsys, tmp_path, [odd], ["prompt"]).error
     other.models = []
     assert "the server b at" in (error := traffic(capsys, tmp_path, [good, other], ["prompt"]).error)
     assert "names no model under /v1/models" in error
