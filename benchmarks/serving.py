@@ -99,7 +99,9 @@ def server_command(name: str, port: int, options: Namespace) -> list[str]:
 def started(address: Address, command: Sequence[str], log: Path) -> Iterator[Address]:
     """Have a server run, with its engine's processes, until the block ends; exits with its log's name if it fails."""
     with log.open("w") as file:
-        server = subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True)
+        # A process group of its own, to be ended with its engine's processes, but no session of its own: Linux shares
+        # processor time out among sessions, and the client must not get less.
+        server = subprocess.Popen(command, stdout=file, stderr=file, preexec_fn=os.setpgrp)
     try:
         wait(address, server, log)
         yield address

@@ -15,6 +15,9 @@ from evaluation.traffic.client import Address, RequestError, Server, connect
 from evaluation.traffic.counters import Sample
 from evaluation.traffic.load import Load, Request
 
+TICK_SECONDS = 0.05
+"""Time from one look at the client's own clock to the next."""
+
 SAMPLE_SECONDS = 2.0
 """Time from one look at a server's counters to the next."""
 
@@ -46,12 +49,17 @@ class Answer(NamedTuple):
 
 @dataclass
 class Block:
-    """A round of the load at one server. seconds: its length. whole: not interrupted. samples: of its counters."""
+    """A round of the load at one server. seconds: its length. whole: not interrupted. samples: of its counters.
+
+    lags: by how many seconds this process woke up late, at every tick: where it gets too little processor time, what it
+    measures is its own.
+    """
 
     server: str
     turn: int
     answers: list[Answer] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
+    lags: list[float] = field(default_factory=list)
     seconds: float = 0.0
     whole: bool = False
 
@@ -122,13 +130,14 @@ class _Measuring:
     async def run(self, requests: Sequence[Request]) -> None:
         await self._sample()
         self.began = perf_counter()
-        watching = asyncio.create_task(self._watch())
+        watching = [asyncio.create_task(self._watch()), asyncio.create_task(self._tick())]
         try:
             await asyncio.gather(*map(self._follow, requests))
             self.block.whole = True
         finally:
             self.block.seconds = self._now()
-            watching.cancel()
+            for task in watching:
+                task.cancel()
             await self._sample()
 
     def _now(self) -> float:
@@ -154,6 +163,12 @@ class _Measuring:
         while True:
             await asyncio.sleep(SAMPLE_SECONDS)
             await self._sample()
+
+    async def _tick(self) -> None:
+        while True:
+            due = self._now() + TICK_SECONDS
+            await asyncio.sleep(TICK_SECONDS)
+            self.block.lags.append(self._now() - due)
 
     async def _sample(self) -> None:
         counters = await self.server.counters()

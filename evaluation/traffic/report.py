@@ -44,6 +44,9 @@ COLUMNS: dict[str, Callable[[Figures], str]] = {
 }
 """The table of servers: headings, and what is under each of them. Times are medians where nothing else is said."""
 
+LATE_SECONDS = 0.02
+"""A lateness of this client above which its figures are its own."""
+
 FILE_ONLY = ("latency ratio [95 %]", "first token s", "token ms")
 """Columns that a terminal has no room for."""
 
@@ -55,13 +58,15 @@ def table(runs: Sequence[Figures], narrow: bool = False) -> list[list[str]]:
 
 
 def print_summary(runs: Sequence[Figures]) -> None:
-    """Print the table, and a line for every server some of whose requests failed."""
+    """Print the table, and warnings: of requests that failed, and of a client that was itself late."""
     print_rows(table(runs, narrow=True))
     for run in runs:
         if run["failures"]:
             counted = ", ".join(f"{count} {kind}" for kind, count in run["failures"].items())
             message = run["first_failures"][next(iter(run["failures"]))]
             print(f"warning: {run['server']}: requests failed: {counted} ({' '.join(message.split())[:200]})")
+        if (lag := run["client_lag_p95"] or 0) > LATE_SECONDS:
+            print(f"warning: {run['server']}: this client itself was {lag:.2f} s late; give it more processor time")
 
 
 def write_results(

@@ -62,6 +62,7 @@ def _alone(blocks: Sequence[Block]) -> Figures:
         "token_p50": _percentile(
             [(answer.ended - first) / (answer.tokens - 1) for answer, first in begun if answer.tokens > 1], 50
         ),
+        "client_lag_p95": _percentile([lag for block in blocks for lag in block.lags], 95),
         **_drafts(total(sample for block in blocks for sample in between(block.samples))),
     }
 

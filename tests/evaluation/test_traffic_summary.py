@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from evaluation.traffic.counters import Counters, Sample, between, growth, read_counters, total
 from evaluation.traffic.measuring import Answer, Block
+from evaluation.traffic.report import print_summary
 from evaluation.traffic.summary import over_time, summarise
 
 METRICS = """\
@@ -53,7 +54,7 @@ def test_growth_adds_up(steps: list[int]) -> None:
 
 def block(server: str, turn: int, seconds: float, *answers: Answer, whole: bool = True) -> Block:
     """A block without samples."""
-    return Block(server, turn, list(answers), [], seconds, whole)
+    return Block(server, turn, list(answers), [], [], seconds, whole)
 
 
 def answer(prompt: int, arrived: float, first: float, ended: float, tokens: int, text: str = "a") -> Answer:
@@ -106,8 +107,16 @@ def test_what_cannot_be_known_is_none() -> None:
     assert summarise([], greedy=True) == []
 
 
+def test_a_client_that_was_late_itself_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    blocks = [block(name, 0, 2.0, answer(0, 0, 1, 2, 3)) for name in ("a", "b")]
+    blocks[1].lags.extend([0.0, 0.5, 0.5])
+    print_summary(summarise(blocks, True))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[3:] == ["warning: b: this client itself was 0.50 s late; give it more processor time"]
+
+
 def sampled(turn: int, seconds: float, *samples: tuple[float, Counters]) -> Block:
-    return Block("a", turn, [], [Sample(*each) for each in samples], seconds, True)
+    return Block("a", turn, [], [Sample(*each) for each in samples], [0.01] * 20, seconds, True)
 
 
 def test_steps_and_sources_of_the_servers_own_counters() -> None:
@@ -124,6 +133,7 @@ def test_steps_and_sources_of_the_servers_own_counters() -> None:
     (run,) = summarise([first, second], greedy=True)
     assert (run["drafted"], run["accepted"], run["acceptance"]) == (100, 60, 0.6)
     assert run["tokens_per_step"] == 100 / 40
+    assert run["client_lag_p95"] == 0.01
     assert run["by_source"] == {"dense": {"drafted": 30, "accepted": 15}}
     points = over_time([first, second])
     assert [point["seconds"] for point in points] == [2, 3, 5]
