@@ -2,7 +2,8 @@
 
 On: a model and a store of its, in bfloat16. All servers run side by side, each on a port of its own, and take turns
 (see dresd eval traffic), so that a slow minute of the machine meets all alike; each takes some 3 GB on a CPU. All
-requests come at once, and so many are in flight. Each number has prompts of its own, so that no server knows them.
+requests of a round come at once, twice as many as are in flight, ten at least. No prompt is asked twice, so that no
+server has answered it before: the default needs 900 prompts, --rounds 3 540.
 Run, in the environment of vLLM: PYTHONPATH=. .venv-vllm/bin/python benchmarks/serving.py --uri S.db --collection C \\
     --flags="--enforce-eager --max-model-len 2048"
     On a CPU set what docs/serving.md says in the environment. --servers plain,ngram,suffix,dresd names others;
@@ -23,6 +24,7 @@ import urllib.request
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import islice
 from pathlib import Path
 
 from common import arguments
@@ -51,12 +53,15 @@ START_SECONDS = 900
 
 def main() -> None:
     options = arguments(
-        __doc__ or "", model="smollm2", uri="", collection="", servers="plain,ngram,dresd", suite="gsm8k-extract",
-        prompts=25, tokens=64, rounds=5, concurrency="1,4,16,64", dtype="bfloat16", flags="", port=8100,
+        __doc__ or "", model="smollm2", uri="", collection="", servers="plain,ngram,dresd", suite="gsm8k",
+        tokens=64, rounds=5, concurrency="1,4,16,64", dtype="bfloat16", flags="", port=8100,
     )  # fmt: skip
     out = options.out or Path("runs/serving")
     levels = [int(number) for number in options.concurrency.split(",")]
-    suite = load_suite(options.suite)
+    shares = [options.rounds * max(2 * level, 10) for level in levels]
+    prompts = load_suite(options.suite, sum(shares)).prompts
+    if len(prompts) < sum(shares):
+        sys.exit(f"{sum(shares)} prompts are needed and {options.suite} has {len(prompts)}; name another --suite")
     out.mkdir(parents=True)
     with ExitStack() as running, Phases() as phases:
         addresses = []
@@ -66,15 +71,16 @@ def main() -> None:
             command = server_command(name, options.port + number, options)
             addresses.append(running.enter_context(started(address, command, out / f"{name}.log")))
         lines: list[list[str]] = []
-        for turn, level in enumerate(levels):
+        left = iter(prompts)
+        for level, share in zip(levels, shares, strict=True):
             phases.message(f"{level} at once")
-            prompts = suite.prompts[turn :: len(levels)][: options.prompts]
+            part = list(islice(left, share))
             load = Load(concurrency=level, rounds=options.rounds)
-            asked = Asked([prompt.text for prompt in prompts], None, options.tokens)
+            asked = Asked([prompt.text for prompt in part], None, options.tokens)
             measured = replay(addresses, asked, load, phases)
             given = {name: str(value) for name, value in vars(options).items()}
             with atomic_folder(out / f"at-{level}") as folder:
-                runs = write_results(measured, prompts, {"provenance": origin(given)}, True, folder)
+                runs = write_results(measured, part, {"provenance": origin(given)}, True, folder)
             headings, *cells = table(runs)
             lines += [["at once", *headings]] * (not lines) + [[str(level), *line] for line in cells]
             write_text(out / "table.md", markdown_table(lines, left=2))
