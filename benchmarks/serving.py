@@ -62,6 +62,7 @@ def main() -> None:
     prompts = load_suite(options.suite, sum(shares)).prompts
     if len(prompts) < sum(shares):
         sys.exit(f"{sum(shares)} prompts are needed and {options.suite} has {len(prompts)}; name another --suite")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers are ended, not orphaned
     out.mkdir(parents=True)
     with ExitStack() as running, Phases() as phases:
         addresses = []
