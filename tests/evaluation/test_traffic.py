@@ -102,7 +102,7 @@ def test_failures_are_counted_by_kind(
     """They end nothing, and what a server says of them is shown without the key."""
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     prompts = [*FAILURES, "all is well", "EMPTY", "HTTP 500 once more"]
-    outcome = traffic(capsys, tmp_path, servers[:1], prompts, "--rounds", "1", "--timeout", "0.5")
+    outcome = traffic(capsys, tmp_path, servers[:1], prompts, "--rounds", "1", "--timeout", "2")
     assert outcome.code == 0, outcome
     run = results(tmp_path)[0]["a"]
     assert run["failures"] == Counter(FAILURES.values()) + Counter(["HTTP 500"])
