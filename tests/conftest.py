@@ -86,7 +86,7 @@ def server_uri(milvus_server: MilvusServer) -> Iterator[str]:
     """The address of an empty server; what a test leaves there is removed, but for projections (they take long)."""
     yield milvus_server.uri
     client = MilvusClient(milvus_server.uri, dedicated=True)
-    for name in store_names(client):
+    for name in store_names(client, milvus_server.uri):
         for alias in client.list_aliases(name)["aliases"]:
             client.drop_alias(alias)
         client.drop_collection(name)

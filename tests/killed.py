@@ -1,4 +1,4 @@
-"""`dresd` in a process that kills itself (SIGKILL) at an exact place: before its n-th change to a file below a folder.
+"""`dresd` in a process that sends itself a signal at an exact place: before its n-th change to a file below a folder.
 
 The process is forked from one that has imported the libraries and waits, so a command starts in a fraction of a second.
 """
@@ -38,12 +38,20 @@ class Command:
 
     arguments: its words. root: folder whose changes are counted. log: file without ending, outside of root, for its
     output (.out) and the places that it has passed (.places). die_at: the number of the place, from 1, before which it
-    kills itself; 0 for never. delay: seconds from there until it does so.
+    gets the signal; 0 for never. delay: seconds from there until it does so.
     """
 
-    def __init__(self, arguments: list[str], root: Path, log: Path, die_at: int = 0, delay: float = 0.0) -> None:
+    def __init__(
+        self,
+        arguments: list[str],
+        root: Path,
+        log: Path,
+        die_at: int = 0,
+        delay: float = 0.0,
+        sent: signal.Signals = signal.SIGKILL,
+    ) -> None:
         self._output, self._places = log.with_suffix(".out"), log.with_suffix(".places")
-        self._process = CONTEXT.Process(target=_run, args=(arguments, str(root), log, die_at, delay))
+        self._process = CONTEXT.Process(target=_run, args=(arguments, str(root), log, die_at, delay, sent))
         self._process.start()
 
     def wait(self) -> int:
@@ -61,16 +69,17 @@ class Command:
         return self._output.read_text()
 
 
-def _run(arguments: list[str], root: str, log: Path, die_at: int, delay: float) -> None:
+def _run(arguments: list[str], root: str, log: Path, die_at: int, delay: float, sent: signal.Signals) -> None:
     with log.with_suffix(".out").open("wb", 0) as output, log.with_suffix(".places").open("w", 1) as places:
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)
-        _watch(root, places, die_at, delay)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a fork server ignores it
+        _watch(root, places, die_at, delay, sent)
         sys.argv = ["dresd", *arguments]
         main()
 
 
-def _watch(root: str, places: IO[str], die_at: int, delay: float) -> None:
+def _watch(root: str, places: IO[str], die_at: int, delay: float, sent: signal.Signals) -> None:
     """Write every place into a file, and die at one of them. Requests are small, so that there are many."""
     writing.REQUEST_BYTES = 30_000
     passed, write = 0, WAL.write_insert
@@ -81,9 +90,9 @@ def _watch(root: str, places: IO[str], die_at: int, delay: float) -> None:
         if place:
             passed += 1
             if passed == die_at and delay:
-                Timer(delay, _die).start()
+                Timer(delay, os.kill, (os.getpid(), sent)).start()
             elif passed == die_at:
-                _die()
+                os.kill(os.getpid(), sent)
             places.write(place + "\n")
 
     def write_request(*arguments: Any) -> None:
@@ -92,10 +101,6 @@ def _watch(root: str, places: IO[str], die_at: int, delay: float) -> None:
 
     WAL.write_insert = write_request
     sys.addaudithook(see)
-
-
-def _die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _place(event: str, arguments: tuple[Any, ...], root: str) -> str | None:

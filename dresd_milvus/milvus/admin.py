@@ -17,7 +17,7 @@ from dresd_milvus.milvus.indexes import Chosen
 from dresd_milvus.milvus.projections import is_loaded, make_ready, save_projection
 from dresd_milvus.milvus.schema import MANIFEST, key_index, partition_of
 from dresd_milvus.milvus.store import SEAL_SECONDS, MilvusStore
-from dresd_milvus.retrieval.names import check_name
+from dresd_milvus.retrieval.names import check_name, is_embedded
 from dresd_milvus.retrieval.projection import Projection
 from dresd_milvus.retrieval.store import Manifest
 
@@ -25,10 +25,24 @@ from dresd_milvus.retrieval.store import Manifest
 def list_stores(uri: str, token: str = "") -> list[dict[str, Any]]:
     """{collection, aliases, rows, index, loaded, state, source, model} of every collection of a database.
 
-    A collection of another program has no more than collection, aliases, loaded and state. Raises StoreError.
+    A collection of another program, or one that cannot be read, has no more than collection, aliases, loaded and state.
+    Raises StoreError.
     """
     with connection(uri, token) as client:
-        return [_summary(client, name) for name in sorted(store_names(client))]
+        return [_summary_or_why(client, uri, name) for name in sorted(store_names(client, uri))]
+
+
+def _summary_or_why(client: Any, uri: str, name: str) -> dict[str, Any]:
+    """The summary of a collection; of one that is damaged, why it cannot be read: the others are still there."""
+    from dresd_milvus.milvus.client.libraries import MilvusException
+
+    try:
+        return _summary(client, name)
+    except (StoreError, MilvusException) as error:
+        if not is_embedded(uri) and not isinstance(error, StoreError):
+            raise  # the server, not the collection
+        reason = str(error).splitlines()[0]
+        return {"collection": name, "aliases": [], "loaded": None, "state": f"cannot be read ({reason})"}
 
 
 def _summary(client: Any, name: str) -> dict[str, Any]:

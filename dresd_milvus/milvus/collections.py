@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -113,9 +114,20 @@ def make_embedded_ready(client: Any, collection: str, chosen: Chosen) -> None:
         make_ready(client, collection)
 
 
-def store_names(client: Any) -> list[str]:
-    """Names of a database's collections, without those of projections."""
-    return [name for name in client.list_collections() if not name.startswith(PREFIX)]
+def store_names(client: Any, uri: str) -> list[str]:
+    """Names of a database's collections, without those of projections.
+
+    Milvus Lite lists nothing when one collection is damaged; then the folders of an embedded database tell.
+    """
+    from dresd_milvus.milvus.client.libraries import MilvusException
+
+    try:
+        names = client.list_collections()
+    except MilvusException:
+        if not is_embedded(uri):
+            raise
+        names = [folder.name for folder in (Path(uri) / "collections").iterdir() if folder.is_dir()]
+    return [name for name in names if not name.startswith(PREFIX)]
 
 
 def resolve(client: Any, uri: str, name: str, timeout: float | None = None) -> tuple[str, Manifest]:

@@ -91,7 +91,7 @@ class MilvusStore(AbstractContextManager["MilvusStore"]):
         with connection(uri, token, keep=True) as client:
             server = Server.of(client, uri)
             if not exists(client, uri, collection):
-                names = ", ".join(sorted(collections.store_names(client))) or "none"
+                names = ", ".join(sorted(collections.store_names(client, uri))) or "none"
                 raise StoreError(f"there is no collection '{collection}' in {uri} (there: {names})")
             own_name, manifest = collections.resolve(client, uri, collection)
             return cls(client, uri, own_name, manifest, server, token, collection)

@@ -72,7 +72,7 @@ class Ranks:
         """Connect to the other ranks that a launcher has started.
 
         tp: the expected number of ranks. device: 'cpu' or 'cuda', the device of the model.
-        Raises InputError if the launcher has started another number of ranks.
+        Raises InputError if the launcher has started another number of ranks, or they cannot connect.
         """
         if launched_ranks() != tp:
             raise InputError(
@@ -86,7 +86,14 @@ class Ranks:
         else:
             torch.set_num_threads(max((os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", tp)), 1))
         backend = "nccl" if device == "cuda" else "gloo"
-        dist.init_process_group(backend, timeout=timedelta(seconds=STEP_SECONDS))
+        try:
+            dist.init_process_group(backend, timeout=timedelta(seconds=STEP_SECONDS))
+        except dist.DistError as error:
+            place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+            raise InputError(
+                f"the ranks cannot meet at {place} ({str(error).splitlines()[0]}); if another program has this port, "
+                "give the launcher --master_port N"
+            ) from error
         control = dist.new_group(backend="gloo", timeout=timedelta(seconds=SETUP_SECONDS))
         return cls(dist.get_rank(), tp, control)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,7 +15,9 @@ import numpy as np
 import psutil
 import pytest
 
+from dresd_milvus.errors import InputError
 from dresd_milvus.milvus import MilvusStore
+from dresd_milvus.models.ranks import Ranks
 from tests.milvus_server import free_ports
 from tests.samples import write_corpus
 
@@ -146,3 +149,15 @@ def test_a_rank_that_dies_ends_the_run_with_a_message(store: Path, tmp_path: Pat
     ranks[1].wait()
     assert ranks[0].wait(timeout=90) == 1
     assert "error: another rank of 2 has ended or does not answer" in (tmp_path / "0.txt").read_text()
+
+
+def test_a_port_that_is_taken_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        place = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        for name, value in place.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(InputError, match=f"cannot meet at 127.0.0.1:{port} .*--master_port"):
+            Ranks.join(2, "cpu")

@@ -7,6 +7,7 @@ every change there twice, then at random moments; and in half of the trials agai
 
 import random
 import shutil
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from tests.ingestion.test_kills import Content, content, require_same
 from tests.killed import REQUEST, Command
 from tests.samples import TEMPLATE, write_corpus
 
-SOAK_KILLS = 200
+SOAK_KILLS, INTERRUPTS = 200, 60
 DOCUMENTS, SHARD_SIZE = 30, 3_000
 
 SEALED = "os.rename /run/seal/00000.done"
@@ -51,9 +52,11 @@ class Trials:
             shutil.rmtree(self._run / part)
         self._run.rename(self._spare)
 
-    def start(self, *options: str, die_at: int = 0, delay: float = 0.0) -> Command:
-        """Start the command. die_at, delay: see Command."""
-        return Command([*self._command, *options], self.root, self._log, die_at, delay)
+    def start(
+        self, *options: str, die_at: int = 0, delay: float = 0.0, sent: signal.Signals = signal.SIGKILL
+    ) -> Command:
+        """Start the command. die_at, delay, sent: see Command."""
+        return Command([*self._command, *options], self.root, self._log, die_at, delay, sent)
 
     def kill(self, *die_at: int, early: bool = False, delay: float = 0.0) -> list[list[str]]:
         """Kill the command, once for each number; then let it end, and compare.
@@ -112,6 +115,22 @@ def test_a_log_that_is_cut_loses_no_row(trials: Trials) -> None:
     assert trials.mend().count("'rows' holds other rows than were sent; all its rows are loaded again") == 1
 
 
+def interrupt(trials: Trials, die_at: int, early: bool) -> None:
+    """Ctrl-C there: no traceback, a line that says how to go on, status 130; the same command goes on."""
+    trials.prepare(early)
+    command = trials.start(die_at=die_at, sent=signal.SIGINT)
+    status, said = command.wait(), command.output()
+    assert "Traceback" not in said and status in (130, 0), said
+    assert status == 0 or said.rstrip().splitlines()[-1].startswith("interrupted"), said
+    trials.mend()
+
+
+@pytest.mark.parametrize("share", [0.1, 0.6, 0.95])
+def test_interrupted_in_a_phase(trials: Trials, share: float) -> None:
+    places = len(trials.early) + len(trials.late)
+    interrupt(trials, round(share * places), early=True)
+
+
 def spread(numbers: Sequence[int], count: int) -> list[int]:
     """So many of these numbers, evenly spread."""
     return [numbers[len(numbers) * part // count] for part in range(count)]
@@ -126,6 +145,13 @@ def test_killed_in_every_phase_before_and_after(trials: Trials) -> None:
     for number, die_at in enumerate([*early, *spread(outside, SOAK_KILLS // 4)]):
         again = chance.sample(range(1, len(trials.late)), k=number % 2)
         report(number + 1, trials.kill(die_at, *again, early=number < len(early)))
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3 * 3600)
+def test_interrupted_in_every_phase(trials: Trials) -> None:
+    for die_at in spread(range(1, len(trials.early) + len(trials.late) + 1), INTERRUPTS):
+        interrupt(trials, die_at, early=True)
 
 
 @pytest.mark.soak

@@ -14,7 +14,9 @@ from dresd_milvus.milvus import MilvusStore
 from dresd_milvus.models.loading import LoadedModel
 from dresd_milvus.retrieval.store import Rows
 from dresd_milvus.storage.inspection import inspect_store
+from tests.helpers import dresd
 from tests.samples import build, write_corpus
+from tests.sealed import build_collection
 
 DATABASE, RUN, ROWS = Path("a.db"), Path("a.run"), Path("a.run/rows")
 COLLECTION = DATABASE / "collections/code"
@@ -208,3 +210,15 @@ def test_replacing_that_was_killed_is_done_by_the_same_command(
         build(sample, corpus, DATABASE, replace_old=True, shard_size=1500)
     build(sample, corpus, DATABASE, replace_old=True, shard_size=1500)
     assert content(DATABASE) == whole
+
+
+@pytest.mark.parametrize("damage", ["manifest cut", "schema cut"])
+def test_a_list_names_a_damaged_collection_and_shows_the_others(
+    sealed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], damage: str
+) -> None:
+    enter(sealed, tmp_path, monkeypatch)
+    build_collection(str(DATABASE), "other").close()
+    DAMAGE[damage][0]()
+    shown = dresd(capsys, "store", "list", "--uri", DATABASE)
+    lines = {line.split()[0]: line for line in shown.out.splitlines()}
+    assert shown.code == 0 and "sealed" in lines["other"] and "cannot be read" in lines["code"]
