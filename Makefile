@@ -17,7 +17,7 @@ help:
 	@echo "make vllm         install vLLM's CPU build for dresd serve and its tests (Linux x86-64, some 4 GB)"
 	@echo "make lint         run ruff and mypy"
 	@echo "make soak         run the long tests"
-	@echo "make fuzz         corpora at random, 2,500 of each kind (EXAMPLES=N); failing ones are kept and tried first"
+	@echo "make fuzz         corpora, command lines and damaged stores at random (EXAMPLES=N); failing ones are kept and tried first"
 	@echo "make benchmarks   measure the figures of the README (hours)"
 
 install: $(READY)

@@ -25,14 +25,16 @@ def write_digests(folder: Path, names: Sequence[str]) -> None:
     write_json(folder / DIGESTS, {name: _digest(folder / name) for name in names})
 
 
-def verify_digests(folder: Path) -> None:
+def verify_digests(folder: Path, required: bool = True) -> None:
     """Raise DamagedFileError, naming the file, if one is not as it was written.
 
-    A folder without digests, of an earlier version, is not verified.
+    required: whether there must be digests. A folder of an earlier version has none and is not verified.
     """
     try:
         digests = json.loads((folder / DIGESTS).read_text())
     except FileNotFoundError:
+        if required and folder.exists():
+            raise DamagedFileError(f"{folder / DIGESTS} is missing") from None
         return
     except ValueError as error:
         raise DamagedFileError(f"{folder / DIGESTS} is damaged") from error

@@ -59,8 +59,8 @@ class SuffixStore:
     def __init__(self, folder: Path) -> None:
         """Open a suffix store; StoreError when it is missing or damaged."""
         try:
-            verify_digests(folder)
             self.about: dict[str, Any] = json.loads((folder / "suffixes.json").read_text())
+            verify_digests(folder, required="origins" in self.about)  # those of earlier versions have none
             self.tokens = np.asarray(np.load(folder / "tokens.npy", mmap_mode="r"))
             self.order = np.asarray(np.load(folder / "order.npy", mmap_mode="r"))
             self.starts = np.load(folder / "starts.npy")

@@ -12,8 +12,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from dresd_milvus.errors import InputError, StoreError
-from dresd_milvus.files.atomic import atomic_folder, write_json
+from dresd_milvus.errors import DamagedFileError, InputError, StoreError
+from dresd_milvus.files.atomic import atomic_folder
+from dresd_milvus.files.digests import read_checked, write_checked
 from dresd_milvus.milvus import MilvusStore, has_collection
 from dresd_milvus.retrieval.names import check_name
 from dresd_milvus.retrieval.projection import Projection
@@ -47,7 +48,7 @@ def export_store(store: MilvusStore, folder: Path, progress: Callable[[int], Non
                 rows += len(batch)
                 progress(len(batch))
         about = {"rows": rows, "checksum": checksum.hexdigest(), "manifest": asdict(manifest)}
-        write_json(part / ABOUT, about)
+        write_checked(part / ABOUT, about)
     return rows
 
 
@@ -110,9 +111,11 @@ def exported_rows(folder: Path) -> int:
 
 def _about(folder: Path) -> dict[str, Any]:
     try:
-        about = json.loads((folder / ABOUT).read_text())
+        about = read_checked(folder / ABOUT)
         return {name: about[name] for name in ("rows", "checksum", "manifest")}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except DamagedFileError as error:
+        raise StoreError(f"{error}; export the store again") from error
+    except (OSError, KeyError) as error:
         raise InputError(f"{folder} holds no exported store; name a folder that dresd store export wrote") from error
 
 

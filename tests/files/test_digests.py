@@ -59,8 +59,10 @@ def test_what_was_verified_is_not_read_again(folder: Path, monkeypatch: pytest.M
     assert {path.name for path in opened if path.suffix == ".npy"} == {"a.npy", "b.npy"}
 
 
-def test_files_of_earlier_versions_have_no_digests(tmp_path: Path) -> None:
-    verify_digests(tmp_path)
+def test_only_files_of_earlier_versions_have_no_digests(tmp_path: Path) -> None:
+    verify_digests(tmp_path, required=False)
+    with pytest.raises(DamagedFileError, match="digests.json is missing"):
+        verify_digests(tmp_path)
 
 
 @pytest.mark.parametrize("content", [{}, {"a": 1, "b": ["é", None]}])
