@@ -67,9 +67,10 @@ def inspect(
     """Show what is in a collection: rows, checksum, index, manifest, a few readable rows."""
     from dresd_milvus.milvus import MilvusStore
     from dresd_milvus.storage.inspection import inspect_store, print_inspection
+    from dresd_milvus.storage.reading import readable
     from dresd_milvus.storage.recall import measure_recall
 
-    with MilvusStore.open(uri, collection, token) as store, Phases() as phases:
+    with Phases() as phases, MilvusStore.open(readable(uri, phases), collection, token) as store:
         phases.phase("reading the rows", store.manifest.rows or None, "rows")
         content = inspect_store(store, progress=phases.advance)
         if recall:

@@ -35,11 +35,12 @@ class Named:
     collection: CollectionOption
     token: TokenOption = ""
 
-    def open(self) -> MilvusStore:
-        """Raises StoreError when it cannot be opened."""
+    def open(self, to_read: bool = False) -> MilvusStore:
+        """to_read: whether nothing will be written (see readable). Raises StoreError when it cannot be opened."""
         from dresd_milvus.milvus import MilvusStore
+        from dresd_milvus.storage.reading import readable
 
-        return MilvusStore.open(self.uri, self.collection, self.token)
+        return MilvusStore.open(readable(self.uri) if to_read else self.uri, self.collection, self.token)
 
 
 @app.callback()
@@ -55,8 +56,9 @@ def list_(
 ) -> None:
     """Every collection of a database, with its aliases."""
     from dresd_milvus.milvus import admin
+    from dresd_milvus.storage.reading import readable
 
-    found = admin.list_stores(uri, token)
+    found = admin.list_stores(readable(uri), token)
     if as_json:
         print(json.dumps(found, ensure_ascii=False, indent=2))
     elif not found:
@@ -148,7 +150,7 @@ def export(named: Named, to: Annotated[Path, typer.Option(help="Folder to write,
     """Write a collection, its projection and its manifest into a folder of Parquet files."""
     from dresd_milvus.storage.transfer import export_store
 
-    with named.open() as store, Phases() as phases:
+    with named.open(to_read=True) as store, Phases() as phases:
         phases.phase("exporting", store.manifest.rows, "rows")
         rows = export_store(store, to, phases.advance)
     print(f"{rows:,} rows of {named.collection} are in {to}")

@@ -19,6 +19,7 @@ from dresd_milvus.retrieval.names import is_embedded
 from dresd_milvus.retrieval.projection import Projection
 from dresd_milvus.retrieval.replica import FORMAT, Replica
 from dresd_milvus.retrieval.store import NEIGHBOURS, ContinuationStore, Identity, Manifest
+from dresd_milvus.storage.reading import readable
 
 FIRST_SEARCH_SECONDS = 30.0
 """Deadline of the first search, which may wait for the server to load the collection."""
@@ -77,7 +78,7 @@ def open_retrieval(
     Raises MismatchError when the store was built with another model, tokenizer or projection, InputError when the
     collection does not allow the plan, StoreError when it cannot be searched now; an error later costs drafts only.
     """
-    milvus = MilvusStore.open(uri, collection, token).require_sealed()
+    milvus = MilvusStore.open(readable(uri, progress), collection, token).require_sealed()
     try:
         check_fits(milvus.manifest, model)
         projection = milvus.projection()

@@ -61,7 +61,7 @@ def test_what_was_verified_is_not_read_again(folder: Path, monkeypatch: pytest.M
 
 def test_only_files_of_earlier_versions_have_no_digests(tmp_path: Path) -> None:
     verify_digests(tmp_path, required=False)
-    with pytest.raises(DamagedFileError, match="digests.json is missing"):
+    with pytest.raises(DamagedFileError, match=r"digests\.json is missing"):
         verify_digests(tmp_path)
 
 

@@ -81,6 +81,8 @@ def _check_address(uri: str, create: bool) -> None:
         raise StoreError(f"{uri} is a file; an embedded database is a folder (one of Milvus Lite 2 cannot be read)")
     if not create and not path.exists():
         raise StoreError(f"there is no database {uri}; build one with: dresd ingest run --uri {uri}")
+    if path.exists() and not os.access(path, os.W_OK):
+        raise StoreError(f"{uri} cannot be written, and Milvus Lite writes to a database that it opens; copy it first")
     _check_shared_files(path)
     with translated_errors(uri):
         path.parent.mkdir(parents=True, exist_ok=True)
