@@ -24,7 +24,7 @@ from tests.helpers import exit_code
 pytestmark = [pytest.mark.fuzz, pytest.mark.timeout(24 * 3600)]
 FUZZ = settings(settings.get_profile("fuzz"), max_examples=max(EXAMPLES // 5, 20))
 
-STARTING = {"demo", "quickstart", "serve", "stack", "chat", "completion"}
+STARTING = {"demo", "quickstart", "serve", "stack", "chat", "record"}
 """Commands, alone or with what is below them, that are only asked for help."""
 
 ODD = ["", " ", "-", "--", "nan", "-1", "0", "1e400", "9" * 30, "é\u202e", "a\nb", "a=b", "=", ".", "/", "http://"]
