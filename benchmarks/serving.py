@@ -6,8 +6,8 @@ requests of a round come at once, twice as many as are in flight, ten at least. 
 server has answered it before: the default needs 900 prompts, --rounds 3 540.
 Run, in the environment of vLLM: PYTHONPATH=. .venv-vllm/bin/python benchmarks/serving.py --uri S.db --collection C \\
     --flags="--enforce-eager --max-model-len 2048"
-    On a CPU set what docs/serving.md says in the environment. --servers plain,ngram,suffix,dresd names others;
-    `suffix` needs the package arctic-inference.
+    On a CPU set what docs/serving.md says in the environment. --servers plain,ngram,suffix,nothing,dresd names others:
+    `suffix` needs the package arctic-inference, `nothing` PYTHONPATH=.:benchmarks.
 Prints: a table in Markdown; --out (a folder) gets the results of each number and the table.
 """
 
@@ -44,8 +44,9 @@ OWN = {
     "plain": None,
     "ngram": {"method": "ngram", "num_speculative_tokens": 6, "prompt_lookup_min": 2, "prompt_lookup_max": 4},
     "suffix": {"method": "suffix", "num_speculative_tokens": 6},
+    "nothing": {"method": "custom_class", "model": "serving_nothing.Nothing", "num_speculative_tokens": 6},
 }
-"""vLLM without this project: its speculative configuration by name."""
+"""vLLM without this project: its speculative configuration by name. `nothing` calls a drafter that proposes nothing."""
 
 START_SECONDS = 900
 """Longest time of a server's start; compiling takes minutes."""

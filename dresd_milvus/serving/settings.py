@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from dresd_milvus.decoding.step_costs import LearnedCosts
+from dresd_milvus.decoding.step_costs import LearnedCosts, costs_file
 from dresd_milvus.defaults import SEARCH_SECONDS, Search
 from dresd_milvus.drafters.hybrid import BatchHybrid
 from dresd_milvus.errors import InputError
@@ -81,11 +81,13 @@ class ServeSettings:
         retrieval = open_retrieval(self.uri, self.collection, self, self.search, token, self.timeout, progress)
         return Sources(retrieval, open_suffixes(None, ["hybrid"], retrieval, self))
 
-    def make_drafter(self, device: torch.device) -> ChainDrafter:
-        """Open the store and make the drafter. device: of the engine's model."""
+    def make_drafter(self, device: torch.device, dtype: torch.dtype, ranks: int = 1) -> ChainDrafter:
+        """Open the store and make the drafter. device, dtype: of the engine's model. ranks: that share it."""
         prior = PRIOR["cpu" if device.type == "cpu" else "cuda"]
         corpora = sources_by_corpus(self.open_sources(), self.named())
-        budget = ChainBudget(LearnedCosts(prior=prior, file=None))
+        budget = ChainBudget(
+            LearnedCosts(prior=prior, file=costs_file(f"{self.fingerprint}, served", dtype, device, False, ranks))
+        )
         return ChainDrafter(BatchHybrid([corpora]), budget, corpora.servers())
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from vllm.distributed import get_tensor_model_parallel_rank
+from vllm.distributed import get_tensor_model_parallel_rank, get_tensor_model_parallel_world_size
 from vllm.logger import init_logger
 from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
@@ -38,6 +38,9 @@ PARAMETERS = (
 
 LIMIT = "dresd_draft_tokens"
 """What a request may say in its vllm_xargs: the longest draft; 0 turns drafts off. Another is settings.CORPUS."""
+
+SAVE_SECONDS = 60.0
+"""Time between two writings of the learned costs of steps, for the next server."""
 
 QUIET_SECONDS = 60.0
 """A failure within this time after a logged one is not logged."""
@@ -76,7 +79,7 @@ class Speculator:
         self.drafter: ChainDrafter | None = None
         self._settings = ServeSettings.from_environment()
         self.metrics = ServingMetrics(self._settings.corpora)
-        self._quiet_until = 0.0
+        self._quiet_until, self._save_at = 0.0, perf_counter() + SAVE_SECONDS
         self._most = config.speculative_config.num_speculative_tokens
         self._context = config.model_config.max_model_len
         self._vocabulary = config.model_config.get_vocab_size()
@@ -89,7 +92,8 @@ class Speculator:
     def load_model(self, model: Any) -> None:
         """Open the store, once the engine has loaded its model; only on the rank whose drafts count."""
         if get_tensor_model_parallel_rank() == 0:
-            self.drafter = self._settings.make_drafter(self._device)
+            ranks = get_tensor_model_parallel_world_size()
+            self.drafter = self._settings.make_drafter(self._device, self._dtype, ranks)
             states = torch.zeros(1, self._hidden_size, dtype=self._dtype, device=self._device)
             self.drafter.warm_up(states, self._settings.named())
 
@@ -143,6 +147,9 @@ class Speculator:
         verified = sum(count + 1 for count in step.drafts)
         if self.drafter and step.scheduled == verified and self._before.issuperset(step.ids):
             self.drafter.budget.costs.observe(verified, 1e3 * (perf_counter() - self._done))
+            if perf_counter() > self._save_at:  # an engine's process has no end at which it could be done
+                self.drafter.budget.costs.save()
+                self._save_at = perf_counter() + SAVE_SECONDS
 
     def _asked(self, parameters: Any) -> tuple[int, str | None]:
         """(draft tokens that a request allows at most, its corpus), by its vllm_xargs."""

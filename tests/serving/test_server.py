@@ -79,7 +79,8 @@ def server(sample: LoadedModel, tmp_path: Path) -> Iterator[Server]:
                 time.sleep(1)
         yield Server(process, f"http://127.0.0.1:{port}", prompts)
     finally:
-        process.kill()
+        for one in (*psutil.Process(process.pid).children(recursive=True), process) if process.poll() is None else ():
+            one.kill()  # its engine's processes would outlive it
 
 
 class Clients:
@@ -91,39 +92,39 @@ class Clients:
 
     async def run(self) -> None:
         async with httpx.AsyncClient(base_url=self.server.url, timeout=120) as client:
-            await asyncio.gather(*(self._work(client) for _ in range(CLIENTS)))
+            await asyncio.gather(*(self.work(client) for _ in range(CLIENTS)))
 
-    async def _work(self, client: Any) -> None:
+    async def work(self, client: Any) -> None:
         while self.left > 0:
             self.left -= 1
             kind = self.chance.choices(["right", "leave", "long", "broken", "nobody"], [80, 8, 4, 4, 4])[0]
             try:
-                self.statuses[f"{kind} {await getattr(self, f'_{kind}')(client)}"] += 1
+                self.statuses[f"{kind} {await getattr(self, f'send_{kind}')(client)}"] += 1
             except httpx.TimeoutException:
                 self.statuses[f"{kind} left"] += 1
 
-    async def _right(self, client: Any) -> int:
+    async def send_right(self, client: Any) -> int:
         prompt = self.chance.choice(self.server.prompts)
         answer = await client.post("/v1/completions", json=body(prompt, self.chance.choice(CORPORA)))
         if answer.status_code == 200 and (text := answer.json()["choices"][0]["text"]) != self.right[prompt]:
             self.wrong.append((prompt, text))
         return int(answer.status_code)
 
-    async def _leave(self, client: Any) -> int:
+    async def send_leave(self, client: Any) -> int:
         """Go away before the answer is there."""
         wait = self.chance.uniform(0.001, 0.1)
         content = body(self.chance.choice(self.server.prompts), CORPORA[0])
         return int((await client.post("/v1/completions", json=content, timeout=wait)).status_code)
 
-    async def _long(self, client: Any) -> int:
+    async def send_long(self, client: Any) -> int:
         return int((await client.post("/v1/completions", json=body("word " * 500, CORPORA[0]))).status_code)
 
-    async def _broken(self, client: Any) -> int:
+    async def send_broken(self, client: Any) -> int:
         content = self.chance.choice([b"{", b"[]", b"null", b'{"model": 1}', b"\xff", b'{"vllm_xargs": 3}'])
         headers = {"Content-Type": "application/json"}
         return int((await client.post("/v1/completions", content=content, headers=headers)).status_code)
 
-    async def _nobody(self, client: Any) -> int:
+    async def send_nobody(self, client: Any) -> int:
         corpus = self.chance.choice([None, "three", "", 7])
         return int((await client.post("/v1/completions", json=body("def ", corpus))).status_code)
 
