@@ -61,3 +61,41 @@ def test_settings_survive_the_environment(monkeypatch: pytest.MonkeyPatch) -> No
     for name, value in settings.to_environment().items():
         monkeypatch.setenv(name, value)
     assert ServeSettings.from_environment() == settings
+
+
+@pytest.mark.parametrize(
+    ("corpora", "default", "required", "wrong"),
+    [
+        (("one",), "one", True, "exclude each other"),
+        ((), None, True, "kept no names"),
+        (("one",), "two", False, "no corpus 'two' .it has: one"),
+        ((), "one", False, "no corpus 'one'"),
+    ],
+)
+def test_corpora_that_do_not_fit_are_refused(
+    corpora: tuple[str, ...], default: str | None, required: bool, wrong: str
+) -> None:
+    with pytest.raises(InputError, match=wrong):
+        launch.check_corpora(corpora, default, required)
+
+
+def test_corpora_that_fit_are_not_refused() -> None:
+    for default, required in ((None, True), ("one", False), (None, False)):
+        launch.check_corpora(("one", "two"), default, required)
+
+
+def test_only_a_server_that_requires_corpora_has_the_door() -> None:
+    ask = [launch.server_command("folder", "name", "127.0.0.1", 80, 5, [], required) for required in (True, False)]
+    assert ["--middleware" in command for command in ask] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({}, ["one", "two", None]),
+        ({"default_corpus": "one"}, ["one", "two"]),
+        ({"require_corpus": True}, ["one", "two"]),
+    ],
+)
+def test_all_rows_are_drafted_only_where_requests_need_name_no_corpus(settings: dict, named: list) -> None:
+    assert ServeSettings("m", "f", "t", "a.db", "code", corpora=("one", "two"), **settings).named() == named
