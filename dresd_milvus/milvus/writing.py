@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections import deque
 from collections.abc import Callable, Iterator
+from threading import Thread
 from typing import Any
 
 from dresd_milvus.milvus.client.connection import open_stub
@@ -19,6 +20,9 @@ REQUEST_BYTES = 8 << 20
 
 ANSWER_SECONDS = 60.0
 """Deadline of one request."""
+
+CLOSE_SECONDS = 2.0
+"""Longest time for closing a connection."""
 
 
 class Writer:
@@ -50,8 +54,13 @@ class Writer:
         return self._stub, self._metadata
 
     def close(self) -> None:
-        """Close the connection; rows that were not flushed may be lost."""
-        self._channel.close()
+        """Close the connection; rows that were not flushed may be lost.
+
+        gRPC waits for the end of all calls, and never sees that of a call that Ctrl-C cut off while it was begun.
+        """
+        closing = Thread(target=self._channel.close, daemon=True)
+        closing.start()
+        closing.join(CLOSE_SECONDS)
 
     def send(self, rows: Rows, replace: bool = False) -> None:
         """Send rows; waits while the maximum number of requests is unanswered.

@@ -1,5 +1,6 @@
 """Which errors are retried, and that a request which may have been carried out is sent again as an upsert."""
 
+from threading import Event
 from typing import Any
 from unittest.mock import Mock, patch
 
@@ -142,3 +143,14 @@ def test_requests_and_the_number_of_unanswered_ones_are_bounded(monkeypatch: pyt
     vectors = np.concatenate([r.fields_data[1].vectors.float_vector.data for r in stub.inserted])
     np.testing.assert_array_equal(vectors.astype(np.float32), many.vectors.ravel())
     sending.close()
+
+
+@pytest.mark.timeout(60)
+def test_closing_does_not_wait_for_a_call_that_never_ends() -> None:
+    """Ctrl-C while a call is begun leaves gRPC one that it waits for without end; the command hung."""
+    forever = Event()
+    channel = Mock(close=lambda: forever.wait())
+    with patch("dresd_milvus.milvus.writing.open_stub", return_value=(channel, Stub())):
+        Writer("http://here", "", "rows", example_manifest(), SERVER, lambda origin: "").close()
+    assert not forever.is_set()
+    forever.set()
